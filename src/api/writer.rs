@@ -1,0 +1,424 @@
+//! Writes OpenAI's stream. Why one writer for all wires: the SDKs' helpers break on small liberties (a role sent twice, a
+//! tool index that starts at 1, a finish reason of the vendor's own; `behaviours.md` C1-C8), so the rules live here and
+//! no decoder can break them.
+
+use bytes::{BufMut, BytesMut};
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use super::piece::{FinishReason, Piece, Sink, Usage};
+use crate::fault::Fault;
+use crate::ids::random_name;
+
+/// OpenAI's end mark, exactly as both SDKs want it.
+pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// A comment that keeps proxies and read timeouts awake. Safe only because no `id:` or `retry:` is ever written.
+pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+/// How one answer is named to the caller.
+#[derive(Clone, Debug)]
+pub struct Naming {
+    /// The model as the caller wrote it.
+    pub model: String,
+    /// Seconds since 1970, used where the upstream names no time.
+    pub created: u64,
+}
+
+/// Turns pieces into OpenAI's event stream, collected in a buffer that the relay drains.
+#[derive(Debug)]
+pub struct Writer {
+    out: BytesMut,
+    naming: Naming,
+    id: String,
+    /// `{"id":…,"object":…,"created":…,"model":…` ready to copy, once the first chunk was due.
+    head: Vec<u8>,
+    include_usage: bool,
+    usage: Option<Usage>,
+    choices: SmallVec<[Choice; 1]>,
+    fields: Vec<(String, Value)>,
+}
+
+#[derive(Debug, Default)]
+struct Choice {
+    started: bool,
+    tools: SmallVec<[Tool; 2]>,
+    logprobs: Option<Value>,
+    finished: Option<FinishReason>,
+}
+
+#[derive(Debug)]
+struct Tool {
+    key: u32,
+    has_arguments: bool,
+}
+
+impl Writer {
+    /// A writer for one answer. `include_usage` is what the caller asked for in `stream_options`.
+    pub fn new(naming: Naming, include_usage: bool) -> Self {
+        Self {
+            out: BytesMut::new(),
+            naming,
+            id: String::new(),
+            head: Vec::new(),
+            include_usage,
+            usage: None,
+            choices: SmallVec::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// The bytes written since the last call.
+    pub fn take(&mut self) -> BytesMut {
+        self.out.split()
+    }
+
+    /// Whether bytes are waiting to be taken.
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// What the upstream said of tokens so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Whether every choice that began has also finished (and one did begin).
+    pub fn is_finished(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|choice| choice.finished.is_some())
+    }
+
+    /// Ends a complete answer: the usage chunk where it was asked for, then the end mark. `fallback` stands in where the
+    /// upstream named no usage.
+    pub fn end(&mut self, fallback: Usage) {
+        if self.include_usage {
+            let usage = self.usage.unwrap_or(fallback);
+            self.open();
+            self.put(b",\"choices\":[],\"usage\":");
+            self.put_json(&usage.to_json());
+            self.put(b"}\n\n");
+        }
+        self.put(DONE);
+    }
+
+    /// Ends an answer that broke: an in-band error, then the end mark, and no finish reason of ours.
+    pub fn fail(&mut self, fault: &Fault) {
+        self.put(b"data: ");
+        self.put(fault.body().as_bytes());
+        self.put(b"\n\n");
+        self.put(DONE);
+    }
+
+    /// A comment that keeps the connection awake.
+    pub fn keep_alive(&mut self) {
+        self.put(KEEP_ALIVE);
+    }
+
+    /// A chunk without content, for watchdogs that do not see comments.
+    pub fn keep_alive_chunk(&mut self) {
+        self.open();
+        self.put(b",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":null}]");
+        self.close();
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn put_json<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
+        // Writing to memory cannot fail, and none of our values has a key that is not a string.
+        drop(serde_json::to_writer((&mut self.out).writer(), value));
+    }
+
+    fn open(&mut self) {
+        if self.head.is_empty() {
+            if self.id.is_empty() {
+                self.id = random_name("chatcmpl-", 29);
+            }
+            let head = serde_json::json!({
+                "id": self.id,
+                "object": "chat.completion.chunk",
+                "created": self.naming.created,
+                "model": self.naming.model,
+            });
+            self.head = head.to_string().into_bytes();
+            self.head.pop();
+        }
+        self.out.extend_from_slice(b"data: ");
+        self.out.extend_from_slice(&self.head);
+        for (name, value) in std::mem::take(&mut self.fields) {
+            self.put(b",");
+            self.put_json(&name);
+            self.put(b":");
+            self.put_json(&value);
+        }
+    }
+
+    fn close(&mut self) {
+        if self.include_usage {
+            self.put(b",\"usage\":null");
+        }
+        self.put(b"}\n\n");
+    }
+
+    fn choice(&mut self, index: u32) -> Option<&mut Choice> {
+        let index = index as usize;
+        if index >= 128 {
+            return None;
+        }
+        while self.choices.len() <= index {
+            self.choices.push(Choice::default());
+        }
+        self.choices.get_mut(index)
+    }
+
+    /// One chunk with one delta; `body` writes the fields inside `delta`. Nothing is written after the finish.
+    fn delta(&mut self, index: u32, body: impl FnOnce(&mut Self, bool)) {
+        let Some(choice) = self.choice(index) else { return };
+        if choice.finished.is_some() {
+            return;
+        }
+        let first = !std::mem::replace(&mut choice.started, true);
+        let logprobs = choice.logprobs.take();
+        self.open();
+        self.put(b",\"choices\":[{\"index\":");
+        self.put_json(&index);
+        self.put(b",\"delta\":{");
+        if first {
+            self.put(b"\"role\":\"assistant\",");
+        }
+        body(self, first);
+        self.put(b"}");
+        if let Some(logprobs) = logprobs {
+            self.put(b",\"logprobs\":");
+            self.put_json(&logprobs);
+        }
+        self.put(b",\"finish_reason\":null}]");
+        self.close();
+    }
+
+    fn text_delta(&mut self, index: u32, field: &str, text: &str) {
+        if text.is_empty() && self.choice(index).is_some_and(|choice| choice.started) {
+            return;
+        }
+        self.delta(index, |writer, first| {
+            if first && field != "content" {
+                writer.put(b"\"content\":null,");
+            }
+            writer.put_json(field);
+            writer.put(b":");
+            writer.put_json(text);
+        });
+    }
+
+    fn tool_start(&mut self, index: u32, key: u32, id: Option<&str>, name: &str, extra: Option<Value>) {
+        let Some(choice) = self.choice(index) else { return };
+        if choice.tools.iter().any(|tool| tool.key == key) {
+            return;
+        }
+        let position = choice.tools.len();
+        choice.tools.push(Tool { key, has_arguments: false });
+        let minted;
+        let id = match id {
+            Some(id) if !id.is_empty() => id,
+            _ => {
+                minted = mint_call_id();
+                &minted
+            }
+        };
+        let mut call = serde_json::json!({
+            "index": position,
+            "id": id,
+            "type": "function",
+            "function": {"name": name, "arguments": ""},
+        });
+        if let (Some(extra), Some(object)) = (extra, call.as_object_mut()) {
+            object.insert("extra_content".to_owned(), extra);
+        }
+        self.delta(index, |writer, first| {
+            if first {
+                writer.put(b"\"content\":null,");
+            }
+            writer.put(b"\"tool_calls\":[");
+            writer.put_json(&call);
+            writer.put(b"]");
+        });
+    }
+
+    fn tool_arguments(&mut self, index: u32, key: u32, text: &str) {
+        let Some(choice) = self.choice(index) else { return };
+        let Some(position) = choice.tools.iter().position(|tool| tool.key == key) else { return };
+        if text.is_empty() {
+            return;
+        }
+        if let Some(tool) = choice.tools.get_mut(position) {
+            tool.has_arguments = true;
+        }
+        self.delta(index, |writer, _| {
+            writer.put(b"\"tool_calls\":[{\"index\":");
+            writer.put_json(&position);
+            writer.put(b",\"function\":{\"arguments\":");
+            writer.put_json(text);
+            writer.put(b"}}]");
+        });
+    }
+
+    fn finish(&mut self, index: u32, reason: FinishReason) {
+        let Some(choice) = self.choice(index) else { return };
+        if choice.finished.is_some() {
+            return;
+        }
+        let bare: SmallVec<[u32; 2]> =
+            choice.tools.iter().filter(|tool| !tool.has_arguments).map(|tool| tool.key).collect();
+        let started = choice.started;
+        let reason = settle_reason(reason, !choice.tools.is_empty());
+        for key in bare {
+            self.tool_arguments(index, key, "{}");
+        }
+        if !started {
+            self.text_delta(index, "content", "");
+        }
+        let logprobs = self.choice(index).and_then(|choice| choice.logprobs.take());
+        self.open();
+        self.put(b",\"choices\":[{\"index\":");
+        self.put_json(&index);
+        self.put(b",\"delta\":{}");
+        if let Some(logprobs) = logprobs {
+            self.put(b",\"logprobs\":");
+            self.put_json(&logprobs);
+        }
+        self.put(b",\"finish_reason\":");
+        self.put_json(reason.as_str());
+        self.put(b"}]");
+        self.close();
+        if let Some(choice) = self.choice(index) {
+            choice.finished = Some(reason);
+        }
+    }
+}
+
+/// An answer with tool calls ends in `tool_calls`, whatever the platform called it, unless it was cut or filtered.
+pub(super) fn settle_reason(reason: FinishReason, has_tools: bool) -> FinishReason {
+    match reason {
+        FinishReason::Stop | FinishReason::FunctionCall if has_tools => FinishReason::ToolCalls,
+        FinishReason::ToolCalls if !has_tools => FinishReason::Stop,
+        other => other,
+    }
+}
+
+/// A tool call id of ours: unique over turns, and within what every platform accepts back.
+pub fn mint_call_id() -> String {
+    random_name("call_", 24)
+}
+
+impl Sink for Writer {
+    fn piece(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Start { id, created } => {
+                if self.head.is_empty() {
+                    self.id = id.unwrap_or_default().to_owned();
+                    self.naming.created = created.unwrap_or(self.naming.created);
+                }
+            }
+            Piece::Text { choice, text } => self.text_delta(choice, "content", text),
+            Piece::Reasoning { choice, text } => self.text_delta(choice, "reasoning_content", text),
+            Piece::Refusal { choice, text } => self.text_delta(choice, "refusal", text),
+            Piece::ToolStart { choice, key, id, name, extra } => {
+                self.tool_start(choice, key, id, name, extra)
+            }
+            Piece::ToolArguments { choice, key, text } => self.tool_arguments(choice, key, text),
+            Piece::Logprobs { choice, value } => {
+                if let Some(choice) = self.choice(choice) {
+                    choice.logprobs = Some(value);
+                }
+            }
+            Piece::Extra { choice, name, value } => self.delta(choice, |writer, _| {
+                writer.put_json(name);
+                writer.put(b":");
+                writer.put_json(&value);
+            }),
+            Piece::Field { name, value } => self.fields.push((name.to_owned(), value)),
+            Piece::Finish { choice, reason } => self.finish(choice, reason),
+            Piece::Usage(usage) => self.usage.get_or_insert_default().update(usage),
+            Piece::Remember { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(include_usage: bool) -> Writer {
+        Writer::new(Naming { model: "smart".into(), created: 7 }, include_usage)
+    }
+
+    fn chunks(writer: &mut Writer) -> Vec<Value> {
+        let text = String::from_utf8(writer.take().to_vec()).expect("utf-8");
+        text.split("\n\n")
+            .filter(|event| !event.is_empty() && *event != "data: [DONE]")
+            .map(|event| {
+                serde_json::from_str(event.strip_prefix("data: ").expect("data only")).expect("json")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_role_comes_once_and_the_finish_once() {
+        let mut writer = writer(false);
+        writer.piece(Piece::Text { choice: 0, text: "a" });
+        writer.piece(Piece::Text { choice: 0, text: "b" });
+        writer.piece(Piece::Finish { choice: 0, reason: FinishReason::Stop });
+        writer.piece(Piece::Finish { choice: 0, reason: FinishReason::Length });
+        writer.piece(Piece::Text { choice: 0, text: "late" });
+        let chunks = chunks(&mut writer);
+        assert_eq!(chunks.len(), 3);
+        assert_eq!(
+            chunks[0]["choices"][0]["delta"],
+            serde_json::json!({"role": "assistant", "content": "a"})
+        );
+        assert_eq!(chunks[1]["choices"][0]["delta"], serde_json::json!({"content": "b"}));
+        assert_eq!(chunks[2]["choices"][0]["finish_reason"], "stop");
+        assert!(writer.is_finished());
+    }
+
+    #[test]
+    fn tool_indices_are_dense_and_bare_calls_get_an_empty_object() {
+        let mut writer = writer(false);
+        let start = |key, id| Piece::ToolStart { choice: 0, key, id, name: "f", extra: None };
+        writer.piece(start(4, Some("toolu_1")));
+        writer.piece(Piece::ToolArguments { choice: 0, key: 4, text: "{\"a\":1}" });
+        writer.piece(start(9, None));
+        writer.piece(Piece::Finish { choice: 0, reason: FinishReason::Stop });
+        let chunks = chunks(&mut writer);
+        let call = |n: usize| &chunks[n]["choices"][0]["delta"]["tool_calls"][0];
+        assert_eq!(call(0)["index"], 0);
+        assert_eq!(call(0)["id"], "toolu_1");
+        assert_eq!(call(1), &serde_json::json!({"index": 0, "function": {"arguments": "{\"a\":1}"}}));
+        assert_eq!(call(2)["index"], 1);
+        assert!(call(2)["id"].as_str().expect("minted").starts_with("call_"));
+        assert_eq!(call(3)["function"]["arguments"], "{}");
+        assert_eq!(chunks[4]["choices"][0]["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn usage_is_one_last_chunk_and_only_when_asked_for() {
+        for asked in [false, true] {
+            let mut writer = writer(asked);
+            writer.piece(Piece::Usage(Usage { prompt: Some(25), completion: Some(1), ..Usage::default() }));
+            writer.piece(Piece::Text { choice: 0, text: "a" });
+            writer.piece(Piece::Usage(Usage { completion: Some(15), ..Usage::default() }));
+            writer.piece(Piece::Finish { choice: 0, reason: FinishReason::Stop });
+            writer.end(Usage::default());
+            let chunks = chunks(&mut writer);
+            assert_eq!(chunks.len(), if asked { 3 } else { 2 });
+            if asked {
+                assert_eq!(chunks[0]["usage"], Value::Null);
+                assert_eq!(chunks[2]["choices"], serde_json::json!([]));
+                assert_eq!(chunks[2]["usage"]["total_tokens"], 40);
+            } else {
+                assert!(chunks[0].get("usage").is_none());
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The `openai` wire. (To be written.)
+
+use super::{Ending, Failure, Quirks};
+use crate::api::piece::Sink;
+use crate::sse::Event;
+
+/// Reads this wire's answers.
+#[derive(Debug)]
+pub struct Decoder {}
+
+impl Decoder {
+    /// A decoder for one answer.
+    pub fn new(_quirks: Quirks) -> Self {
+        Self {}
+    }
+
+    /// See [`super::Decoder::push`].
+    pub fn push(&mut self, _event: Event<'_>, _sink: &mut dyn Sink) -> Result<(), Failure> {
+        Err(Failure::Malformed("not written".into()))
+    }
+
+    /// See [`super::Decoder::is_done`].
+    pub fn is_done(&self) -> bool {
+        false
+    }
+
+    /// See [`super::Decoder::finish`].
+    pub fn finish(&mut self, _sink: &mut dyn Sink) -> Ending {
+        Ending::Cut
+    }
+
+    /// See [`super::Decoder::whole`].
+    pub fn whole(&mut self, _body: &[u8], _sink: &mut dyn Sink) -> Result<(), Failure> {
+        Err(Failure::Malformed("not written".into()))
+    }
+}
