@@ -1,0 +1,2 @@
+//! The path of a request. (To be written.)
+pub mod settings;
