@@ -17,6 +17,7 @@ pub mod ernie;
 pub mod gemini;
 pub mod openai;
 pub mod spark;
+pub mod splice;
 
 /// A wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]

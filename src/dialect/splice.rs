@@ -1,0 +1,252 @@
+//! OpenAI to OpenAI: events and answers passed on as they came, with the model's name put back and usage shown only to
+//! those who asked. Why apart from [`super::openai`]: that one understands an answer and writes it anew; this one only
+//! looks where it must, which is several times cheaper, and is right for platforms whose answers need no mending.
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use serde_json::Value;
+
+use super::{Ending, Failure};
+use crate::api::piece::Usage;
+use crate::api::scan::{self, Object, Rewriter};
+use crate::sse::Event;
+
+/// Passes one stream on.
+#[derive(Debug)]
+pub struct Splicer {
+    /// What `model` says to the caller, as quoted JSON; `None` keeps the platform's own name.
+    model: Option<Vec<u8>>,
+    shows_usage: bool,
+    choices: u32,
+    finished: u32,
+    done: bool,
+    text_bytes: u64,
+    usage: Option<Usage>,
+}
+
+impl Splicer {
+    /// For an answer with `choices` choices. `model` is the name to show; `shows_usage` what the caller asked for.
+    pub fn new(model: Option<&str>, shows_usage: bool, choices: u32) -> Self {
+        let model = model.map(|model| Value::from(model).to_string().into_bytes());
+        Self { model, shows_usage, choices, finished: 0, done: false, text_bytes: 0, usage: None }
+    }
+
+    /// What the platform said of tokens so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Bytes of chunks passed on so far: what an estimate is made from where the platform names no usage.
+    pub fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    /// Whether the end mark has come.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// How the stream stood when its bytes ended.
+    pub fn ending(&self) -> Ending {
+        if self.done || self.finished >= self.choices { Ending::Complete } else { Ending::Cut }
+    }
+
+    /// Passes one event on into `out`.
+    ///
+    /// # Errors
+    /// [`Failure`] where the event is an error report or no JSON object; nothing has been written then.
+    pub fn push(&mut self, event: Event<'_>, out: &mut BytesMut) -> Result<(), Failure> {
+        if event.is_done() {
+            self.done = true;
+            return Ok(());
+        }
+        let data = event.data;
+        let object = Object::scan(data).map_err(|wrong| Failure::Malformed(wrong.to_string()))?;
+        refuse_error(&object, data)?;
+        // A ping object without choices would crash an SDK's helper.
+        let Some(choices) = object.get(data, "choices").filter(|raw| raw.first() == Some(&b'[')) else {
+            return Ok(());
+        };
+        let has_usage = self.note_usage(&object, data);
+        let is_bare = choices == b"[]";
+        if is_bare && has_usage && !self.shows_usage {
+            return Ok(());
+        }
+        self.finished += count_finishes(choices);
+        self.text_bytes += choices.len() as u64;
+        out.extend_from_slice(b"data: ");
+        let from = out.len();
+        if has_usage && !self.shows_usage {
+            out.extend_from_slice(&rewrite(&object, data, self.model.as_deref(), &["usage"]));
+        } else {
+            splice_model(&object, data, self.model.as_deref(), out);
+        }
+        flatten_lines(out, from);
+        out.extend_from_slice(b"\n\n");
+        Ok(())
+    }
+
+    fn note_usage(&mut self, object: &Object, data: &[u8]) -> bool {
+        let Some(raw) = object.get(data, "usage").filter(|raw| !scan::is_null(raw)) else { return false };
+        let usage = serde_json::from_slice(raw).ok().as_ref().and_then(Usage::from_json);
+        if let Some(usage) = usage {
+            self.usage.get_or_insert_default().update(usage);
+        }
+        true
+    }
+}
+
+fn refuse_error(object: &Object, data: &[u8]) -> Result<(), Failure> {
+    match object.get(data, "error") {
+        Some(raw) if !scan::is_null(raw) && raw != b"false" && raw != b"\"\"" => {
+            Err(Failure::Reported(data.to_vec()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How many choices end here. Text cannot fake one: a quote inside a JSON string is always escaped.
+fn count_finishes(choices: &[u8]) -> u32 {
+    let mut finishes = 0;
+    for at in memmem::find_iter(choices, b"\"finish_reason\"") {
+        let rest = choices.get(at + 15..).unwrap_or_default();
+        let mut rest = rest.iter().filter(|byte| !byte.is_ascii_whitespace());
+        if rest.next() == Some(&b':') && rest.next() == Some(&b'"') {
+            finishes += 1;
+        }
+    }
+    finishes
+}
+
+fn splice_model(object: &Object, data: &[u8], model: Option<&[u8]>, out: &mut BytesMut) {
+    let range = object.range(data, "model");
+    match (model, range) {
+        (Some(model), Some(range)) => {
+            out.extend_from_slice(data.get(..range.start).unwrap_or_default());
+            out.extend_from_slice(model);
+            out.extend_from_slice(data.get(range.end..).unwrap_or_default());
+        }
+        _ => out.extend_from_slice(data),
+    }
+}
+
+fn rewrite(object: &Object, data: &[u8], model: Option<&[u8]>, without: &[&str]) -> Vec<u8> {
+    let mut again = Rewriter::new(data.len());
+    for (name, written, raw) in object.iter(data) {
+        match model {
+            _ if without.contains(&name.as_ref()) => {}
+            Some(model) if name == "model" => again.copy(written, model),
+            _ => again.copy(written, raw),
+        }
+    }
+    again.finish()
+}
+
+/// One event is one `data:` line: line ends between JSON tokens become spaces.
+fn flatten_lines(out: &mut BytesMut, from: usize) {
+    let written = out.get_mut(from..).unwrap_or_default();
+    if memchr::memchr2(b'\n', b'\r', written).is_some() {
+        for byte in written.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
+            *byte = b' ';
+        }
+    }
+}
+
+/// Passes a whole answer on: the bytes for the caller and what the platform said of tokens.
+///
+/// # Errors
+/// [`Failure`] where the answer is an error, is cut, or holds no choice.
+pub fn whole(body: Bytes, model: Option<&str>) -> Result<(Bytes, Option<Usage>), Failure> {
+    let object = Object::scan(&body).map_err(|wrong| Failure::Malformed(wrong.to_string()))?;
+    refuse_error(&object, &body)?;
+    match object.get(&body, "choices") {
+        Some(choices)
+            if choices.first() == Some(&b'[') && !choices.iter().all(|b| b"[] \r\n\t".contains(b)) => {}
+        _ => return Err(Failure::Malformed("an answer without choices".into())),
+    }
+    let usage = object
+        .get(&body, "usage")
+        .and_then(|raw| serde_json::from_slice(raw).ok())
+        .as_ref()
+        .and_then(Usage::from_json);
+    let quoted = model.map(|model| Value::from(model).to_string().into_bytes());
+    let same = object.get(&body, "model") == quoted.as_deref();
+    if quoted.is_none() || same {
+        return Ok((body, usage));
+    }
+    let mut out = BytesMut::with_capacity(body.len() + 64);
+    splice_model(&object, &body, quoted.as_deref(), &mut out);
+    Ok((out.freeze(), usage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(splicer: &mut Splicer, events: &[&str]) -> Result<String, Failure> {
+        let mut out = BytesMut::new();
+        for event in events {
+            splicer.push(Event { name: b"", data: event.as_bytes() }, &mut out)?;
+        }
+        Ok(String::from_utf8(out.to_vec()).expect("utf-8"))
+    }
+
+    #[test]
+    fn puts_the_callers_model_back_and_changes_nothing_else() {
+        let mut splicer = Splicer::new(Some("smart"), false, 1);
+        let event = r#"{"id":"x","model":"gpt-5","choices":[{"index":0,"delta":{"content":"\"model\":\"gpt-5\""},"finish_reason":null}],"odd":[1, 2]}"#;
+        let out = run(&mut splicer, &[event]).expect("fine");
+        assert_eq!(out, format!("data: {}\n\n", event.replacen("gpt-5", "smart", 1)));
+        assert_eq!(splicer.ending(), Ending::Cut);
+    }
+
+    #[test]
+    fn usage_is_noted_always_and_shown_only_when_asked_for() {
+        let events = [
+            r#"{"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#,
+            r#"{"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#,
+            "[DONE]",
+        ];
+        for shows in [false, true] {
+            let mut splicer = Splicer::new(None, shows, 1);
+            let out = run(&mut splicer, &events).expect("fine");
+            assert_eq!(out.matches("data: ").count(), if shows { 2 } else { 1 });
+            assert_eq!(splicer.usage().map(|usage| usage.total()), Some(7));
+            assert!(splicer.is_done());
+            assert_eq!(splicer.ending(), Ending::Complete);
+        }
+    }
+
+    #[test]
+    fn every_choice_must_have_finished() {
+        let mut splicer = Splicer::new(None, false, 2);
+        let finish =
+            |index| format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason" : "stop"}}]}}"#);
+        run(&mut splicer, &[&finish(0)]).expect("fine");
+        assert_eq!(splicer.ending(), Ending::Cut);
+        run(&mut splicer, &[&finish(1)]).expect("fine");
+        assert_eq!(splicer.ending(), Ending::Complete);
+    }
+
+    #[test]
+    fn an_error_inside_the_stream_is_a_failure_and_text_cannot_fake_one() {
+        let mut splicer = Splicer::new(None, false, 1);
+        let fake = r#"{"choices":[{"delta":{"content":"\"error\":{} \"finish_reason\":\"stop\""},"finish_reason":null}],"error":null}"#;
+        assert!(run(&mut splicer, &[fake]).is_ok());
+        assert_eq!(splicer.ending(), Ending::Cut);
+        let real = r#"{"error":{"message":"no"},"choices":[]}"#;
+        assert_eq!(run(&mut splicer, &[real]), Err(Failure::Reported(real.as_bytes().to_vec())));
+        assert!(matches!(run(&mut splicer, &["<html>"]), Err(Failure::Malformed(_))));
+    }
+
+    #[test]
+    fn a_whole_answer_without_choices_is_no_answer() {
+        let whole = |text: &str| whole(Bytes::copy_from_slice(text.as_bytes()), Some("smart"));
+        assert!(matches!(whole(r#"{"choices":[ ]}"#), Err(Failure::Malformed(_))));
+        assert!(matches!(whole(r#"{"choices":[{"#), Err(Failure::Malformed(_))));
+        let (body, usage) =
+            whole(r#"{"model":"a","choices":[{}],"usage":{"prompt_tokens":1}}"#).expect("fine");
+        assert_eq!(body, r#"{"model":"smart","choices":[{}],"usage":{"prompt_tokens":1}}"#.as_bytes());
+        assert_eq!(usage.and_then(|usage| usage.prompt), Some(1));
+    }
+}
