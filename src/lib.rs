@@ -3,7 +3,7 @@ pub mod api;
 pub mod clock;
 pub mod dialect;
 pub mod fault;
-pub mod gateway;
+// pub mod gateway;
 pub mod identity;
 pub mod ids;
 pub mod limits;

@@ -37,6 +37,7 @@ pub struct Writer {
     usage: Option<Usage>,
     choices: SmallVec<[Choice; 1]>,
     fields: Vec<(String, Value)>,
+    text_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +66,13 @@ impl Writer {
             usage: None,
             choices: SmallVec::new(),
             fields: Vec::new(),
+            text_bytes: 0,
         }
+    }
+
+    /// Bytes of text, thinking and arguments so far: what an estimate is made from where the platform names no usage.
+    pub fn text_bytes(&self) -> u64 {
+        self.text_bytes
     }
 
     /// The bytes written since the last call.
@@ -198,6 +205,7 @@ impl Writer {
     }
 
     fn text_delta(&mut self, index: u32, field: &str, text: &str) {
+        self.text_bytes += text.len() as u64;
         if text.is_empty() && self.choice(index).is_some_and(|choice| choice.started) {
             return;
         }
@@ -251,6 +259,8 @@ impl Writer {
         if text.is_empty() {
             return;
         }
+        self.text_bytes += text.len() as u64;
+        let Some(choice) = self.choice(index) else { return };
         if let Some(tool) = choice.tools.get_mut(position) {
             tool.has_arguments = true;
         }

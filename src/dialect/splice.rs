@@ -11,6 +11,9 @@ use crate::api::piece::Usage;
 use crate::api::scan::{self, Object, Rewriter};
 use crate::sse::Event;
 
+/// Bytes of `choices` in a chunk that are not the text it brings, about.
+const CHOICE_FRAME: u64 = 60;
+
 /// Passes one stream on.
 #[derive(Debug)]
 pub struct Splicer {
@@ -36,7 +39,7 @@ impl Splicer {
         self.usage
     }
 
-    /// Bytes of chunks passed on so far: what an estimate is made from where the platform names no usage.
+    /// Bytes of text passed on so far, about: what an estimate is made from where the platform names no usage.
     pub fn text_bytes(&self) -> u64 {
         self.text_bytes
     }
@@ -73,7 +76,7 @@ impl Splicer {
             return Ok(());
         }
         self.finished += count_finishes(choices);
-        self.text_bytes += choices.len() as u64;
+        self.text_bytes += (choices.len() as u64).saturating_sub(CHOICE_FRAME).max(1);
         out.extend_from_slice(b"data: ");
         let from = out.len();
         if has_usage && !self.shows_usage {

@@ -1,2 +1,96 @@
-//! The path of a request. (To be written.)
+//! The gateway: every dependency of the request path in one place, and the path itself ([`chat`]). Why one struct: a
+//! request is then a linear function over it, tests build it with a manual clock and a fake platform, and there are no
+//! globals.
+
+pub mod answer;
+pub mod attempt;
+pub mod body;
+pub mod chat;
+pub mod drain;
+pub mod estimate;
+pub mod models;
+pub mod recall;
+pub mod relay;
+pub mod route;
 pub mod settings;
+pub mod ticket;
+pub mod tokens;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::identity::Identity;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::upstream::Upstream;
+
+use drain::Drain;
+use recall::Memory;
+use route::RouteTable;
+use settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
+use tokens::TokenDesk;
+
+/// Everything that a reload replaces at once. A request keeps the one with which it began.
+#[derive(Debug)]
+pub struct World {
+    pub identity: Identity,
+    pub routes: RouteTable,
+    pub retry: Retry,
+    pub timeouts: Timeouts,
+    pub sizes: Sizes,
+    pub heartbeat: Heartbeat,
+    pub model_field: ModelField,
+}
+
+/// The gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    world: ArcSwap<World>,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub pool: Pool,
+    pub upstream: Upstream,
+    pub recall: Memory,
+    pub tokens: TokenDesk,
+    pub drain: Drain,
+    /// Bytes of request bodies held now, over all requests.
+    body_bytes: AtomicUsize,
+    /// Seconds since 1970 at which the gateway began: `created` of every model in the list.
+    pub began_at: u64,
+}
+
+/// How long vendor state of a turn is kept, and for how many tool calls.
+const RECALL_LIFE: Duration = Duration::from_secs(3600);
+const RECALL_ENTRIES: usize = 50_000;
+
+impl Gateway {
+    /// A gateway over its parts.
+    pub fn new(world: World, pool: Pool, upstream: Upstream, metrics: Metrics, clock: Clock) -> Self {
+        Self {
+            world: ArcSwap::from_pointee(world),
+            recall: Memory::new(clock.clone(), RECALL_LIFE, RECALL_ENTRIES),
+            tokens: TokenDesk::new(clock.clone()),
+            drain: Drain::default(),
+            body_bytes: AtomicUsize::new(0),
+            began_at: clock.wall_seconds(),
+            clock,
+            metrics,
+            pool,
+            upstream,
+        }
+    }
+
+    /// The configuration in force.
+    pub fn world(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+
+    /// Puts a new configuration in force, for requests that begin from now on.
+    pub fn replace_world(&self, world: World) {
+        self.world.store(Arc::new(world));
+    }
+}

@@ -35,6 +35,20 @@ impl Origin {
         Self(Arc::new(Place { is_tls, host: host.to_owned(), port }))
     }
 
+    /// Takes an `http:` or `https:` URL apart: whom to connect to, and path with query.
+    pub fn of_url(url: &str) -> Option<(Self, String)> {
+        let url = url::Url::parse(url).ok()?;
+        let is_tls = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
+        let origin = Self::new(is_tls, host, url.port_or_known_default()?);
+        let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        Some((origin, path))
+    }
+
     /// As in a `Host` header: the port only where it is not the scheme's own.
     pub fn authority(&self) -> String {
         let Place { is_tls, host, port } = &*self.0;

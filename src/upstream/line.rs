@@ -137,6 +137,18 @@ impl Body {
         poll_fn(|context| self.poll_bytes(context)).await
     }
 
+    /// After the answer's own end mark: takes the body's formal end, where it came along, so that the connection can be
+    /// used again. Waits for nothing.
+    pub fn skim(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..4 {
+            match self.poll_bytes(&mut context) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) | Poll::Pending => return,
+            }
+        }
+    }
+
     /// The connection, where the answer was read to its end and the platform keeps it open.
     pub(super) fn into_line(mut self) -> Option<Box<Line>> {
         (self.ended && self.line.is_open()).then_some(self.line)

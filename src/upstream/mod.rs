@@ -9,6 +9,8 @@
 
 mod connect;
 mod line;
+mod socket;
+pub mod source;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,6 +24,7 @@ use connect::Connector;
 pub use connect::Origin;
 pub use line::Body;
 use line::Line;
+use source::Source;
 
 use crate::clock::{Clock, Moment};
 
@@ -61,7 +64,7 @@ pub struct Request<'a> {
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub body: Body,
+    pub body: Source,
 }
 
 /// Time limits of one request.
@@ -137,7 +140,8 @@ impl Upstream {
             Err(_) => return Err((SendError::HeaderTimeout, None)),
         };
         let (parts, incoming) = head.into_parts();
-        Ok(Answer { status: parts.status, headers: parts.headers, body: Body::new(line, incoming) })
+        let body = Source::Http(Box::new(Body::new(line, incoming)));
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 
     /// Takes back the connection of an answer that was read to its end.

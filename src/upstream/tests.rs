@@ -45,9 +45,9 @@ async fn ask(upstream: &Upstream, origin: &Origin) -> Result<String, String> {
     let mut answer = upstream.send(request, PATIENCE).await.map_err(|error| error.to_string())?;
     let mut text = String::new();
     while let Some(bytes) = answer.body.next().await {
-        text.push_str(&String::from_utf8_lossy(&bytes.map_err(|error| error.to_string())?));
+        text.push_str(&String::from_utf8_lossy(&bytes?));
     }
-    upstream.recycle(answer.body);
+    answer.body.recycle(upstream);
     Ok(text)
 }
 

@@ -1,0 +1,507 @@
+//! One attempt: one account, one platform, one exchange, judged before anything reaches the caller. Why the first event
+//! is held until it is judged: some platforms answer 200 and then an error, and such a refusal must still be able to move
+//! on to another account.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::Value;
+
+use super::estimate::tokens_of_bytes;
+use super::recall::Remembering;
+use super::relay::{Begun, Flow};
+use super::route::{Route, Target};
+use super::settings::{ModelField, Timeouts};
+use super::{Gateway, World};
+use crate::api::ask::{Ask, Task};
+use crate::api::assemble::Assembler;
+use crate::api::piece::Usage;
+use crate::api::writer::{KEEP_ALIVE, Naming, Writer};
+use crate::clock::Moment;
+use crate::dialect::splice::{self, Splicer};
+use crate::dialect::{Encoded, Ending, Failure};
+use crate::fault::{Fault, Kind};
+use crate::platform::auth::{Outgoing, Token};
+use crate::platform::judge::{Judgement, Verdict};
+use crate::platform::profile::Platform;
+use crate::pool::TransportFailure;
+use crate::pool::settings::Account;
+use crate::sse;
+use crate::upstream::source::Source;
+use crate::upstream::{self, Patience, SendError};
+
+/// What all attempts of one request share.
+pub struct Trip<'a> {
+    pub gateway: &'a Arc<Gateway>,
+    pub world: &'a World,
+    pub ask: &'a Ask,
+    pub route: &'a Route,
+    pub timeouts: Timeouts,
+    /// When to give up altogether.
+    pub deadline: Moment,
+    /// Time spent waiting for platforms: not ours.
+    pub waited: Cell<Duration>,
+}
+
+/// What one attempt aims at.
+pub struct Aim<'a> {
+    pub target: &'a Target,
+    pub account: Arc<Account>,
+    /// The account's own id of the model.
+    pub model: String,
+}
+
+impl Aim<'_> {
+    fn platform(&self) -> &Platform {
+        &self.account.platform
+    }
+}
+
+/// An answer that may be given to the caller.
+#[derive(Debug)]
+pub enum Won {
+    Whole { body: Bytes, is_stream: bool, usage: Option<Usage>, delivered_tokens: u64 },
+    Stream { begun: Begun, pulse: Option<Bytes> },
+}
+
+/// A won answer, and what was left out of the request on the way.
+#[derive(Debug)]
+pub struct Victory {
+    pub won: Won,
+    pub dropped: Vec<String>,
+}
+
+/// Why an attempt brought no answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The request itself cannot be put to this platform.
+    Unfit(Fault),
+    /// The platform answered, and its answer was judged.
+    Judged(Judgement),
+    /// There was no answer to judge.
+    Transport(TransportFailure, String),
+}
+
+/// A refused attempt reads at most this much of the platform's explanation, in bytes.
+const MAX_EXPLANATION: usize = 64 * 1024;
+
+/// Tries once.
+///
+/// # Errors
+/// [`Trouble`]; the caller of this function settles and decides where to go next.
+pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble> {
+    let stream = trip.ask.stream || (trip.ask.task == Task::Chat && aim.platform().streams_only(&aim.model));
+    let encoded = encode(trip, aim, stream)?;
+    let mut stale = None;
+    loop {
+        let token = token(trip, aim, stale.as_ref()).await?;
+        let tried = exchange(trip, aim, &encoded, token.as_deref(), stream).await;
+        match tried {
+            Err(Trouble::Judged(judgement))
+                if judgement.verdict == Verdict::TokenExpired && token.is_some() && stale.is_none() =>
+            {
+                stale = token;
+            }
+            Err(trouble) => return Err(trouble),
+            Ok(won) => return Ok(Victory { won, dropped: encoded.dropped }),
+        }
+    }
+}
+
+fn encode(trip: &Trip<'_>, aim: &Aim<'_>, stream: bool) -> Result<Encoded, Trouble> {
+    let (ask, unsupported) = (trip.ask, trip.route.unsupported);
+    let platform = aim.platform();
+    match ask.task {
+        Task::Chat => platform.encode_chat(ask, &aim.model, stream, unsupported, &trip.gateway.recall),
+        Task::Embeddings => platform.encode_embeddings(ask, &aim.model, unsupported),
+    }
+    .map_err(Trouble::Unfit)
+}
+
+async fn token(
+    trip: &Trip<'_>,
+    aim: &Aim<'_>,
+    stale: Option<&Arc<Token>>,
+) -> Result<Option<Arc<Token>>, Trouble> {
+    let gateway = trip.gateway;
+    let scheme = &aim.platform().scheme;
+    let Some(request) = scheme.exchange(&aim.account.credential, &gateway.clock) else { return Ok(None) };
+    let exchange = || async {
+        let origin = upstream::Origin::of_url(&request.url).ok_or_else(|| broken("a bad token URL"))?;
+        let wire = upstream::Request {
+            origin: &origin.0,
+            method: request.method.clone(),
+            path: &origin.1,
+            headers: request.headers.clone(),
+            body: request.body.clone(),
+        };
+        let answer = gateway.upstream.send(wire, patience(trip)).await.map_err(|error| trouble_of(&error))?;
+        let status = answer.status.as_u16();
+        let mut source = answer.body;
+        let body = read_all(trip, &mut source, MAX_EXPLANATION).await?;
+        scheme.read_token(status, &body, &gateway.clock).map_err(|refused| Trouble::Judged(refused.into_judgement()))
+    };
+    match gateway.tokens.token(&aim.account.id, stale, exchange).await {
+        Ok(token) => Ok(Some(token)),
+        Err(Some(trouble)) => Err(trouble),
+        Err(None) => Err(broken("the token exchange failed a moment ago")),
+    }
+}
+
+fn broken(why: &str) -> Trouble {
+    Trouble::Transport(TransportFailure::Broken, why.to_owned())
+}
+
+fn patience(trip: &Trip<'_>) -> Patience {
+    let left = trip.deadline.since(trip.gateway.clock.now());
+    Patience {
+        connect: trip.timeouts.connect.min(left),
+        response_header: trip.timeouts.response_header.min(left),
+    }
+}
+
+async fn exchange(
+    trip: &Trip<'_>,
+    aim: &Aim<'_>,
+    encoded: &Encoded,
+    token: Option<&Token>,
+    stream: bool,
+) -> Result<Won, Trouble> {
+    let gateway = trip.gateway;
+    let platform = aim.platform();
+    let mut path = format!("{}{}", platform.base.path, encoded.path);
+    let mut headers = head_of(platform, encoded);
+    let mut body = encoded.body.clone();
+    let mut outgoing = Outgoing {
+        method: "POST",
+        path: &mut path,
+        host: &platform.base.host,
+        headers: &mut headers,
+        body: &mut body,
+    };
+    platform
+        .scheme
+        .apply(&aim.account.credential, token, &mut outgoing, &gateway.clock)
+        .map_err(Trouble::Unfit)?;
+    let request =
+        upstream::Request { origin: platform.origin(), method: Method::POST, path: &path, headers, body };
+    let asked_at = gateway.clock.now();
+    let answered = if platform.is_socket() {
+        gateway.upstream.converse(request, patience(trip)).await
+    } else {
+        gateway.upstream.send(request, patience(trip)).await
+    };
+    trip.waited.set(trip.waited.get() + gateway.clock.now().since(asked_at));
+    let answer = answered.map_err(|error| trouble_of(&error))?;
+    read_answer(trip, aim, answer, stream).await
+}
+
+fn head_of(platform: &Platform, encoded: &Encoded) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(http::header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    headers.insert(http::header::USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
+    for (name, value) in &platform.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &encoded.headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(*name, value);
+        }
+    }
+    headers
+}
+
+fn trouble_of(error: &SendError) -> Trouble {
+    let failure = match error {
+        SendError::Connect(_) => TransportFailure::Connect,
+        SendError::ConnectTimeout => TransportFailure::ConnectTimeout,
+        SendError::HeaderTimeout => TransportFailure::HeaderTimeout,
+        SendError::Broken(_) | SendError::Request(_) => TransportFailure::Broken,
+    };
+    Trouble::Transport(failure, error.to_string())
+}
+
+async fn read_answer(
+    trip: &Trip<'_>,
+    aim: &Aim<'_>,
+    answer: upstream::Answer,
+    stream: bool,
+) -> Result<Won, Trouble> {
+    let upstream::Answer { status, headers, body: mut source } = answer;
+    if !status.is_success() {
+        let body = read_all(trip, &mut source, MAX_EXPLANATION).await.unwrap_or_default();
+        source.recycle(&trip.gateway.upstream);
+        let wall = trip.gateway.clock.wall_millis();
+        return Err(Trouble::Judged(aim.platform().judge(status.as_u16(), &headers, &body, wall)));
+    }
+    if headers.get(http::header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(broken("a compressed answer, which was not asked for"));
+    }
+    let content_type = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_events = content_type.to_ascii_lowercase().starts_with(b"text/event-stream");
+    match (trip.ask.task, stream && is_events) {
+        (Task::Chat, true) if trip.ask.stream => begin(trip, aim, source, &headers).await,
+        (Task::Chat, true) => assemble(trip, aim, source, &headers).await,
+        (task, _) => {
+            let body = read_all(trip, &mut source, trip.world.sizes.answer).await?;
+            source.recycle(&trip.gateway.upstream);
+            if aim.platform().is_error_in_200(&body) {
+                return Err(judge_report(trip, aim, &headers, &body));
+            }
+            match task {
+                Task::Chat => whole(trip, aim, body, &headers),
+                Task::Embeddings => embeddings(trip, aim, &body, &headers),
+            }
+        }
+    }
+}
+
+/// Reads a body to its end, bounded in size and in the time between two reads.
+async fn read_all(trip: &Trip<'_>, source: &mut Source, limit: usize) -> Result<Bytes, Trouble> {
+    let asked_at = trip.gateway.clock.now();
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    loop {
+        let bytes = match tokio::time::timeout(trip.timeouts.idle, source.next()).await {
+            Err(_) => return Err(Trouble::Transport(TransportFailure::ReadTimeout, "the body stalled".into())),
+            Ok(Some(Err(error))) => return Err(broken(&error)),
+            Ok(Some(Ok(bytes))) => bytes,
+            Ok(None) => break,
+        };
+        if first.len() + rest.len() + bytes.len() > limit {
+            return Err(broken("the answer is larger than the limit"));
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = bytes;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&bytes);
+        }
+    }
+    trip.waited.set(trip.waited.get() + trip.gateway.clock.now().since(asked_at));
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+fn judge_report(trip: &Trip<'_>, aim: &Aim<'_>, headers: &HeaderMap, report: &[u8]) -> Trouble {
+    Trouble::Judged(aim.platform().judge(200, headers, report, trip.gateway.clock.wall_millis()))
+}
+
+fn trouble_of_failure(trip: &Trip<'_>, aim: &Aim<'_>, headers: &HeaderMap, failure: Failure) -> Trouble {
+    match failure {
+        Failure::Reported(report) => judge_report(trip, aim, headers, &report),
+        Failure::Malformed(why) => broken(&why),
+    }
+}
+
+/// The model's name in answers: the caller's own word for it, unless the operator wants the platform's.
+fn shown_model<'a>(trip: &'a Trip<'_>, aim: &'a Aim<'_>) -> &'a str {
+    match trip.world.model_field {
+        ModelField::Requested => &trip.ask.model,
+        ModelField::Resolved => &aim.model,
+    }
+}
+
+fn naming(trip: &Trip<'_>, aim: &Aim<'_>) -> Naming {
+    Naming { model: shown_model(trip, aim).to_owned(), created: trip.gateway.clock.wall_seconds() }
+}
+
+fn flow_for(trip: &Trip<'_>, aim: &Aim<'_>) -> Flow {
+    let ask = trip.ask;
+    if aim.platform().splices(&aim.model) {
+        let model = (trip.world.model_field == ModelField::Requested).then_some(ask.model.as_str());
+        return Flow::Splice(Box::new(Splicer::new(model, ask.include_usage, ask.choices)));
+    }
+    let writer = Writer::new(naming(trip, aim), ask.include_usage);
+    Flow::Translate(Box::new((aim.platform().decoder(&aim.model), writer)))
+}
+
+/// Waits for the first event that says something, and judges it.
+async fn begin(
+    trip: &Trip<'_>,
+    aim: &Aim<'_>,
+    mut source: Source,
+    headers: &HeaderMap,
+) -> Result<Won, Trouble> {
+    let clock = &trip.gateway.clock;
+    let asked_at = clock.now();
+    let mut flow = flow_for(trip, aim);
+    let mut sse = sse::Decoder::new(trip.world.sizes.event);
+    let mut out = BytesMut::new();
+    let ready = loop {
+        while let Some(event) = sse.next().map_err(|too_long| broken(&too_long.to_string()))? {
+            flow.push(event, trip.gateway, &mut out)
+                .map_err(|failure| trouble_of_failure(trip, aim, headers, failure))?;
+            if !out.is_empty() || flow.is_done() {
+                break;
+            }
+        }
+        if !out.is_empty() {
+            break true;
+        }
+        if flow.is_done() {
+            return Err(broken("a stream without content"));
+        }
+        let silent = clock.now().since(asked_at);
+        let patience = trip.timeouts.first_token.min(trip.timeouts.heartbeat).saturating_sub(silent);
+        match tokio::time::timeout(patience, source.next()).await {
+            Ok(Some(Ok(bytes))) => sse.feed(&bytes),
+            Ok(Some(Err(error))) => return Err(broken(&error)),
+            Ok(None) => return Err(broken("the stream ended before it began")),
+            Err(_) if clock.now().since(asked_at) >= trip.timeouts.first_token => {
+                return Err(Trouble::Transport(TransportFailure::ReadTimeout, "no first event".into()));
+            }
+            // Accepted, but silent: from here on the caller is kept awake, and there is no way back to a status.
+            Err(_) => break false,
+        }
+    };
+    trip.waited.set(trip.waited.get() + clock.now().since(asked_at));
+    if !ready {
+        out.extend_from_slice(KEEP_ALIVE);
+    }
+    let mut pulse = Writer::new(naming(trip, aim), false);
+    pulse.keep_alive_chunk();
+    let pulse = (trip.world.heartbeat == super::settings::Heartbeat::Data).then(|| pulse.take().freeze());
+    Ok(Won::Stream { begun: Begun { source, sse, flow, out }, pulse })
+}
+
+/// Reads a stream to its end for a caller who did not ask for one.
+async fn assemble(
+    trip: &Trip<'_>,
+    aim: &Aim<'_>,
+    mut source: Source,
+    headers: &HeaderMap,
+) -> Result<Won, Trouble> {
+    let asked_at = trip.gateway.clock.now();
+    let mut decoder = aim.platform().decoder(&aim.model);
+    let mut assembler = Assembler::new(naming(trip, aim));
+    let mut sink = Remembering { memory: &trip.gateway.recall, inner: &mut assembler };
+    let mut sse = sse::Decoder::new(trip.world.sizes.event);
+    let mut patience = trip.timeouts.first_token;
+    let mut taken = 0;
+    while !decoder.is_done() {
+        let bytes = match tokio::time::timeout(patience, source.next()).await {
+            Ok(Some(Ok(bytes))) => bytes,
+            Ok(Some(Err(error))) => return Err(broken(&error)),
+            Ok(None) => break,
+            Err(_) => return Err(Trouble::Transport(TransportFailure::ReadTimeout, "the stream stalled".into())),
+        };
+        patience = trip.timeouts.idle;
+        taken += bytes.len();
+        if taken > trip.world.sizes.answer {
+            return Err(broken("the answer is larger than the limit"));
+        }
+        sse.feed(&bytes);
+        while let Some(event) = sse.next().map_err(|too_long| broken(&too_long.to_string()))? {
+            decoder.push(event, &mut sink).map_err(|failure| trouble_of_failure(trip, aim, headers, failure))?;
+        }
+    }
+    if decoder.finish(&mut sink) == Ending::Cut {
+        return Err(broken("the stream ended before the answer was complete"));
+    }
+    source.recycle(&trip.gateway.upstream);
+    trip.waited.set(trip.waited.get() + trip.gateway.clock.now().since(asked_at));
+    Ok(json_of(trip, assembler, taken))
+}
+
+fn json_of(trip: &Trip<'_>, assembler: Assembler, bytes: usize) -> Won {
+    let usage = assembler.usage();
+    let delivered_tokens = tokens_of_bytes(bytes as u64);
+    let prompt = super::estimate::Estimate::of(trip.ask).prompt;
+    let fallback = Usage { prompt: Some(prompt), completion: Some(delivered_tokens), ..Usage::default() };
+    let body = Bytes::from(assembler.into_json(fallback).to_string());
+    Won::Whole { body, is_stream: false, usage, delivered_tokens }
+}
+
+/// Reads a whole answer, for a caller who wants it so, or as a stream of one piece for one who wanted a stream.
+fn whole(trip: &Trip<'_>, aim: &Aim<'_>, body: Bytes, headers: &HeaderMap) -> Result<Won, Trouble> {
+    let trouble = |failure| trouble_of_failure(trip, aim, headers, failure);
+    let delivered_tokens = tokens_of_bytes(body.len() as u64);
+    if !trip.ask.stream && aim.platform().splices(&aim.model) {
+        let model = (trip.world.model_field == ModelField::Requested).then_some(trip.ask.model.as_str());
+        let (body, usage) = splice::whole(body, model).map_err(trouble)?;
+        return Ok(Won::Whole { body, is_stream: false, usage, delivered_tokens });
+    }
+    let mut decoder = aim.platform().decoder(&aim.model);
+    if !trip.ask.stream {
+        let mut assembler = Assembler::new(naming(trip, aim));
+        let mut sink = Remembering { memory: &trip.gateway.recall, inner: &mut assembler };
+        decoder.whole(&body, &mut sink).map_err(trouble)?;
+        return Ok(json_of(trip, assembler, body.len()));
+    }
+    let mut writer = Writer::new(naming(trip, aim), trip.ask.include_usage);
+    let mut sink = Remembering { memory: &trip.gateway.recall, inner: &mut writer };
+    decoder.whole(&body, &mut sink).map_err(trouble)?;
+    let usage = writer.usage();
+    let prompt = super::estimate::Estimate::of(trip.ask).prompt;
+    writer.end(Usage { prompt: Some(prompt), completion: Some(delivered_tokens), ..Usage::default() });
+    Ok(Won::Whole { body: writer.take().freeze(), is_stream: true, usage, delivered_tokens })
+}
+
+fn embeddings(trip: &Trip<'_>, aim: &Aim<'_>, body: &[u8], headers: &HeaderMap) -> Result<Won, Trouble> {
+    let decoded = aim.platform().decode_embeddings(body, trip.ask);
+    let mut answer = decoded.map_err(|failure| trouble_of_failure(trip, aim, headers, failure))?;
+    let usage = answer.get("usage").and_then(Usage::from_json);
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("model".into(), Value::from(shown_model(trip, aim)));
+    }
+    let body = Bytes::from(answer.to_string());
+    Ok(Won::Whole { body, is_stream: false, usage, delivered_tokens: 0 })
+}
+
+/// What the caller is told where no further attempt follows.
+pub fn fault_of(trouble: Trouble) -> Fault {
+    match trouble {
+        Trouble::Unfit(fault) => fault,
+        Trouble::Transport(TransportFailure::HeaderTimeout | TransportFailure::ReadTimeout, why) => {
+            Fault::upstream(Kind::UpstreamTimeout, "The platform did not answer in time.").source(why)
+        }
+        Trouble::Transport(_, why) => {
+            Fault::upstream(Kind::UpstreamError, "The platform could not be reached or gave no usable answer.")
+                .source(why)
+        }
+        Trouble::Judged(judgement) => fault_of_judgement(judgement),
+    }
+}
+
+fn fault_of_judgement(judgement: Judgement) -> Fault {
+    let Judgement { verdict, retry_after, message, code, param, status, .. } = judgement;
+    let wait = retry_after.unwrap_or(Duration::from_secs(1));
+    let blame = |kind: Kind| {
+        let sentence = if message.is_empty() { "The platform refused the request.".to_owned() } else { message.clone() };
+        let fault = Fault::upstream(kind, sentence);
+        let fault = match &param {
+            Some(param) => fault.param(param.clone()),
+            None => fault,
+        };
+        match &code {
+            Some(code) if kind == Kind::BadRequest => fault.code(code.clone()),
+            _ => fault,
+        }
+    };
+    match verdict {
+        Verdict::Ok | Verdict::Overloaded => {
+            Fault::upstream(Kind::UpstreamError, "The platform is overloaded or failed. Try again shortly.")
+        }
+        Verdict::RateLimited | Verdict::QuotaExhausted => {
+            let sentence = "All accounts for this model are at their platform's limit.";
+            Fault::upstream(Kind::RateLimited, sentence).retry_after(wait)
+        }
+        Verdict::TokenExpired | Verdict::AuthInvalid => {
+            Fault::upstream(Kind::UpstreamAuth, "The platform did not accept the gateway's credential.")
+        }
+        Verdict::NotEntitled => {
+            Fault::upstream(Kind::ModelNotFound, "The model is not available on the platform behind it.").param("model")
+        }
+        Verdict::BadRequest if status == 404 => blame(Kind::ModelNotFound),
+        Verdict::BadRequest if status == 413 => blame(Kind::TooLarge),
+        Verdict::BadRequest => blame(Kind::BadRequest),
+        Verdict::ContentFiltered => blame(Kind::ContentFiltered),
+        Verdict::ContextTooLong => blame(Kind::ContextTooLong),
+    }
+}

@@ -1,0 +1,106 @@
+//! Reading a request's body: bounded in size, in time and over all requests together. Why all three: one caller can send
+//! too much, one can send too slowly, and many can do neither and still fill the memory (R20).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::Gateway;
+use super::settings::{Sizes, Timeouts};
+use crate::fault::{Fault, Kind};
+
+/// Bytes taken from the budget of all requests; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    gateway: Arc<Gateway>,
+    bytes: usize,
+}
+
+impl Held {
+    fn grow(&mut self, by: usize, limit: usize) -> Result<(), Fault> {
+        let before = self.gateway.body_bytes.fetch_add(by, Ordering::Relaxed);
+        self.bytes += by;
+        self.gateway.metrics.body_bytes.add(i64::try_from(by).unwrap_or(0));
+        if before + by > limit {
+            let wait = std::time::Duration::from_secs(1);
+            let sentence = "The gateway holds too many large requests at once. Try again shortly.";
+            return Err(Fault::gateway(Kind::Overloaded, sentence).retry_after(wait));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gateway.body_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.gateway.metrics.body_bytes.sub(i64::try_from(self.bytes).unwrap_or(0));
+    }
+}
+
+/// Refuses what can be refused by the head alone.
+pub fn check_head(headers: &HeaderMap, limit: usize) -> Result<(), Fault> {
+    let encoding = headers.get(http::header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+    if !matches!(encoding, None | Some(b"identity" | b"")) {
+        return Err(Fault::client(Kind::UnsupportedMedia, "Compressed request bodies are not accepted."));
+    }
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    match length {
+        Some(length) if length > limit as u64 => Err(too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(limit: usize) -> Fault {
+    Fault::client(Kind::TooLarge, format!("The request body is larger than the limit of {limit} bytes."))
+}
+
+/// Reads the whole body. The guard keeps its bytes counted until the request has been sent on.
+///
+/// # Errors
+/// Too large, too slow, too much held at once, or the caller went away.
+pub async fn read(
+    gateway: &Arc<Gateway>,
+    incoming: &mut Incoming,
+    sizes: &Sizes,
+    timeouts: &Timeouts,
+) -> Result<(Bytes, Held), Fault> {
+    let mut held = Held { gateway: Arc::clone(gateway), bytes: 0 };
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    loop {
+        // The common request comes in one piece and is complete by then: no timer is set up for it.
+        let frame = match futures_util::FutureExt::now_or_never(incoming.frame()) {
+            Some(frame) => frame,
+            None => tokio::time::timeout(timeouts.client_idle, incoming.frame()).await.map_err(|_| {
+                Fault::client(Kind::SlowClient, "The request body did not arrive in time.")
+            })?,
+        };
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| {
+            Fault::client(Kind::BadRequest, "The request body could not be read.").source(error)
+        })?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        if first.len() + rest.len() + bytes.len() > sizes.body {
+            return Err(too_large(sizes.body));
+        }
+        held.grow(bytes.len(), sizes.inflight_body_bytes)?;
+        if first.is_empty() && rest.is_empty() {
+            first = bytes;
+            if incoming.is_end_stream() {
+                break;
+            }
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&bytes);
+        }
+    }
+    let body = if rest.is_empty() { first } else { rest.freeze() };
+    Ok((body, held))
+}

@@ -1,0 +1,346 @@
+//! The path of a request, from its head to the first byte of its answer. One linear function ([`Gateway::answer`]); each
+//! step is one call and one `?`.
+
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::Incoming;
+use rand::Rng;
+use smallvec::SmallVec;
+
+use super::answer::Answer;
+use super::attempt::{Aim, Trip, Trouble, Victory, Won, attempt, fault_of};
+use super::body;
+use super::estimate::Estimate;
+use super::relay::{Manner, Relay};
+use super::route::{Route, Target};
+use super::ticket::{OK, Ticket};
+use super::{Gateway, World};
+use crate::api::ask::{Ask, Task};
+use crate::clock::Moment;
+use crate::fault::{Fault, Kind};
+use crate::identity::Caller;
+use crate::ids::AccountId;
+use crate::platform::judge::Verdict;
+use crate::pool::settings::Strategy;
+use crate::pool::{Refusal, TransportFailure, Want};
+
+/// An answer for the caller: always status 200; everything else is a [`Fault`].
+#[derive(Debug)]
+pub struct Reply {
+    pub headers: HeaderMap,
+    pub body: Answer,
+}
+
+/// What came in, besides the body.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    pub headers: &'a HeaderMap,
+    pub at: Moment,
+}
+
+impl Gateway {
+    /// Answers one request: the whole path.
+    ///
+    /// # Errors
+    /// A [`Fault`], while no byte of an answer has been sent.
+    pub async fn answer(
+        self: &Arc<Self>,
+        task: Task,
+        arrival: Arrival<'_>,
+        incoming: &mut Incoming,
+    ) -> Result<Reply, Fault> {
+        let world = self.world();
+        let caller = self.identify(&world, &arrival).await?;
+        body::check_head(arrival.headers, world.sizes.body)?;
+        let (bytes, held) = body::read(self, incoming, &world.sizes, &world.timeouts).await?;
+        let ask = match task {
+            Task::Chat => Ask::chat(bytes)?,
+            Task::Embeddings => Ask::embeddings(bytes)?,
+        };
+        let route = find_route(&world, &ask, &caller)?;
+        let mut ticket = self.admit(&caller, &ask, &route, arrival.at)?;
+        let now = self.clock.now();
+        let trip = Trip {
+            gateway: self,
+            world: &world,
+            ask: &ask,
+            timeouts: route.timeouts,
+            route: &route,
+            deadline: now + world.retry.deadline,
+            waited: Cell::default(),
+        };
+        self.metrics.overhead.observe(now.since(arrival.at).as_secs_f64());
+        let tried = self.attempts(&trip, &caller, &mut ticket).await;
+        let (aim, victory, attempts) = tried.inspect_err(|fault| ticket.fail(fault))?;
+        drop(held);
+        let headers = self.headers(&trip, &caller, &ticket, &aim, &victory, attempts);
+        Ok(Reply { headers, body: self.deliver(&trip, victory, ticket) })
+    }
+
+    async fn identify(&self, world: &World, arrival: &Arrival<'_>) -> Result<Arc<Caller>, Fault> {
+        if arrival.headers.get("x-stainless-retry-count").is_some_and(|count| count != "0") {
+            self.metrics.sdk_retries.inc();
+        }
+        match world.identity.verify_cached(arrival.headers) {
+            Some(caller) => Ok(caller),
+            None => world.identity.verify(arrival.headers).await,
+        }
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ask: &Ask,
+        route: &Route,
+        arrived: Moment,
+    ) -> Result<Ticket, Fault> {
+        let estimate = Estimate::of(ask);
+        let admission = caller.limiter.admit(estimate.total(), arrived)?;
+        self.pool.retry_budget().note_request();
+        Ok(Ticket::open(Arc::clone(self), admission, Arc::clone(&route.label), estimate, arrived))
+    }
+
+    /// Tries account after account, target after target, as far as attempts, time and the retry budget go.
+    async fn attempts<'t>(
+        &self,
+        trip: &Trip<'t>,
+        caller: &Caller,
+        ticket: &mut Ticket,
+    ) -> Result<(Aim<'t>, Victory, u32), Fault> {
+        let order = order(trip.route);
+        let affinity = affinity(trip, caller);
+        let mut tried: SmallVec<[AccountId; 4]> = SmallVec::new();
+        let mut last: Option<Fault> = None;
+        for number in 1..=trip.world.retry.attempts {
+            if number > 1 && !self.may_retry(trip) {
+                break;
+            }
+            let aim = match self.choose(trip, caller, &order, &tried, affinity, ticket) {
+                Ok(aim) => aim,
+                Err(refusal) => return Err(no_account(refusal, last)),
+            };
+            tried.push(aim.account.id.clone());
+            match attempt(trip, &aim).await {
+                Ok(victory) => {
+                    self.count_attempt(&aim, "ok");
+                    return Ok((aim, victory, number));
+                }
+                Err(trouble) => last = Some(self.settle_trouble(&aim, trouble, ticket)?),
+            }
+        }
+        Err(last.unwrap_or_else(|| Fault::gateway(Kind::NoAccount, "No account could be tried.")))
+    }
+
+    fn may_retry(&self, trip: &Trip<'_>) -> bool {
+        let allowed = self.clock.now() < trip.deadline && self.pool.retry_budget().try_retry();
+        if !allowed {
+            self.metrics.retries_refused.inc();
+        }
+        allowed
+    }
+
+    /// The first target, in order, one of whose accounts may carry the request.
+    fn choose<'t>(
+        &self,
+        trip: &Trip<'t>,
+        caller: &Caller,
+        order: &[&'t Target],
+        tried: &[AccountId],
+        affinity: Option<u64>,
+        ticket: &mut Ticket,
+    ) -> Result<Aim<'t>, Refusal> {
+        let mut refusal: Option<Refusal> = None;
+        for target in order {
+            let model = target.model.as_deref().unwrap_or(&trip.ask.model);
+            let want = Want {
+                tenant: &caller.tenant,
+                platform: &target.platform.name,
+                model,
+                tokens: ticket.estimate().total(),
+                strategy: trip.route.strategy,
+                affinity,
+                tried,
+            };
+            match self.pool.take(&want) {
+                Ok(reservation) => {
+                    let account = Arc::clone(reservation.account());
+                    let model = reservation.upstream_model().to_owned();
+                    ticket.hold(reservation);
+                    return Ok(Aim { target, account, model });
+                }
+                Err(next) => refusal = Some(refusal.map_or(next.clone(), |before| before.kinder(next))),
+            }
+        }
+        Err(refusal.unwrap_or_else(Refusal::none_configured))
+    }
+
+    /// Settles a failed attempt. `Ok` with the fault where another may follow, `Err` where none may.
+    fn settle_trouble(&self, aim: &Aim<'_>, trouble: Trouble, ticket: &mut Ticket) -> Result<Fault, Fault> {
+        let reservation = ticket.release();
+        let goes_on = match &trouble {
+            Trouble::Unfit(_) => {
+                if let Some(reservation) = reservation {
+                    reservation.cancel();
+                }
+                false
+            }
+            Trouble::Judged(judgement) => {
+                self.count_attempt(aim, judgement.verdict.label());
+                tracing::info!(account = %aim.account.id, verdict = ?judgement.verdict, code = ?judgement.code, "a platform refused");
+                if let Some(reservation) = reservation {
+                    reservation.settle_error(judgement);
+                }
+                let blames_caller = matches!(
+                    judgement.verdict,
+                    Verdict::BadRequest | Verdict::ContentFiltered | Verdict::ContextTooLong
+                );
+                !blames_caller
+            }
+            Trouble::Transport(failure, why) => {
+                self.count_attempt(aim, "transport");
+                tracing::info!(account = %aim.account.id, ?failure, %why, "an attempt failed");
+                if let Some(reservation) = reservation {
+                    reservation.settle_transport(*failure);
+                }
+                // A platform that took the request and went silent may still be working on it: not paid for twice.
+                !matches!(failure, TransportFailure::HeaderTimeout | TransportFailure::ReadTimeout)
+            }
+        };
+        let fault = fault_of(trouble);
+        if goes_on { Ok(fault) } else { Err(fault) }
+    }
+
+    fn count_attempt(&self, aim: &Aim<'_>, verdict: &str) {
+        let platform = aim.account.platform.name.as_str();
+        self.metrics.attempts.with_label_values(&[platform, verdict]).inc();
+    }
+
+    fn headers(
+        &self,
+        trip: &Trip<'_>,
+        caller: &Caller,
+        ticket: &Ticket,
+        aim: &Aim<'_>,
+        victory: &Victory,
+        attempts: u32,
+    ) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(20);
+        let is_stream = matches!(victory.won, Won::Stream { .. } | Won::Whole { is_stream: true, .. });
+        if is_stream {
+            put(&mut headers, "content-type", "text/event-stream; charset=utf-8");
+            put(&mut headers, "cache-control", "no-cache, no-transform");
+            put(&mut headers, "x-accel-buffering", "no");
+        } else {
+            put(&mut headers, "content-type", "application/json");
+        }
+        put(&mut headers, "x-weir-platform", aim.account.platform.name.as_str());
+        if aim.account.owner.as_ref() == Some(&caller.tenant) {
+            put(&mut headers, "x-weir-account", aim.account.id.as_str());
+        }
+        headers.insert("x-weir-attempts", HeaderValue::from(attempts));
+        put(&mut headers, "x-gateway-model", &aim.model);
+        if !victory.dropped.is_empty() {
+            put(&mut headers, "x-gateway-dropped-params", &victory.dropped.join(","));
+        }
+        for (name, value) in ticket.admission().headers() {
+            headers.insert(name, value);
+        }
+        let ours = self.clock.now().since(ticket.arrived()).saturating_sub(trip.waited.get());
+        put(&mut headers, "x-gateway-overhead-ms", &milliseconds(ours));
+        headers
+    }
+
+    fn deliver(self: &Arc<Self>, trip: &Trip<'_>, victory: Victory, mut ticket: Ticket) -> Answer {
+        match victory.won {
+            Won::Whole { body, usage, delivered_tokens, .. } => {
+                ticket.note_first_token();
+                ticket.close(OK, usage, delivered_tokens);
+                Answer::Whole(body)
+            }
+            Won::Stream { begun, pulse } => {
+                let world = trip.world;
+                let manner =
+                    Manner { timeouts: trip.timeouts, sizes: world.sizes, heartbeat: world.heartbeat };
+                Answer::Stream(Box::new(Relay::new(Arc::clone(self), begun, ticket, manner, pulse)))
+            }
+        }
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn milliseconds(length: Duration) -> String {
+    format!("{:.3}", length.as_secs_f64() * 1000.0)
+}
+
+fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<std::borrow::Cow<'w, Route>, Fault> {
+    if !caller.may_use(&ask.model) {
+        let sentence = format!("You may not use the model '{}'.", printable(&ask.model));
+        return Err(Fault::client(Kind::ModelNotAllowed, sentence).param("model"));
+    }
+    world.routes.find(&ask.model).ok_or_else(|| {
+        let sentence = format!("The model '{}' does not exist here.", printable(&ask.model));
+        Fault::client(Kind::ModelNotFound, sentence).param("model")
+    })
+}
+
+/// A caller's own word, fit to stand in a sentence: short, and without anything a terminal would obey.
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(128).collect()
+}
+
+/// One of the targets by weight, then the others, then the fallbacks.
+fn order(route: &Route) -> SmallVec<[&Target; 4]> {
+    let mut order: SmallVec<[&Target; 4]> = SmallVec::new();
+    if let [only] = route.targets.as_slice() {
+        order.push(only);
+    } else {
+        let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
+        let mut dart = rand::rng().random_range(0..total.max(1));
+        let mut hit = 0;
+        for (index, target) in route.targets.iter().enumerate() {
+            let weight = u64::from(target.weight);
+            if dart < weight {
+                hit = index;
+                break;
+            }
+            dart -= weight;
+        }
+        let (before, from) = route.targets.split_at(hit.min(route.targets.len()));
+        order.extend(from.iter().chain(before));
+    }
+    order.extend(&route.fallback);
+    order
+}
+
+/// What `sticky` goes by: the caller and how the conversation began.
+fn affinity(trip: &Trip<'_>, caller: &Caller) -> Option<u64> {
+    if trip.route.strategy != Strategy::Sticky {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    caller.tenant.hash(&mut hasher);
+    caller.subject.hash(&mut hasher);
+    let opening: Vec<&serde_json::value::RawValue> =
+        trip.ask.raw("messages").and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or_default();
+    for message in opening.iter().take(2) {
+        message.get().hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
+/// No account is left: what the last attempt ran into, unless waiting helps.
+fn no_account(refusal: Refusal, last: Option<Fault>) -> Fault {
+    match last {
+        Some(last) if refusal.retry_after.is_none() || last.kind() != Kind::RateLimited => last,
+        _ => refusal.into_fault(),
+    }
+}

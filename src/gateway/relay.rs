@@ -1,0 +1,348 @@
+//! The stream out. Why a body that polls, and no task or channel: the caller's connection asks for bytes, this asks the
+//! platform's connection, in one task; a caller that reads slowly slows the platform down by itself, and a caller that
+//! goes away drops this, which closes the platform's connection and settles.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Sleep;
+
+use super::Gateway;
+use super::estimate::tokens_of_bytes;
+use super::recall::Remembering;
+use super::settings::{Heartbeat, Sizes, Timeouts};
+use super::ticket::{OK, Ticket};
+use crate::api::piece::Usage;
+use crate::api::writer::{DONE, KEEP_ALIVE, Writer};
+use crate::clock::Moment;
+use crate::dialect::splice::Splicer;
+use crate::dialect::{Decoder, Ending, Failure};
+use crate::fault::{Fault, Kind};
+use crate::sse;
+use crate::upstream::source::Source;
+
+/// How events become the caller's stream.
+#[derive(Debug)]
+pub enum Flow {
+    /// Passed on as they come.
+    Splice(Box<Splicer>),
+    /// Understood and written anew.
+    Translate(Box<(Decoder, Writer)>),
+}
+
+impl Flow {
+    /// Takes one event. Output goes to `out`.
+    ///
+    /// # Errors
+    /// Where the platform reported an error or left its wire.
+    pub fn push(
+        &mut self,
+        event: sse::Event<'_>,
+        gateway: &Gateway,
+        out: &mut BytesMut,
+    ) -> Result<(), Failure> {
+        match self {
+            Flow::Splice(splicer) => splicer.push(event, out),
+            Flow::Translate(both) => {
+                let (decoder, writer) = &mut **both;
+                let pushed =
+                    decoder.push(event, &mut Remembering { memory: &gateway.recall, inner: writer });
+                out.unsplit(writer.take());
+                pushed
+            }
+        }
+    }
+
+    /// Whether the platform's own end mark has come.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Flow::Splice(splicer) => splicer.is_done(),
+            Flow::Translate(both) => both.0.is_done(),
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        match self {
+            Flow::Splice(splicer) => splicer.usage(),
+            Flow::Translate(both) => both.1.usage(),
+        }
+    }
+
+    fn delivered_tokens(&self) -> u64 {
+        tokens_of_bytes(match self {
+            Flow::Splice(splicer) => splicer.text_bytes(),
+            Flow::Translate(both) => both.1.text_bytes(),
+        })
+    }
+
+    /// The platform's bytes have ended: writes what is still owed and says whether the answer is whole.
+    fn finish(&mut self, gateway: &Gateway, prompt: u64, out: &mut BytesMut) -> Ending {
+        let completion = Some(self.delivered_tokens());
+        match self {
+            Flow::Splice(splicer) => {
+                let ending = splicer.ending();
+                if ending == Ending::Complete {
+                    out.extend_from_slice(DONE);
+                }
+                ending
+            }
+            Flow::Translate(both) => {
+                let (decoder, writer) = &mut **both;
+                let ending = decoder.finish(&mut Remembering { memory: &gateway.recall, inner: writer });
+                if ending == Ending::Complete {
+                    writer.end(Usage { prompt: Some(prompt), completion, ..Usage::default() });
+                }
+                out.unsplit(writer.take());
+                ending
+            }
+        }
+    }
+}
+
+/// What the relay needs to know of its settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub timeouts: Timeouts,
+    pub sizes: Sizes,
+    pub heartbeat: Heartbeat,
+}
+
+/// One stream on its way to a caller.
+#[derive(Debug)]
+pub struct Relay {
+    gateway: Arc<Gateway>,
+    /// The platform's answer; gone when the stream is over.
+    source: Option<Source>,
+    sse: sse::Decoder,
+    flow: Flow,
+    out: BytesMut,
+    ticket: Ticket,
+    manner: Manner,
+    /// For a chunk that keeps the connection awake, where the settings want one.
+    pulse: Option<Bytes>,
+    began: Moment,
+    last_event: Option<Moment>,
+    last_sent: Moment,
+    taken_bytes: u64,
+    timer: Pin<Box<Sleep>>,
+    over: Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
+    /// Whom timer and shutdown wake at present.
+    waker: Option<Waker>,
+}
+
+/// What an attempt hands over once its first event has been judged.
+#[derive(Debug)]
+pub struct Begun {
+    pub source: Source,
+    pub sse: sse::Decoder,
+    pub flow: Flow,
+    /// What the first events have already written.
+    pub out: BytesMut,
+}
+
+impl Relay {
+    /// Relays what `begun` began.
+    pub fn new(gateway: Arc<Gateway>, begun: Begun, ticket: Ticket, manner: Manner, pulse: Option<Bytes>) -> Self {
+        gateway.metrics.open_streams.inc();
+        let now = gateway.clock.now();
+        let Begun { source, sse, flow, out } = begun;
+        let has_output = !out.is_empty();
+        let mut relay = Self {
+            over: Box::pin(gateway.drain.over()),
+            timer: Box::pin(tokio::time::sleep(manner.timeouts.heartbeat)),
+            gateway,
+            source: Some(source),
+            sse,
+            flow,
+            out,
+            ticket,
+            manner,
+            pulse,
+            began: now,
+            last_event: has_output.then_some(now),
+            last_sent: now,
+            taken_bytes: 0,
+            waker: None,
+        };
+        if has_output {
+            relay.ticket.note_first_token();
+        }
+        // Events that came together with the first one.
+        relay.take_events();
+        relay
+    }
+
+    /// The next bytes for the caller; `None` at the end.
+    pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if !self.out.is_empty() {
+                self.last_sent = self.gateway.clock.now();
+                return Poll::Ready(Some(self.out.split().freeze()));
+            }
+            let Some(source) = &mut self.source else { return Poll::Ready(None) };
+            match source.poll_bytes(context) {
+                Poll::Ready(Some(Ok(bytes))) => self.take_bytes(&bytes),
+                Poll::Ready(None) => self.end_of_bytes(None),
+                Poll::Ready(Some(Err(error))) => self.end_of_bytes(Some(error)),
+                Poll::Pending => {
+                    if !self.mind_the_time(context) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether everything has been handed out: lets the connection send the last bytes and the end in one write.
+    pub fn is_over(&self) -> bool {
+        self.source.is_none() && self.out.is_empty()
+    }
+
+    fn take_bytes(&mut self, bytes: &[u8]) {
+        let now = self.gateway.clock.now();
+        if let Some(last) = self.last_event.replace(now) {
+            self.gateway.metrics.event_gap.observe(now.since(last).as_secs_f64());
+        }
+        self.taken_bytes += bytes.len() as u64;
+        self.sse.feed(bytes);
+        self.take_events();
+        if self.taken_bytes > self.manner.sizes.answer as u64 && self.source.is_some() {
+            let sentence = "The platform's answer is larger than this gateway relays.";
+            self.fail(&Fault::upstream(Kind::UpstreamIncomplete, sentence));
+        }
+    }
+
+    fn take_events(&mut self) {
+        while self.source.is_some() && !self.flow.is_done() {
+            let event = match self.sse.next() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(broken) => return self.fail_upstream(Failure::Malformed(broken.to_string())),
+            };
+            if let Err(failure) = self.flow.push(event, &self.gateway, &mut self.out) {
+                return self.fail_upstream(failure);
+            }
+        }
+        if !self.out.is_empty() {
+            self.ticket.note_first_token();
+        }
+        if self.flow.is_done() && self.source.is_some() {
+            self.complete();
+        }
+    }
+
+    fn end_of_bytes(&mut self, error: Option<String>) {
+        if let Some(error) = error {
+            tracing::debug!(%error, "the platform's stream broke");
+        }
+        self.complete();
+    }
+
+    /// The platform is done, or its bytes are: ends the stream as it deserves.
+    fn complete(&mut self) {
+        let prompt = self.ticket.estimate().prompt;
+        if self.flow.finish(&self.gateway, prompt, &mut self.out) == Ending::Cut {
+            let sentence = "The platform's stream ended before the answer was complete.";
+            return self.fail(&Fault::upstream(Kind::UpstreamIncomplete, sentence));
+        }
+        self.ticket.close(OK, self.flow.usage(), self.flow.delivered_tokens());
+        if let Some(source) = self.source.take() {
+            source.recycle(&self.gateway.upstream);
+        }
+    }
+
+    fn fail_upstream(&mut self, failure: Failure) {
+        let fault = match failure {
+            Failure::Malformed(why) => {
+                tracing::warn!(%why, "a platform left its wire in mid-stream");
+                Fault::upstream(Kind::UpstreamIncomplete, "The platform's stream could not be read any further.")
+            }
+            Failure::Reported(_) => {
+                Fault::upstream(Kind::UpstreamIncomplete, "The platform reported an error in mid-stream.")
+            }
+        };
+        self.fail(&fault);
+    }
+
+    /// Ends the stream with an in-band error, and no finish reason of ours.
+    fn fail(&mut self, fault: &Fault) {
+        self.out.extend_from_slice(b"data: ");
+        self.out.extend_from_slice(fault.body().as_bytes());
+        self.out.extend_from_slice(b"\n\n");
+        self.out.extend_from_slice(DONE);
+        self.ticket.close(fault.kind().row().label, self.flow.usage(), self.flow.delivered_tokens());
+        self.source = None;
+    }
+
+    /// Looks at the clocks while the platform is silent. True where that wrote something.
+    fn mind_the_time(&mut self, context: &mut Context<'_>) -> bool {
+        let known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        if !known {
+            self.waker = Some(context.waker().clone());
+            if Future::poll(self.over.as_mut(), context).is_ready() {
+                self.shut_down();
+                return true;
+            }
+        } else if self.gateway.drain.is_over() {
+            self.shut_down();
+            return true;
+        }
+        if known && !self.timer.is_elapsed() {
+            return false;
+        }
+        while Future::poll(self.timer.as_mut(), context).is_ready() {
+            if self.strike() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn shut_down(&mut self) {
+        let sentence = "The gateway is shutting down; the answer is not complete.";
+        self.fail(&Fault::gateway(Kind::Shutdown, sentence));
+    }
+
+    /// The timer has struck: ends what has waited too long, keeps awake what has been quiet, and winds the timer.
+    fn strike(&mut self) -> bool {
+        let now = self.gateway.clock.now();
+        let Timeouts { first_token, idle, total, heartbeat, .. } = self.manner.timeouts;
+        let silent_since = self.last_event.unwrap_or(self.began);
+        let patience = if self.last_event.is_some() { idle } else { first_token };
+        if now.since(silent_since) >= patience || now.since(self.began) >= total {
+            let sentence = "The platform took too long to go on with its answer.";
+            self.fail(&Fault::upstream(Kind::UpstreamTimeout, sentence));
+            return true;
+        }
+        let quiet = now.since(self.last_sent);
+        let beats = quiet >= heartbeat;
+        if beats {
+            match (&self.pulse, self.manner.heartbeat) {
+                (Some(pulse), Heartbeat::Data) => self.out.extend_from_slice(pulse),
+                _ => self.out.extend_from_slice(KEEP_ALIVE),
+            }
+        }
+        let next_beat = if beats { heartbeat } else { heartbeat.saturating_sub(quiet) };
+        let next = next_beat
+            .min(patience.saturating_sub(now.since(silent_since)))
+            .min(total.saturating_sub(now.since(self.began)))
+            .max(Duration::from_millis(1));
+        let deadline = tokio::time::Instant::now() + next;
+        self.timer.as_mut().reset(deadline);
+        beats
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.gateway.metrics.open_streams.dec();
+        // Still reading: the caller has gone. What was delivered is settled, the platform's connection closes with us.
+        if self.source.is_some() {
+            let label = Kind::ClientGone.row().label;
+            self.ticket.close(label, self.flow.usage(), self.flow.delivered_tokens());
+        }
+    }
+}

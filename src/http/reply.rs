@@ -1,0 +1,102 @@
+//! Fault to HTTP: the one place. The table itself is [`Kind::row`](crate::fault::Kind::row); here it gets its headers.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::fault::{Fault, Kind, Who};
+use crate::metrics::Metrics;
+
+/// A fault, ready to be sent.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// Makes the answer to a fault.
+pub fn refusal(fault: &Fault) -> Refusal {
+    let row = fault.kind().row();
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(wait) = fault.get_retry_after().or_else(|| default_wait(fault.kind())) {
+        // Never 0: two of the SDKs take that for "at once".
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        let millis = wait.as_millis().max(1);
+        headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        headers.insert("retry-after-ms", HeaderValue::from(u64::try_from(millis).unwrap_or(u64::MAX)));
+    }
+    if let Some(should) = fault.should_retry() {
+        headers.insert("x-should-retry", HeaderValue::from_static(if should { "true" } else { "false" }));
+    }
+    match fault.kind() {
+        Kind::Unauthenticated => {
+            let challenge = HeaderValue::from_static(r#"Bearer realm="weir", error="invalid_token""#);
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        Kind::MethodNotAllowed => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+        }
+        _ => {}
+    }
+    let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Refusal { status, headers, body: Bytes::from(fault.body()) }
+}
+
+/// Waiting helps with these even where nobody said for how long.
+fn default_wait(kind: Kind) -> Option<std::time::Duration> {
+    matches!(
+        kind,
+        Kind::RateLimited | Kind::Overloaded | Kind::NoAccount | Kind::PoolUnavailable | Kind::Shutdown
+    )
+    .then(|| std::time::Duration::from_secs(1))
+}
+
+/// Tells the operator: in the log, at the level that the table names, and in the metrics.
+pub fn note(fault: &Fault, metrics: &Metrics) {
+    let row = fault.kind().row();
+    if fault.who() != Who::Upstream {
+        metrics.refused.with_label_values(&[row.label]).inc();
+    }
+    let cause = fault.cause().map(ToString::to_string).unwrap_or_default();
+    if row.loud {
+        tracing::warn!(kind = ?fault.kind(), who = ?fault.who(), %cause, "{}", fault.public());
+    } else {
+        tracing::debug!(kind = ?fault.kind(), who = ?fault.who(), %cause, "{}", fault.public());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_table_of_errors() {
+        let rows: Vec<String> = Kind::ALL
+            .iter()
+            .map(|kind| {
+                let row = kind.row();
+                let code = row.code.unwrap_or("-");
+                format!("{} {} {} ({:?})", row.status, row.class, code, kind)
+            })
+            .collect();
+        insta::assert_snapshot!(rows.join("\n"));
+    }
+
+    #[test]
+    fn a_wait_is_whole_seconds_and_never_none() {
+        let fault = Fault::client(Kind::RateLimited, "slow down").retry_after(Duration::from_millis(1));
+        let refusal = refusal(&fault);
+        assert_eq!(refusal.headers[RETRY_AFTER], "1");
+        assert_eq!(refusal.headers["retry-after-ms"], "1");
+        assert_eq!(refusal.status, 429);
+    }
+
+    #[test]
+    fn a_401_says_how_to_authenticate() {
+        let refusal = refusal(&Fault::client(Kind::Unauthenticated, "who are you?"));
+        assert!(refusal.headers[WWW_AUTHENTICATE].to_str().expect("text").starts_with("Bearer"));
+    }
+}

@@ -1,0 +1,304 @@
+//! Sockets and the life of the process: pingora owns listeners, workers, hand-over and drain; hyper owns the bytes.
+//!
+//! `SIGTERM`: `/readyz` says no, listeners close after `drain.delay`, streams finish within `drain.timeout`, what is left
+//! then is ended with an error event, and the process exits 0. `SIGQUIT`: the same, after the listening sockets have been
+//! handed to a new process that was started with `--upgrade`, so that no connection is refused in between. A second
+//! `SIGTERM`, or `SIGINT`, is quick.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use pingora_core::apps::ServerApp;
+use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::{
+    ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
+};
+use pingora_core::services::listening::Service;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+
+use super::service::{Desk, serve};
+use super::wire::{Patience, Phase, Wire};
+
+/// What one listener needs.
+pub struct Listener {
+    pub address: SocketAddr,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub desk: Arc<Desk>,
+    pub patience: Patience,
+    /// Largest head, in bytes.
+    pub head_limit: usize,
+    /// Worker threads.
+    pub workers: usize,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// Between `SIGTERM` and the closing of the listeners: time for a load balancer to notice.
+    pub delay: Duration,
+    /// For streams to finish.
+    pub timeout: Duration,
+}
+
+/// Connections now open, over all listeners.
+#[derive(Debug, Default)]
+pub struct Connections(AtomicUsize);
+
+struct Counted<'a>(&'a Connections, &'a prometheus::IntGauge);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+        self.1.dec();
+    }
+}
+
+impl Connections {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn enter<'a>(&'a self, gauge: &'a prometheus::IntGauge) -> Counted<'a> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        gauge.inc();
+        Counted(self, gauge)
+    }
+}
+
+struct App {
+    desk: Arc<Desk>,
+    tls: Option<TlsAcceptor>,
+    codec: auto::Builder<TokioExecutor>,
+    patience: Patience,
+    connections: Arc<Connections>,
+}
+
+/// A TLS handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl ServerApp for App {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let _counted = self.connections.enter(&self.desk.gateway.metrics.connections);
+        match &self.tls {
+            None => self.speak(stream, shutdown.clone()).await,
+            Some(acceptor) => {
+                match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                    Ok(Ok(secured)) => self.speak(secured, shutdown.clone()).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                }
+            }
+        }
+        None
+    }
+}
+
+impl App {
+    async fn speak<S>(&self, stream: S, mut shutdown: ShutdownWatch)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let phase: Arc<Phase> = Arc::default();
+        let wire = Wire::new(stream, Arc::clone(&phase), self.patience);
+        let desk = Arc::clone(&self.desk);
+        let service = service_fn(move |request| serve(Arc::clone(&desk), Arc::clone(&phase), request));
+        let mut connection = pin!(self.codec.serve_connection(TokioIo::new(wire), service));
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = told_to_stop(&mut shutdown) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+}
+
+async fn told_to_stop(shutdown: &mut ShutdownWatch) {
+    // An error means that the sender is gone: the process is going down anyway.
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
+
+fn codec(head_limit: usize) -> auto::Builder<TokioExecutor> {
+    let mut codec = auto::Builder::new(TokioExecutor::new());
+    codec
+        .http1()
+        .max_buf_size(head_limit.max(8 * 1024))
+        .header_read_timeout(None)
+        .half_close(false)
+        .max_headers(100);
+    codec
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(250)
+        .max_header_list_size(u32::try_from(head_limit).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(50)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024);
+    codec
+}
+
+/// Where a new process takes the listening sockets over, and with what name.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    /// The Unix socket on which old and new process meet.
+    pub socket: String,
+    /// Whether this process is the new one.
+    pub is_successor: bool,
+}
+
+/// Builds the server over its listeners. As a successor this waits until the old process hands its sockets over.
+///
+/// # Errors
+/// Where pingora refuses its configuration.
+pub fn build(
+    listeners: Vec<Listener>,
+    handover: &Handover,
+    connections: &Arc<Connections>,
+    ending: Ending,
+) -> anyhow::Result<Server> {
+    let conf = ServerConf {
+        upgrade_sock: handover.socket.clone(),
+        // Longer than we take ourselves: `run` ends the process when the last stream has ended.
+        grace_period_seconds: Some(ending.timeout.as_secs() + 60),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    };
+    let opt = Opt { upgrade: handover.is_successor, ..Opt::default() };
+    let mut server = Server::new_with_opt_and_conf(opt, conf);
+    for listener in listeners {
+        let app = App {
+            desk: listener.desk,
+            tls: listener.tls.map(TlsAcceptor::from),
+            codec: codec(listener.head_limit),
+            patience: listener.patience,
+            connections: Arc::clone(connections),
+        };
+        let mut service = Service::new(format!("listener {}", listener.address), app);
+        service.threads = Some(listener.workers);
+        let options = TcpSocketOptions { so_reuseport: None, ..TcpSocketOptions::default() };
+        // hyper has buffers of its own: pingora's would only copy and hold memory.
+        let endpoint = ListenerConfig::tcp(listener.address.to_string())
+            .tcp_socket_options(options)
+            .l4_buffer(L4BufferSettings::unbuffered());
+        service.add_listener(endpoint);
+        server.add_service(service);
+    }
+    server.bootstrap();
+    Ok(server)
+}
+
+struct Signals {
+    desk: Arc<Desk>,
+    ending: Ending,
+    /// Called before the sockets are handed over: what only one process can hold must be let go.
+    before_handover: Box<dyn Fn() + Send + Sync>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::quit()),
+        ) else {
+            tracing::error!("signals cannot be listened to; shutting down");
+            return ShutdownSignal::FastShutdown;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {
+                tracing::info!("shutting down: finishing what runs");
+                self.desk.gateway.drain.begin();
+                tokio::time::sleep(self.ending.delay).await;
+                ShutdownSignal::GracefulTerminate
+            }
+            _ = quit.recv() => {
+                tracing::info!("handing the listening sockets over");
+                (self.before_handover)();
+                ShutdownSignal::GracefulUpgrade
+            }
+            _ = interrupt.recv() => {
+                self.desk.gateway.drain.end();
+                ShutdownSignal::FastShutdown
+            }
+        }
+    }
+}
+
+/// Runs the server until it is told to stop and has finished what ran.
+pub fn run(
+    server: Server,
+    desk: &Arc<Desk>,
+    connections: &Connections,
+    ending: Ending,
+    before_handover: impl Fn() + Send + Sync + 'static,
+) {
+    let mut phases = server.watch_execution_phase();
+    let signals =
+        Signals { desk: Arc::clone(desk), ending, before_handover: Box::new(before_handover) };
+    let args = RunArgs { shutdown_signal: Box::new(signals) };
+    // pingora sleeps through its whole grace period; ours ends with the last connection, and the process with it.
+    std::thread::spawn(move || server.run(args));
+    while let Ok(phase) = phases.blocking_recv() {
+        if matches!(phase, ExecutionPhase::ShutdownStarted | ExecutionPhase::Terminated) {
+            break;
+        }
+    }
+    desk.gateway.drain.begin();
+    let hurry = watch_for_a_second_signal();
+    let clock = &desk.gateway.clock;
+    let wait = |limit: Duration| {
+        let since = clock.now();
+        while connections.count() > 0 && clock.now().since(since) < limit && !hurry.load(Ordering::SeqCst).eq(&1) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    if !desk.gateway.drain.is_over() {
+        wait(ending.timeout);
+    }
+    desk.gateway.drain.end();
+    hurry.store(0, Ordering::SeqCst);
+    wait(Duration::from_secs(2));
+}
+
+/// Set to 1 by a second `SIGTERM` (or `SIGINT`) during the drain.
+fn watch_for_a_second_signal() -> Arc<AtomicUsize> {
+    let flag = Arc::new(AtomicUsize::new(0));
+    let raised = Arc::clone(&flag);
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return;
+            };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            raised.store(1, Ordering::SeqCst);
+        });
+    });
+    flag
+}

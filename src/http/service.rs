@@ -1,0 +1,193 @@
+//! From a request's head to whoever answers it. The hot path is matched before axum; axum serves the control plane.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tower_service::Service;
+use tracing::Instrument;
+
+use super::reply::{note, refusal};
+use super::wire::Phase;
+use crate::api::ask::Task;
+use crate::fault::{Fault, Kind};
+use crate::gateway::Gateway;
+use crate::gateway::answer::Answer;
+use crate::gateway::chat::Arrival;
+use crate::ids::RequestId;
+
+/// Longest path and query that is taken, in bytes.
+const MAX_PATH: usize = 8 * 1024;
+
+/// An answer's body, whoever made it. Tells the connection when it has been handed out.
+#[derive(Debug)]
+pub struct Out {
+    inner: Inner,
+    phase: Arc<Phase>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Path(Answer),
+    Plane(axum::body::Body),
+}
+
+impl Body for Out {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match &mut self.get_mut().inner {
+            Inner::Path(answer) => Pin::new(answer).poll_frame(context).map_err(|never: Infallible| match never {}),
+            Inner::Plane(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Path(answer) => answer.is_end_stream(),
+            Inner::Plane(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Path(answer) => answer.size_hint(),
+            Inner::Plane(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.phase.end();
+    }
+}
+
+/// What answers requests on one listener.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    pub gateway: Arc<Gateway>,
+    /// Everything but the hot path.
+    pub plane: axum::Router,
+    /// Whether this listener serves the hot path at all.
+    pub is_public: bool,
+}
+
+enum Door {
+    Path(Task),
+    WrongMethod,
+    Plane,
+}
+
+fn door(method: &Method, path: &str) -> Door {
+    let task = match path {
+        // An SDK whose base URL lacks `/v1` posts without it.
+        "/v1/chat/completions" | "/chat/completions" => Task::Chat,
+        "/v1/embeddings" | "/embeddings" => Task::Embeddings,
+        _ => return Door::Plane,
+    };
+    if method == Method::POST { Door::Path(task) } else { Door::WrongMethod }
+}
+
+/// Serves one request; never fails, whatever is asked or breaks.
+pub async fn serve(
+    desk: Arc<Desk>,
+    phase: Arc<Phase>,
+    request: Request<Incoming>,
+) -> Result<Response<Out>, Infallible> {
+    phase.begin();
+    let arrived = desk.gateway.clock.now();
+    let id = RequestId::from_caller(request.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
+    let is_http1 = request.version() <= Version::HTTP_11;
+    let span = tracing::debug_span!("request", id = %id);
+    let work = AssertUnwindSafe(dispatch(&desk, request, arrived)).catch_unwind().instrument(span.clone());
+    let served = work.await.unwrap_or_else(|_| {
+        desk.gateway.metrics.panics.inc();
+        Err((Fault::gateway(Kind::Internal, "The gateway failed on this request."), None))
+    });
+    let (status, mut headers, inner) = match served {
+        Ok(made) => made,
+        Err((fault, unread)) => {
+            span.in_scope(|| note(&fault, &desk.gateway.metrics));
+            refuse(&fault, unread.filter(|_| is_http1))
+        }
+    };
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        headers.insert("x-request-id", id);
+    }
+    let mut response = Response::new(Out { inner, phase });
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+type Made = (http::StatusCode, HeaderMap, Inner);
+
+async fn dispatch(
+    desk: &Desk,
+    request: Request<Incoming>,
+    arrived: crate::clock::Moment,
+) -> Result<Made, (Fault, Option<Incoming>)> {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    if path.len() > MAX_PATH {
+        let fault = Fault::client(Kind::UriTooLong, "The request's path is too long.");
+        return Err((fault, Some(request.into_body())));
+    }
+    if !desk.is_public {
+        return Ok(ask_plane(desk, request).await);
+    }
+    match door(request.method(), request.uri().path()) {
+        Door::Plane => Ok(ask_plane(desk, request).await),
+        Door::WrongMethod => {
+            let fault = Fault::client(Kind::MethodNotAllowed, "This endpoint takes POST requests only.");
+            Err((fault, Some(request.into_body())))
+        }
+        Door::Path(task) => {
+            let (head, mut incoming) = request.into_parts();
+            let arrival = Arrival { headers: &head.headers, at: arrived };
+            match desk.gateway.answer(task, arrival, &mut incoming).await {
+                Ok(reply) => Ok((http::StatusCode::OK, reply.headers, Inner::Path(reply.body))),
+                Err(fault) => Err((fault, Some(incoming))),
+            }
+        }
+    }
+}
+
+async fn ask_plane(desk: &Desk, request: Request<Incoming>) -> Made {
+    let mut plane = desk.plane.clone();
+    let response = match plane.call(request.map(axum::body::Body::new)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let (head, body) = response.into_parts();
+    (head.status, head.headers, Inner::Plane(body))
+}
+
+/// The answer to a fault. Where the request's body has not been read, the connection reads on for a while and closes.
+fn refuse(fault: &Fault, unread: Option<Incoming>) -> Made {
+    let refusal = refusal(fault);
+    let mut headers = refusal.headers;
+    let answer = match unread.filter(|incoming| !incoming.is_end_stream()) {
+        Some(incoming) => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            Answer::early(refusal.body, incoming)
+        }
+        None => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(refusal.body.len()));
+            Answer::Whole(refusal.body)
+        }
+    };
+    (refusal.status, headers, Inner::Path(answer))
+}

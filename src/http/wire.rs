@@ -1,0 +1,273 @@
+//! A caller's connection, with the time limits and manners that a codec does not have: a head that trickles in is cut
+//! off, a caller that does not read is cut off, and a head that cannot be parsed is answered in OpenAI's shape.
+//!
+//! Why around the socket: only here is it known whether bytes are moving.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::fault::{Fault, Kind};
+
+/// Where a connection stands. Shared between the socket, the service and the answer's body, all in one task.
+#[derive(Debug, Default)]
+pub struct Phase(AtomicU8);
+
+/// No byte of a request has come yet.
+const IDLE: u8 = 0;
+/// Some of a head has come.
+const HEAD: u8 = 1;
+/// A request is being served.
+const BUSY: u8 = 2;
+/// A request has been answered; the next one may come.
+const ANSWERED: u8 = 3;
+/// HTTP/2: many requests at once, watched over by the codec.
+const MULTIPLEXED: u8 = 4;
+
+impl Phase {
+    /// A request's head is complete.
+    pub fn begin(&self) {
+        self.advance(BUSY);
+    }
+
+    /// Its answer has been handed out (or dropped).
+    pub fn end(&self) {
+        self.advance(ANSWERED);
+    }
+
+    /// The connection speaks HTTP/2.
+    pub fn multiplex(&self) {
+        self.0.store(MULTIPLEXED, Ordering::Relaxed);
+    }
+
+    /// Whether the connection speaks HTTP/2.
+    pub fn is_multiplexed(&self) -> bool {
+        self.get() == MULTIPLEXED
+    }
+
+    fn advance(&self, to: u8) {
+        if !self.is_multiplexed() {
+            self.0.store(to, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Time limits of a caller's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a whole head, from its first byte (or from the connection's beginning).
+    pub head: Duration,
+    /// For a write to make progress.
+    pub stall: Duration,
+    /// Between two requests.
+    pub keep_alive: Duration,
+}
+
+/// The connection.
+#[derive(Debug)]
+pub struct Wire<S> {
+    stream: S,
+    phase: Arc<Phase>,
+    patience: Patience,
+    /// Runs while a head is awaited; wound anew when the phase changes.
+    reading: Option<(u8, Pin<Box<Sleep>>)>,
+    /// Runs while the caller does not take what we write.
+    writing: Option<Pin<Box<Sleep>>>,
+    /// Our own words in place of the codec's bare refusal: how much of them is out.
+    refusal: Option<(Vec<u8>, usize)>,
+}
+
+impl<S> Wire<S> {
+    /// Watches over `stream`.
+    pub fn new(stream: S, phase: Arc<Phase>, patience: Patience) -> Self {
+        Self { stream, phase, patience, reading: None, writing: None, refusal: None }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    /// While nothing comes: has the caller's time for it run out?
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let phase = self.phase.get();
+        let limit = match phase {
+            BUSY | MULTIPLEXED => {
+                self.reading = None;
+                return Poll::Pending;
+            }
+            ANSWERED => self.patience.keep_alive,
+            _ => self.patience.head,
+        };
+        let is_wound = self.reading.as_ref().is_some_and(|(wound_in, _)| *wound_in == phase);
+        if !is_wound {
+            self.reading = Some((phase, Box::pin(tokio::time::sleep(limit))));
+        }
+        let Some((_, timer)) = &mut self.reading else { return Poll::Pending };
+        ready!(Future::poll(timer.as_mut(), context));
+        if phase == HEAD {
+            let late = Fault::client(Kind::SlowClient, "The request's head did not arrive in time.");
+            let text = refusal_text(&late);
+            // One try: a caller too slow to send is not waited for to read.
+            drop(Pin::new(&mut self.stream).poll_write(context, &text));
+        }
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    fn poll_refusal(&mut self, context: &mut Context<'_>, instead_of: usize) -> Poll<io::Result<usize>> {
+        while let Some((text, sent)) = &mut self.refusal {
+            let rest = text.get(*sent..).unwrap_or_default();
+            if rest.is_empty() {
+                self.refusal = None;
+                break;
+            }
+            *sent += ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
+        }
+        Poll::Ready(Ok(instead_of))
+    }
+}
+
+/// A refusal by the codec (`HTTP/1.1 4xx …` without a body), told in our own words.
+fn refusal_for(bytes: &[u8]) -> Option<Vec<u8>> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
+    let fault = match status {
+        b"431" => Fault::client(Kind::HeadersTooLarge, "The request's headers are too large."),
+        b"414" => Fault::client(Kind::UriTooLong, "The request's path is too long."),
+        [b'4', ..] => Fault::client(Kind::BadRequest, "The request is not well-formed HTTP."),
+        _ => return None,
+    };
+    Some(refusal_text(&fault))
+}
+
+fn refusal_text(fault: &Fault) -> Vec<u8> {
+    let body = fault.body();
+    let status = fault.kind().row().status;
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
+    let id = crate::ids::RequestId::random();
+    format!(
+        "HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         x-request-id: {id}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let wire = self.get_mut();
+        let before = buffer.filled().len();
+        match Pin::new(&mut wire.stream).poll_read(context, buffer) {
+            Poll::Ready(read) => {
+                if buffer.filled().len() > before && matches!(wire.phase.get(), IDLE | ANSWERED) {
+                    if buffer.filled().get(before..).is_some_and(|bytes| bytes.starts_with(b"PRI * HTTP/2")) {
+                        wire.phase.multiplex();
+                    }
+                    wire.phase.advance(HEAD);
+                }
+                Poll::Ready(read)
+            }
+            Poll::Pending => wire.poll_patience(context).map(Err),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wire = self.get_mut();
+        if wire.refusal.is_none() && matches!(wire.phase.get(), IDLE | HEAD) {
+            wire.refusal = refusal_for(bytes).map(|text| (text, 0));
+        }
+        let polled = if wire.refusal.is_some() {
+            wire.poll_refusal(context, bytes.len())
+        } else {
+            Pin::new(&mut wire.stream).poll_write(context, bytes)
+        };
+        match polled {
+            Poll::Ready(written) => {
+                wire.writing = None;
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                let deadline = Instant::now() + wire.patience.stall;
+                let timer = wire.writing.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                ready!(Future::poll(timer.as_mut(), context));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const PATIENCE: Patience = Patience {
+        head: Duration::from_millis(100),
+        stall: Duration::from_millis(100),
+        keep_alive: Duration::from_secs(5),
+    };
+
+    #[tokio::test]
+    async fn a_head_that_trickles_is_cut_off_with_a_word() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let mut wire = Wire::new(ours, Arc::default(), PATIENCE);
+        theirs.write_all(b"GET").await.expect("write");
+        let mut buffer = [0; 64];
+        assert_eq!(wire.read(&mut buffer).await.expect("read"), 3);
+        let error = wire.read(&mut buffer).await.expect_err("too slow");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(wire);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).await.expect("read");
+        assert!(text.starts_with("HTTP/1.1 400") && text.contains("request_timeout"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_does_not_read_is_cut_off() {
+        let (ours, _theirs) = tokio::io::duplex(16);
+        let phase: Arc<Phase> = Arc::default();
+        phase.begin();
+        let mut wire = Wire::new(ours, phase, PATIENCE);
+        let error = wire.write_all(&[0; 64]).await.expect_err("stalled");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn the_codecs_bare_refusal_is_told_in_our_words_and_an_answer_of_ours_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let phase: Arc<Phase> = Arc::default();
+        let mut wire = Wire::new(ours, Arc::clone(&phase), PATIENCE);
+        wire.write_all(b"HTTP/1.1 431 x\r\ncontent-length: 0\r\n\r\n").await.expect("write");
+        phase.begin();
+        phase.end();
+        wire.write_all(b"HTTP/1.1 404 ours").await.expect("write");
+        drop(wire);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).await.expect("read");
+        assert!(text.contains("headers_too_large") && text.ends_with("HTTP/1.1 404 ours"), "{text}");
+    }
+}
