@@ -62,14 +62,14 @@ impl Gateway {
             Task::Embeddings => Ask::embeddings(bytes)?,
         };
         let route = find_route(&world, &ask, &caller)?;
-        let mut ticket = self.admit(&caller, &ask, &route, arrival.at)?;
+        let mut ticket = self.admit(&caller, &ask, route, arrival.at)?;
         let now = self.clock.now();
         let trip = Trip {
             gateway: self,
             world: &world,
             ask: &ask,
             timeouts: route.timeouts,
-            route: &route,
+            route,
             deadline: now + world.retry.deadline,
             waited: Cell::default(),
         };
@@ -101,7 +101,7 @@ impl Gateway {
         let estimate = Estimate::of(ask);
         let admission = caller.limiter.admit(estimate.total(), arrived)?;
         self.pool.retry_budget().note_request();
-        Ok(Ticket::open(Arc::clone(self), admission, Arc::clone(&route.label), estimate, arrived))
+        Ok(Ticket::open(Arc::clone(self), admission, Arc::clone(&route.name), estimate, arrived))
     }
 
     /// Tries account after account, target after target, as far as attempts, time and the retry budget go.
@@ -111,7 +111,7 @@ impl Gateway {
         caller: &Caller,
         ticket: &mut Ticket,
     ) -> Result<(Aim<'t>, Victory, u32), Fault> {
-        let order = order(trip.route);
+        let order: SmallVec<[&Target; 4]> = trip.route.in_order(rand::rng().random()).collect();
         let affinity = affinity(trip, caller);
         let mut tried: SmallVec<[AccountId; 4]> = SmallVec::new();
         let mut last: Option<Fault> = None;
@@ -155,7 +155,7 @@ impl Gateway {
     ) -> Result<Aim<'t>, Refusal> {
         let mut refusal: Option<Refusal> = None;
         for target in order {
-            let model = target.model.as_deref().unwrap_or(&trip.ask.model);
+            let model = target.model_for(&trip.ask.model);
             let want = Want {
                 tenant: &caller.tenant,
                 platform: &target.platform.name,
@@ -281,7 +281,7 @@ fn milliseconds(length: Duration) -> String {
     format!("{:.3}", length.as_secs_f64() * 1000.0)
 }
 
-fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<std::borrow::Cow<'w, Route>, Fault> {
+fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Route, Fault> {
     if !caller.may_use(&ask.model) {
         let sentence = format!("You may not use the model '{}'.", printable(&ask.model));
         return Err(Fault::client(Kind::ModelNotAllowed, sentence).param("model"));
@@ -295,30 +295,6 @@ fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<std::b
 /// A caller's own word, fit to stand in a sentence: short, and without anything a terminal would obey.
 pub fn printable(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(128).collect()
-}
-
-/// One of the targets by weight, then the others, then the fallbacks.
-fn order(route: &Route) -> SmallVec<[&Target; 4]> {
-    let mut order: SmallVec<[&Target; 4]> = SmallVec::new();
-    if let [only] = route.targets.as_slice() {
-        order.push(only);
-    } else {
-        let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
-        let mut dart = rand::rng().random_range(0..total.max(1));
-        let mut hit = 0;
-        for (index, target) in route.targets.iter().enumerate() {
-            let weight = u64::from(target.weight);
-            if dart < weight {
-                hit = index;
-                break;
-            }
-            dart -= weight;
-        }
-        let (before, from) = route.targets.split_at(hit.min(route.targets.len()));
-        order.extend(from.iter().chain(before));
-    }
-    order.extend(&route.fallback);
-    order
 }
 
 /// What `sticky` goes by: the caller and how the conversation began.

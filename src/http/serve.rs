@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use async_trait::async_trait;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,6 +29,7 @@ use pingora_core::services::listening::Service;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::service::{Desk, serve};
 use super::wire::{Patience, Phase, Wire};
@@ -186,6 +189,11 @@ pub fn build(
     let opt = Opt { upgrade: handover.is_successor, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     for listener in listeners {
+        if !handover.is_successor {
+            // pingora panics where an address is taken; this says so instead.
+            std::net::TcpListener::bind(listener.address)
+                .with_context(|| format!("cannot listen on {}", listener.address))?;
+        }
         let app = App {
             desk: listener.desk,
             tls: listener.tls.map(TlsAcceptor::from),
@@ -207,11 +215,18 @@ pub fn build(
     Ok(server)
 }
 
+/// What else ends the server, and what is done first.
+pub struct Told {
+    /// Called before the sockets are handed over: what only one process can hold must be let go.
+    pub before_handover: Box<dyn Fn() + Send + Sync>,
+    /// Ends the server at once, like `SIGINT`.
+    pub stop: CancellationToken,
+}
+
 struct Signals {
     desk: Arc<Desk>,
     ending: Ending,
-    /// Called before the sockets are handed over: what only one process can hold must be let go.
-    before_handover: Box<dyn Fn() + Send + Sync>,
+    told: Told,
 }
 
 #[async_trait]
@@ -234,14 +249,19 @@ impl ShutdownSignalWatch for Signals {
             }
             _ = quit.recv() => {
                 tracing::info!("handing the listening sockets over");
-                (self.before_handover)();
+                (self.told.before_handover)();
                 ShutdownSignal::GracefulUpgrade
             }
-            _ = interrupt.recv() => {
-                self.desk.gateway.drain.end();
-                ShutdownSignal::FastShutdown
-            }
+            _ = interrupt.recv() => self.at_once(),
+            () = self.told.stop.cancelled() => self.at_once(),
         }
+    }
+}
+
+impl Signals {
+    fn at_once(&self) -> ShutdownSignal {
+        self.desk.gateway.drain.end();
+        ShutdownSignal::FastShutdown
     }
 }
 
@@ -251,11 +271,10 @@ pub fn run(
     desk: &Arc<Desk>,
     connections: &Connections,
     ending: Ending,
-    before_handover: impl Fn() + Send + Sync + 'static,
+    told: Told,
 ) {
     let mut phases = server.watch_execution_phase();
-    let signals =
-        Signals { desk: Arc::clone(desk), ending, before_handover: Box::new(before_handover) };
+    let signals = Signals { desk: Arc::clone(desk), ending, told };
     let args = RunArgs { shutdown_signal: Box::new(signals) };
     // pingora sleeps through its whole grace period; ours ends with the last connection, and the process with it.
     std::thread::spawn(move || server.run(args));

@@ -1,0 +1,204 @@
+//! `weir serve`: load, wire, serve, drain.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use super::{environment, logs, wiring};
+use crate::clock::Clock;
+use crate::config::watch::{Live, watch};
+use crate::config::{Config, StoreUrl};
+use crate::gateway::Gateway;
+use crate::http::plane::{self, Operations, Plane};
+use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
+use crate::http::service::Desk;
+use crate::http::tls::{self, Certificate};
+use crate::http::wire::Patience;
+use crate::store::Store;
+
+/// How long a successor waits for the old process to let the store go.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two requests on one connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+struct Reload {
+    live: Arc<Live>,
+    gateway: Arc<Gateway>,
+}
+
+impl Reload {
+    fn put_in_force(&self, config: &Config) -> Result<(), String> {
+        let applied = wiring::apply(&self.gateway, config).map_err(|error| format!("{error:#}"));
+        let result = if applied.is_ok() { "ok" } else { "refused" };
+        self.gateway.metrics.reloads.with_label_values(&[result]).inc();
+        applied
+    }
+}
+
+impl Operations for Reload {
+    fn reload(&self) -> Result<(), String> {
+        match self.live.reload() {
+            Ok(config) => self.put_in_force(&config),
+            Err(report) => {
+                self.gateway.metrics.reloads.with_label_values(&["refused"]).inc();
+                Err(report.to_string())
+            }
+        }
+    }
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// Where the configuration, the store or a listener cannot be used.
+pub fn run(path: Option<&Path>, is_successor: bool) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let live = Arc::new(Live::load(path, Box::new(environment)).map_err(|report| anyhow::anyhow!("{report}"))?);
+    let config = live.current();
+    let _logging = logs::start(&config.log, clock.clone())?;
+    run_config(live, &config, is_successor, clock, CancellationToken::new())
+}
+
+/// Serves `config` until a signal, or `stop`, ends it.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_config(
+    live: Arc<Live>,
+    config: &Config,
+    is_successor: bool,
+    clock: Clock,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let folder = wiring::state_folder(config);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let handover = Handover { socket: folder.join("handover.sock").display().to_string(), is_successor };
+    let process_file = folder.join("weir.pid");
+    if is_successor {
+        call_predecessor(&process_file)?;
+    }
+    let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
+    let store = wiring::open_store(config, patience, &clock)?;
+    let gateway = Arc::new(wiring::gateway(config, &store, &clock)?);
+    let reload = Arc::new(Reload { live: Arc::clone(&live), gateway: Arc::clone(&gateway) });
+    let plane = Plane { gateway: Arc::clone(&gateway), operations: reload.clone() };
+    let public = Arc::new(Desk { gateway: Arc::clone(&gateway), plane: plane::public(plane.clone()), is_public: true });
+    let admin = Arc::new(Desk { gateway: Arc::clone(&gateway), plane: plane::admin(plane), is_public: false });
+    let certificate = certificate(config)?;
+    let connections: Arc<Connections> = Arc::default();
+    let ending = Ending { delay: config.drain.delay, timeout: config.drain.timeout };
+    let listeners = listeners(config, &public, &admin, certificate.clone())?;
+    let server = serve::build(listeners, &handover, &connections, ending)?;
+    std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
+    attend(live, reload, certificate)?;
+    tracing::info!(listen = %config.listen.address, admin = %config.admin_listen, "weir is up");
+    let let_go = release(&store, config);
+    serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
+    if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
+        drop(std::fs::remove_file(&process_file));
+    }
+    tracing::info!("weir is down");
+    Ok(())
+}
+
+/// Tells the running gateway to hand its sockets over.
+fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
+    let id = wiring::read_process_id(process_file)
+        .with_context(|| format!("no running gateway to take over from: {} is missing", process_file.display()))?;
+    // pingora's side waits for us on the socket, and we for it: the order does not matter.
+    let told = std::process::Command::new("kill").args(["-QUIT", &id.to_string()]).status();
+    let told = told.context("cannot signal the running gateway")?;
+    anyhow::ensure!(told.success(), "the running gateway (process {id}) cannot be signalled");
+    Ok(())
+}
+
+/// What is let go of before the sockets are handed over: the embedded store can be open in one process only.
+fn release(store: &Arc<Store>, config: &Config) -> impl Fn() + Send + Sync + 'static {
+    let store = matches!(config.store, StoreUrl::Embedded(_)).then(|| Arc::clone(store));
+    move || {
+        if let Some(store) = &store {
+            store.release();
+        }
+    }
+}
+
+fn certificate(config: &Config) -> anyhow::Result<Option<Arc<Certificate>>> {
+    let Some(files) = &config.listen.tls else { return Ok(None) };
+    Ok(Some(Arc::new(Certificate::load(&files.cert, &files.key).context("listen.tls")?)))
+}
+
+fn listeners(
+    config: &Config,
+    public: &Arc<Desk>,
+    admin: &Arc<Desk>,
+    certificate: Option<Arc<Certificate>>,
+) -> anyhow::Result<Vec<Listener>> {
+    let patience = Patience {
+        head: config.timeouts.request_header,
+        stall: config.timeouts.client_idle,
+        keep_alive: KEEP_ALIVE,
+    };
+    let head_limit = config.sizes.header;
+    Ok(vec![
+        Listener {
+            address: config.listen.address,
+            tls: certificate.map(tls::server_config).transpose()?,
+            desk: Arc::clone(public),
+            patience,
+            head_limit,
+            workers: config.workers,
+        },
+        Listener {
+            address: config.admin_listen,
+            tls: None,
+            desk: Arc::clone(admin),
+            patience,
+            head_limit,
+            workers: 1,
+        },
+    ])
+}
+
+/// Watches the configuration and the certificate, and sweeps idle connections, on a thread of its own.
+fn attend(
+    live: Arc<Live>,
+    reload: Arc<Reload>,
+    certificate: Option<Arc<Certificate>>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("attendant".into()).spawn(move || {
+        runtime.block_on(async move {
+            let gateway = Arc::clone(&reload.gateway);
+            tokio::spawn(housekeeping(gateway, certificate));
+            let watched = watch(&live, |outcome| match outcome {
+                Ok(config) => {
+                    if let Err(error) = reload.put_in_force(&config) {
+                        tracing::error!(%error, "the new configuration is refused; the old one stays in force");
+                    }
+                }
+                Err(_) => reload.gateway.metrics.reloads.with_label_values(&["refused"]).inc(),
+            });
+            if let Err(error) = watched.await {
+                tracing::error!(%error, "the configuration is not watched");
+            }
+        });
+    })?;
+    Ok(())
+}
+
+async fn housekeeping(gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        ticks.tick().await;
+        gateway.upstream.sweep();
+        match certificate.as_ref().map(|certificate| certificate.refresh()) {
+            Some(Ok(true)) => tracing::info!("a new certificate is in force"),
+            Some(Err(error)) => tracing::error!(%error, "the new certificate is refused; the old one stays in force"),
+            _ => {}
+        }
+    }
+}
