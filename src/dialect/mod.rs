@@ -12,11 +12,14 @@ use crate::api::piece::Sink;
 use crate::sse::Event;
 
 pub mod anthropic;
+mod choices;
 pub mod dashscope;
 pub mod ernie;
 pub mod gemini;
 pub mod openai;
 pub mod spark;
+#[cfg(test)]
+mod trial;
 
 /// A wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
