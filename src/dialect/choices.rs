@@ -16,6 +16,9 @@ const MAX_CHOICES: u32 = 128;
 /// More tool calls than this in one choice are an upstream gone wild, not an answer.
 const MAX_CALLS: usize = 1024;
 
+/// iFlytek's codes for an answer whose text was found objectionable after it had been given.
+pub(super) const FILTERED_AFTERWARDS: [i64; 2] = [10014, 10019];
+
 /// What is to be read: one event of a stream, or a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {

@@ -16,10 +16,12 @@ mod choices;
 pub mod dashscope;
 pub mod ernie;
 pub mod gemini;
+mod lacks;
 pub mod openai;
 pub mod spark;
 #[cfg(test)]
 mod trial;
+mod turns;
 
 /// A wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]

@@ -37,9 +37,6 @@ const CONSUMED: &[&str] = &[
     "sentence_id",
 ];
 
-/// iFlytek's codes for an answer whose text was found objectionable after it had been given.
-const FILTERED_AFTERWARDS: [i64; 2] = [10014, 10019];
-
 impl Decoder {
     /// A decoder for one answer. [`Quirk::ErrorsIn200`] lets a `code` beside `choices` be an error.
     pub fn new(quirks: Quirks) -> Self {
@@ -154,7 +151,7 @@ impl Decoder {
         if error.is_none() && !(has_code && (is_empty || is_iflytek)) {
             return Complaint::None;
         }
-        if is_iflytek && code.is_some_and(|code| FILTERED_AFTERWARDS.contains(&code)) {
+        if is_iflytek && code.is_some_and(|code| choices::FILTERED_AFTERWARDS.contains(&code)) {
             Complaint::Filtered
         } else {
             Complaint::Error

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Decoder, Dialect, Ending, Failure, Quirks};
+use super::{Decoder, Dialect, Encoded, Ending, Failure, Job, NoRecall, Quirk, Quirks, Unsupported};
+use crate::api::ask::Ask;
 use crate::api::assemble::Assembler;
+use crate::api::chat::ChatRequest;
 use crate::api::piece::{Piece, Sink, Usage};
 use crate::api::writer::Naming;
 use crate::sse;
@@ -163,4 +165,72 @@ pub(super) fn mutated(samples: Vec<String>) -> impl Strategy<Value = String> {
         }
         value.to_string()
     })
+}
+
+/// What an encoder is asked in a test.
+#[derive(Clone)]
+pub(super) struct Order {
+    pub model: &'static str,
+    pub stream: bool,
+    pub unsupported: Unsupported,
+    pub quirks: Vec<Quirk>,
+    pub max_output: Option<u64>,
+}
+
+impl Order {
+    /// For `model`: a stream, what is unsupported is refused, no quirks.
+    pub(super) fn of(model: &'static str) -> Self {
+        Self { model, stream: true, unsupported: Unsupported::Reject, quirks: Vec::new(), max_output: None }
+    }
+
+    pub(super) fn with(mut self, quirk: Quirk) -> Self {
+        self.quirks.push(quirk);
+        self
+    }
+
+    pub(super) fn dropping(mut self) -> Self {
+        self.unsupported = Unsupported::Drop;
+        self
+    }
+
+    pub(super) fn job(&self) -> Job<'_> {
+        Job {
+            model: self.model,
+            stream: self.stream,
+            unsupported: self.unsupported,
+            quirks: self.quirks.iter().copied().collect(),
+            max_output: self.max_output,
+            recall: &NoRecall,
+        }
+    }
+}
+
+/// A caller's request: `fields` with a model, and one user message where it names none.
+pub(super) fn request(mut fields: Value) -> ChatRequest {
+    fields["model"] = json!("public-name");
+    if fields.get("messages").is_none() {
+        fields["messages"] = json!([{"role": "user", "content": "Hi"}]);
+    }
+    let ask = Ask::chat(fields.to_string().into()).expect("a valid ask");
+    ChatRequest::parse(&ask).expect("a valid request")
+}
+
+/// The body of an encoded request.
+pub(super) fn body(encoded: &Encoded) -> Value {
+    serde_json::from_slice(&encoded.body).expect("JSON")
+}
+
+/// A history with two parallel calls, answered out of order.
+pub(super) fn parallel_history() -> Value {
+    json!([
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Weather"}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": "Looking.", "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}},
+            {"id": "b", "type": "function", "function": {"name": "g", "arguments": ""}}]},
+        {"role": "tool", "tool_call_id": "b", "content": "from g"},
+        {"role": "tool", "tool_call_id": "a", "content": "from f"},
+        {"role": "developer", "content": "Be kind."},
+        {"role": "user", "content": "So?"},
+    ])
 }

@@ -1,0 +1,224 @@
+//! Writes requests for Baidu's V1 wire.
+
+use serde_json::{Map, Value, json};
+
+use super::super::lacks::{Lacks, answer_bound, vendor_fields};
+use super::super::turns::{Turn, Turns, schema_instruction};
+use super::super::{Encoded, Job, Quirk};
+use crate::api::chat::{ChatRequest, Params, ToolChoice};
+use crate::fault::{Fault, Kind};
+
+/// Models whose endpoint is not their own name in lower case. Source: `baidu.md`, B2.
+#[rustfmt::skip]
+const ENDPOINTS: &[(&str, &str)] = &[
+    ("ernie-4.0-8k", "completions_pro"),
+    ("ernie-4.0-8k-preview-0518", "completions_adv_pro"),
+    ("ernie-3.5-8k", "completions"),
+    ("ernie-bot", "completions"),
+    ("ernie-bot-turbo", "eb-instant"),
+    ("ernie-lite-8k-0922", "eb-instant"),
+    ("ernie-lite-8k-0308", "ernie-lite-8k"),
+    ("ernie-speed-8k", "ernie_speed"),
+    ("ernie-character-8k", "ernie-char-8k"),
+    ("ernie-functions-8k", "ernie-func-8k"),
+];
+
+/// Parameters that this wire carries, or that are judged here. `parallel_tool_calls: false` is all it can do.
+const READS: &[&str] = &["top_p", "stop", "tools", "parallel_tool_calls", "response_format", "user"];
+
+/// What is put where Baidu wants a turn and the conversation has none.
+const FILLER_USER: &str = "Continue.";
+const FILLER_ASSISTANT: &str = "OK.";
+
+/// The vendor's bound on `stop`.
+const MOST_STOPS: usize = 4;
+
+/// Writes a chat request for this wire. The access token is not part of it: authentication appends it to the query.
+///
+/// # Errors
+/// A bad request that names the message or the model, or an unsupported parameter where the job says to reject.
+pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
+    let params = &request.params;
+    let mut lacks = Lacks::new(job);
+    let mut turns = Turns::read(request)?;
+    let mut body: Map<String, Value> = vendor_fields(params).collect();
+    sampling(params, job, &mut lacks, &mut body)?;
+    functions(params, job, &mut lacks, &mut body)?;
+    if let Some(format) = &params.response_format {
+        match format.kind.as_str() {
+            "text" | "json_object" => {
+                body.insert("response_format".into(), format.kind.as_str().into());
+            }
+            "json_schema" if job.quirks.has(Quirk::SchemaAsJsonObject) => {
+                turns.instruct(&schema_instruction(format).unwrap_or_default());
+                body.insert("response_format".into(), "json_object".into());
+            }
+            _ => lacks.missing("response_format")?,
+        }
+    }
+    if let Some(user) = &params.user {
+        body.insert("user_id".into(), user.as_str().into());
+    }
+    lacks.all_but(READS, params)?;
+    if turns.list.is_empty() || job.quirks.has(Quirk::SystemIntoUser) {
+        turns.fold_system();
+    }
+    if !turns.system.is_empty() {
+        body.insert("system".into(), std::mem::take(&mut turns.system).into());
+    }
+    body.insert("messages".into(), messages(turns.list).into());
+    body.insert("stream".into(), job.stream.into());
+    Ok(Encoded {
+        path: format!("/chat/{}", endpoint(job.model)?),
+        headers: Vec::new(),
+        body: Value::Object(body).to_string().into(),
+        dropped: lacks.into_dropped(),
+    })
+}
+
+/// The endpoint word of a model. A model's name may come from the caller: it must not reach out of its path segment.
+fn endpoint(model: &str) -> Result<String, Fault> {
+    let name = model.to_ascii_lowercase();
+    if let Some((_, endpoint)) = ENDPOINTS.iter().find(|(model, _)| *model == name) {
+        return Ok((*endpoint).to_owned());
+    }
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.is_empty() || name.starts_with('.') || !name.bytes().all(safe) {
+        return Err(
+            Fault::client(Kind::ModelNotFound, "The target platform has no such model.").param("model")
+        );
+    }
+    Ok(name)
+}
+
+fn sampling(
+    params: &Params,
+    job: &Job<'_>,
+    lacks: &mut Lacks,
+    body: &mut Map<String, Value>,
+) -> Result<(), Fault> {
+    if let Some(most) = answer_bound(params, job) {
+        // Fewer than two are refused.
+        body.insert("max_output_tokens".into(), most.max(2).into());
+    }
+    if !job.quirks.has(Quirk::NoSampling) {
+        // The range is (0, 1].
+        let temperature = params.temperature.map(|temperature| temperature.clamp(0.01, 1.0));
+        body.extend(temperature.map(|temperature| ("temperature".to_owned(), temperature.into())));
+        let top_p = params.top_p.map(|top_p| top_p.clamp(0.0, 1.0));
+        body.extend(top_p.map(|top_p| ("top_p".to_owned(), top_p.into())));
+    }
+    let stops = params.stop.as_ref().map(|stop| stop.list()).unwrap_or_default();
+    if stops.len() > MOST_STOPS {
+        lacks.missing("stop")?;
+    } else if !stops.is_empty() {
+        body.insert("stop".into(), stops.into());
+    }
+    Ok(())
+}
+
+fn functions(
+    params: &Params,
+    job: &Job<'_>,
+    lacks: &mut Lacks,
+    body: &mut Map<String, Value>,
+) -> Result<(), Fault> {
+    let choice = params.tool_choice.as_ref();
+    if matches!(choice, Some(ToolChoice::Mode(mode)) if mode == "none") {
+        return Ok(());
+    }
+    let mut list = Vec::new();
+    for tool in params.tools.iter().flatten() {
+        match &tool.function {
+            // Description and parameters are mandatory here.
+            Some(function) if tool.kind == "function" => list.push(json!({
+                "name": function.name,
+                "description": function.description.as_deref().unwrap_or(&function.name),
+                "parameters": function.parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}})),
+            })),
+            _ => lacks.missing("tools")?,
+        }
+    }
+    if list.is_empty() {
+        return Ok(());
+    }
+    body.insert("functions".into(), list.into());
+    match choice {
+        None => {}
+        Some(ToolChoice::Mode(mode)) if mode == "auto" => {}
+        Some(ToolChoice::Mode(mode)) if mode == "required" && job.quirks.has(Quirk::NoRequiredTool) => {}
+        Some(choice) => match choice.function_name().filter(|_| !job.quirks.has(Quirk::OnlyAutoTool)) {
+            Some(name) => {
+                body.insert("tool_choice".into(), json!({"type": "function", "function": {"name": name}}));
+            }
+            None => lacks.missing("tool_choice")?,
+        },
+    }
+    Ok(())
+}
+
+/// Who has a turn: Baidu counts a function's result as the user's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    User,
+    Assistant,
+}
+
+/// The turns in strict alternation, beginning and ending with the user, hence an odd number of them.
+fn messages(turns: Vec<Turn>) -> Vec<Value> {
+    let mut list: Vec<(Side, Value)> = Vec::with_capacity(turns.len() + 2);
+    for turn in turns {
+        let (side, value) = match turn {
+            Turn::User(text) => (Side::User, json!({"role": "user", "content": text})),
+            // An empty turn is refused, and says nothing.
+            Turn::Assistant(text) if text.is_empty() => continue,
+            Turn::Assistant(text) => (Side::Assistant, json!({"role": "assistant", "content": text})),
+            Turn::Call { text, name, arguments } => {
+                let call = json!({"name": name, "arguments": arguments});
+                (Side::Assistant, json!({"role": "assistant", "content": text, "function_call": call}))
+            }
+            Turn::Result { name, content } => {
+                (Side::User, json!({"role": "function", "name": name, "content": content}))
+            }
+        };
+        add(&mut list, side, value);
+    }
+    if list.last().is_none_or(|(side, _)| *side == Side::Assistant) {
+        list.push(filler(Side::User));
+    }
+    list.into_iter().map(|(_, message)| message).collect()
+}
+
+fn add(list: &mut Vec<(Side, Value)>, side: Side, mut value: Value) {
+    let last = list.last_mut();
+    let Some((_, last)) = last.filter(|(last, _)| *last == side) else {
+        if side == Side::Assistant && list.is_empty() {
+            list.push(filler(Side::User));
+        }
+        return list.push((side, value));
+    };
+    if is_plain(last) && last["role"] == value["role"] {
+        let text = |message: &Value| message["content"].as_str().unwrap_or_default().to_owned();
+        let (before, after) = (text(last), text(&value));
+        let gap = if before.is_empty() || after.is_empty() { "" } else { "\n\n" };
+        value["content"] = format!("{before}{gap}{after}").into();
+        *last = value;
+        return;
+    }
+    let other = if side == Side::User { Side::Assistant } else { Side::User };
+    list.extend([filler(other), (side, value)]);
+}
+
+/// A turn that Baidu wants and the conversation lacks.
+fn filler(side: Side) -> (Side, Value) {
+    let message = match side {
+        Side::User => json!({"role": "user", "content": FILLER_USER}),
+        Side::Assistant => json!({"role": "assistant", "content": FILLER_ASSISTANT}),
+    };
+    (side, message)
+}
+
+/// Whether the message carries text only, so that more can be joined to it.
+fn is_plain(message: &Value) -> bool {
+    message.get("function_call").is_none() && message.get("name").is_none()
+}
