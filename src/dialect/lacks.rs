@@ -25,9 +25,12 @@ enum Weight {
 
 use Weight::{Advisory, Binding};
 
+/// A parameter's name, its weight, and whether a request sets it.
+type Field = (&'static str, Weight, fn(&Params) -> bool);
+
 /// Every parameter that some wire may lack, and whether it says anything: OpenAI's own default says nothing.
 #[rustfmt::skip]
-const FIELDS: &[(&str, Weight, fn(&Params) -> bool)] = &[
+const FIELDS: &[Field] = &[
     ("top_p", Binding, |params| params.top_p.is_some_and(|top_p| top_p < 1.0)),
     ("n", Binding, |params| params.n.is_some_and(|n| n > 1)),
     ("stop", Binding, |params| params.stop.as_ref().is_some_and(|stop| !stop.list().is_empty())),

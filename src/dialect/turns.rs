@@ -138,7 +138,8 @@ impl Open {
     }
 }
 
-fn join(all: &mut String, text: &str) {
+/// Adds text as a paragraph of its own.
+pub(super) fn join(all: &mut String, text: &str) {
     if !all.is_empty() && !text.is_empty() {
         all.push_str("\n\n");
     }

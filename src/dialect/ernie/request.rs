@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::lacks::{Lacks, answer_bound, vendor_fields};
-use super::super::turns::{Turn, Turns, schema_instruction};
+use super::super::turns::{Turn, Turns, join, schema_instruction};
 use super::super::{Encoded, Job, Quirk};
 use crate::api::chat::{ChatRequest, Params, ToolChoice};
 use crate::fault::{Fault, Kind};
@@ -66,7 +66,8 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     if !turns.system.is_empty() {
         body.insert("system".into(), std::mem::take(&mut turns.system).into());
     }
-    body.insert("messages".into(), messages(turns.list).into());
+    let messages: Vec<Value> = alternate(turns.list).into_iter().map(written).collect();
+    body.insert("messages".into(), messages.into());
     body.insert("stream".into(), job.stream.into());
     Ok(Encoded {
         path: format!("/chat/{}", endpoint(job.model)?),
@@ -157,68 +158,44 @@ fn functions(
     Ok(())
 }
 
-/// Who has a turn: Baidu counts a function's result as the user's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    User,
-    Assistant,
-}
-
-/// The turns in strict alternation, beginning and ending with the user, hence an odd number of them.
-fn messages(turns: Vec<Turn>) -> Vec<Value> {
-    let mut list: Vec<(Side, Value)> = Vec::with_capacity(turns.len() + 2);
+/// The turns in strict alternation, beginning and ending with the user, hence an odd number of them. Baidu counts a
+/// function's result as the user's turn.
+fn alternate(turns: Vec<Turn>) -> Vec<Turn> {
+    let mut list: Vec<Turn> = Vec::with_capacity(turns.len() + 2);
     for turn in turns {
-        let (side, value) = match turn {
-            Turn::User(text) => (Side::User, json!({"role": "user", "content": text})),
+        match (list.last_mut(), turn) {
             // An empty turn is refused, and says nothing.
-            Turn::Assistant(text) if text.is_empty() => continue,
-            Turn::Assistant(text) => (Side::Assistant, json!({"role": "assistant", "content": text})),
-            Turn::Call { text, name, arguments } => {
-                let call = json!({"name": name, "arguments": arguments});
-                (Side::Assistant, json!({"role": "assistant", "content": text, "function_call": call}))
+            (_, Turn::Assistant(text)) if text.is_empty() => {}
+            (Some(Turn::User(before)), Turn::User(text)) => join(before, &text),
+            (Some(Turn::Assistant(before)), Turn::Assistant(text)) => join(before, &text),
+            (Some(last @ Turn::Assistant(_)), Turn::Call { text, name, arguments }) => {
+                let mut before =
+                    if let Turn::Assistant(before) = last { std::mem::take(before) } else { String::new() };
+                join(&mut before, &text);
+                *last = Turn::Call { text: before, name, arguments };
             }
-            Turn::Result { name, content } => {
-                (Side::User, json!({"role": "function", "name": name, "content": content}))
+            (Some(Turn::Result { .. }), user @ Turn::User(_)) => {
+                list.extend([Turn::Assistant(FILLER_ASSISTANT.into()), user]);
             }
-        };
-        add(&mut list, side, value);
-    }
-    if list.last().is_none_or(|(side, _)| *side == Side::Assistant) {
-        list.push(filler(Side::User));
-    }
-    list.into_iter().map(|(_, message)| message).collect()
-}
-
-fn add(list: &mut Vec<(Side, Value)>, side: Side, mut value: Value) {
-    let last = list.last_mut();
-    let Some((_, last)) = last.filter(|(last, _)| *last == side) else {
-        if side == Side::Assistant && list.is_empty() {
-            list.push(filler(Side::User));
+            (None, assistant @ (Turn::Assistant(_) | Turn::Call { .. })) => {
+                list.extend([Turn::User(FILLER_USER.into()), assistant]);
+            }
+            (_, turn) => list.push(turn),
         }
-        return list.push((side, value));
-    };
-    if is_plain(last) && last["role"] == value["role"] {
-        let text = |message: &Value| message["content"].as_str().unwrap_or_default().to_owned();
-        let (before, after) = (text(last), text(&value));
-        let gap = if before.is_empty() || after.is_empty() { "" } else { "\n\n" };
-        value["content"] = format!("{before}{gap}{after}").into();
-        *last = value;
-        return;
     }
-    let other = if side == Side::User { Side::Assistant } else { Side::User };
-    list.extend([filler(other), (side, value)]);
+    if matches!(list.last(), None | Some(Turn::Assistant(_))) {
+        list.push(Turn::User(FILLER_USER.into()));
+    }
+    list
 }
 
-/// A turn that Baidu wants and the conversation lacks.
-fn filler(side: Side) -> (Side, Value) {
-    let message = match side {
-        Side::User => json!({"role": "user", "content": FILLER_USER}),
-        Side::Assistant => json!({"role": "assistant", "content": FILLER_ASSISTANT}),
-    };
-    (side, message)
-}
-
-/// Whether the message carries text only, so that more can be joined to it.
-fn is_plain(message: &Value) -> bool {
-    message.get("function_call").is_none() && message.get("name").is_none()
+fn written(turn: Turn) -> Value {
+    match turn {
+        Turn::User(text) => json!({"role": "user", "content": text}),
+        Turn::Assistant(text) => json!({"role": "assistant", "content": text}),
+        Turn::Call { text, name, arguments } => {
+            json!({"role": "assistant", "content": text, "function_call": {"name": name, "arguments": arguments}})
+        }
+        Turn::Result { name, content } => json!({"role": "function", "name": name, "content": content}),
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::lacks::{Lacks, answer_bound, vendor_fields};
-use super::super::turns::{Turn, Turns};
+use super::super::turns::{Turn, Turns, join};
 use super::super::{Encoded, Job, Quirk};
 use crate::api::chat::{ChatRequest, Params, ToolChoice};
 use crate::fault::Fault;
@@ -75,9 +75,9 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     let mut chat: Map<String, Value> = vendor_fields(params).collect();
     chat.insert("domain".into(), if version.domain.is_empty() { job.model } else { version.domain }.into());
     sampling(params, job, version, &mut chat);
-    let mut payload = json!({"message": {"text": messages(turns)}});
+    let mut payload = Map::from_iter([("message".to_owned(), json!({"text": messages(turns)}))]);
     if let Some(functions) = functions(params, version, job, &mut lacks)? {
-        payload["functions"] = json!({"text": functions});
+        payload.insert("functions".to_owned(), json!({"text": functions}));
     }
     let mut reads = vec!["tools", "parallel_tool_calls", "user"];
     if version.top_p {
@@ -87,9 +87,11 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
         reads.push("reasoning_effort");
     }
     lacks.all_but(&reads, params)?;
-    let mut header = json!({"app_id": ""});
+    let mut header = Map::from_iter([("app_id".to_owned(), json!(""))]);
     match &params.user {
-        Some(user) if user.len() <= MOST_UID => header["uid"] = json!(user),
+        Some(user) if user.len() <= MOST_UID => {
+            header.insert("uid".to_owned(), json!(user));
+        }
         Some(_) => lacks.ignored("user"),
         None => {}
     }
@@ -169,12 +171,7 @@ fn messages(turns: Turns) -> Vec<Value> {
             Turn::Result { name, content } => ("user", format!("[The function {name} returned:]\n{content}")),
         };
         match list.last_mut() {
-            Some((last, before)) if *last == role => {
-                if !before.is_empty() && !text.is_empty() {
-                    before.push_str("\n\n");
-                }
-                before.push_str(&text);
-            }
+            Some((last, before)) if *last == role => join(before, &text),
             _ => list.push((role, text)),
         }
     }
