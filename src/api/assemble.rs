@@ -35,6 +35,8 @@ struct Tool {
     name: String,
     arguments: String,
     extra: Option<Value>,
+    /// One of OpenAI's custom tools: `input` instead of `arguments`.
+    custom: bool,
 }
 
 impl Assembler {
@@ -111,6 +113,10 @@ impl Choice {
 
 impl Tool {
     fn into_json(self) -> Value {
+        if self.custom {
+            let custom = json!({"name": self.name, "input": self.arguments});
+            return json!({"id": self.id, "type": "custom", "custom": custom});
+        }
         let arguments = if self.arguments.is_empty() { "{}".to_owned() } else { self.arguments };
         let mut call = json!({
             "id": self.id,
@@ -179,6 +185,7 @@ impl Sink for Assembler {
             | Piece::Reasoning { choice, .. }
             | Piece::Refusal { choice, .. }
             | Piece::ToolStart { choice, .. }
+            | Piece::CustomToolStart { choice, .. }
             | Piece::ToolArguments { choice, .. }
             | Piece::Logprobs { choice, .. }
             | Piece::Extra { choice, .. }
@@ -191,18 +198,21 @@ impl Sink for Assembler {
 }
 
 impl Choice {
+    fn tool_start(&mut self, key: u32, id: Option<&str>, name: &str, extra: Option<Value>, custom: bool) {
+        if self.tools.iter().all(|tool| tool.key != key) {
+            let id = id.filter(|id| !id.is_empty()).map_or_else(mint_call_id, str::to_owned);
+            let (name, arguments) = (name.to_owned(), String::new());
+            self.tools.push(Tool { key, id, name, arguments, extra, custom });
+        }
+    }
+
     fn take(&mut self, piece: Piece<'_>) {
         match piece {
             Piece::Text { text, .. } => append(&mut self.text, text),
             Piece::Reasoning { text, .. } => append(&mut self.reasoning, text),
             Piece::Refusal { text, .. } => append(&mut self.refusal, text),
-            Piece::ToolStart { key, id, name, extra, .. } => {
-                if self.tools.iter().all(|tool| tool.key != key) {
-                    let id = id.filter(|id| !id.is_empty()).map_or_else(mint_call_id, str::to_owned);
-                    let (name, arguments) = (name.to_owned(), String::new());
-                    self.tools.push(Tool { key, id, name, arguments, extra });
-                }
-            }
+            Piece::ToolStart { key, id, name, extra, .. } => self.tool_start(key, id, name, extra, false),
+            Piece::CustomToolStart { key, id, name, .. } => self.tool_start(key, id, name, None, true),
             Piece::ToolArguments { key, text, .. } => {
                 if let Some(tool) = self.tools.iter_mut().find(|tool| tool.key == key) {
                     tool.arguments.push_str(text);

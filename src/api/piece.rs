@@ -24,6 +24,8 @@ pub enum Piece<'a> {
     /// A tool call begins. `key` is the upstream's own way to tell calls apart (block index, position…): the sink maps
     /// keys to OpenAI's dense indices. Without `id` the sink mints one. `extra` becomes `extra_content`.
     ToolStart { choice: u32, key: u32, id: Option<&'a str>, name: &'a str, extra: Option<Value> },
+    /// A call of one of OpenAI's custom tools begins: its [`Piece::ToolArguments`] are free text, its `input`.
+    CustomToolStart { choice: u32, key: u32, id: Option<&'a str>, name: &'a str },
     /// A part of the call's arguments (JSON text).
     ToolArguments { choice: u32, key: u32, text: &'a str },
     /// OpenAI's `logprobs` object for what comes with it.

@@ -52,6 +52,8 @@ struct Choice {
 struct Tool {
     key: u32,
     has_arguments: bool,
+    /// One of OpenAI's custom tools: `input` instead of `arguments`.
+    custom: bool,
 }
 
 impl Writer {
@@ -219,13 +221,14 @@ impl Writer {
         });
     }
 
-    fn tool_start(&mut self, index: u32, key: u32, id: Option<&str>, name: &str, extra: Option<Value>) {
+    fn tool_start(&mut self, index: u32, tool: Tool, id: Option<&str>, name: &str, extra: Option<Value>) {
+        let (key, custom) = (tool.key, tool.custom);
         let Some(choice) = self.choice(index) else { return };
         if choice.tools.iter().any(|tool| tool.key == key) {
             return;
         }
         let position = choice.tools.len();
-        choice.tools.push(Tool { key, has_arguments: false });
+        choice.tools.push(tool);
         let minted;
         let id = match id {
             Some(id) if !id.is_empty() => id,
@@ -234,12 +237,12 @@ impl Writer {
                 &minted
             }
         };
-        let mut call = serde_json::json!({
-            "index": position,
-            "id": id,
-            "type": "function",
-            "function": {"name": name, "arguments": ""},
-        });
+        let (kind, body) = if custom {
+            ("custom", serde_json::json!({"name": name, "input": ""}))
+        } else {
+            ("function", serde_json::json!({"name": name, "arguments": ""}))
+        };
+        let mut call = serde_json::json!({"index": position, "id": id, "type": kind, kind: body});
         if let (Some(extra), Some(object)) = (extra, call.as_object_mut()) {
             object.insert("extra_content".to_owned(), extra);
         }
@@ -260,14 +263,14 @@ impl Writer {
             return;
         }
         self.text_bytes += text.len() as u64;
-        let Some(choice) = self.choice(index) else { return };
-        if let Some(tool) = choice.tools.get_mut(position) {
-            tool.has_arguments = true;
-        }
+        let Some(tool) = self.choice(index).and_then(|choice| choice.tools.get_mut(position)) else { return };
+        tool.has_arguments = true;
+        let field: &[u8] =
+            if tool.custom { b",\"custom\":{\"input\":" } else { b",\"function\":{\"arguments\":" };
         self.delta(index, |writer, _| {
             writer.put(b"\"tool_calls\":[{\"index\":");
             writer.put_json(&position);
-            writer.put(b",\"function\":{\"arguments\":");
+            writer.put(field);
             writer.put_json(text);
             writer.put(b"}}]");
         });
@@ -278,8 +281,12 @@ impl Writer {
         if choice.finished.is_some() {
             return;
         }
-        let bare: SmallVec<[u32; 2]> =
-            choice.tools.iter().filter(|tool| !tool.has_arguments).map(|tool| tool.key).collect();
+        let bare: SmallVec<[u32; 2]> = choice
+            .tools
+            .iter()
+            .filter(|tool| !tool.has_arguments && !tool.custom)
+            .map(|tool| tool.key)
+            .collect();
         let started = choice.started;
         let reason = settle_reason(reason, !choice.tools.is_empty());
         for key in bare {
@@ -334,7 +341,10 @@ impl Sink for Writer {
             Piece::Reasoning { choice, text } => self.text_delta(choice, "reasoning_content", text),
             Piece::Refusal { choice, text } => self.text_delta(choice, "refusal", text),
             Piece::ToolStart { choice, key, id, name, extra } => {
-                self.tool_start(choice, key, id, name, extra)
+                self.tool_start(choice, Tool { key, has_arguments: false, custom: false }, id, name, extra)
+            }
+            Piece::CustomToolStart { choice, key, id, name } => {
+                self.tool_start(choice, Tool { key, has_arguments: false, custom: true }, id, name, None)
             }
             Piece::ToolArguments { choice, key, text } => self.tool_arguments(choice, key, text),
             Piece::Logprobs { choice, value } => {
@@ -347,7 +357,11 @@ impl Sink for Writer {
                 writer.put(b":");
                 writer.put_json(&value);
             }),
-            Piece::Field { name, value } => self.fields.push((name.to_owned(), value)),
+            Piece::Field { name, value } => {
+                // A field may come again before a chunk was due: a key must not stand twice in one object.
+                self.fields.retain(|(waiting, _)| waiting != name);
+                self.fields.push((name.to_owned(), value));
+            }
             Piece::Finish { choice, reason } => self.finish(choice, reason),
             Piece::Usage(usage) => self.usage.get_or_insert_default().update(usage),
             Piece::Remember { .. } => {}
@@ -409,6 +423,37 @@ mod tests {
         assert!(call(2)["id"].as_str().expect("minted").starts_with("call_"));
         assert_eq!(call(3)["function"]["arguments"], "{}");
         assert_eq!(chunks[4]["choices"][0]["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn a_custom_tool_keeps_its_kind_and_gets_no_invented_input() {
+        let mut writer = writer(false);
+        writer.piece(Piece::CustomToolStart { choice: 0, key: 0, id: Some("c"), name: "sql" });
+        writer.piece(Piece::ToolArguments { choice: 0, key: 0, text: "SELECT" });
+        writer.piece(Piece::CustomToolStart { choice: 0, key: 1, id: Some("d"), name: "bare" });
+        writer.piece(Piece::Finish { choice: 0, reason: FinishReason::ToolCalls });
+        let chunks = chunks(&mut writer);
+        let call = |n: usize| &chunks[n]["choices"][0]["delta"]["tool_calls"][0];
+        assert_eq!(
+            call(0),
+            &serde_json::json!({"index": 0, "id": "c", "type": "custom", "custom": {"name": "sql", "input": ""}})
+        );
+        assert_eq!(call(1), &serde_json::json!({"index": 0, "custom": {"input": "SELECT"}}));
+        assert_eq!(call(2)["index"], 1);
+        assert_eq!(chunks.len(), 4);
+        assert_eq!(chunks[3]["choices"][0]["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_before_a_chunk_is_written_once() {
+        let mut writer = writer(false);
+        for tier in ["default", "scale"] {
+            writer.piece(Piece::Field { name: "service_tier", value: Value::from(tier) });
+        }
+        writer.piece(Piece::Text { choice: 0, text: "a" });
+        let text = String::from_utf8(writer.take().to_vec()).expect("utf-8");
+        assert_eq!(text.matches("service_tier").count(), 1);
+        assert!(text.contains("scale"));
     }
 
     #[test]

@@ -12,12 +12,17 @@ use crate::api::piece::Sink;
 use crate::sse::Event;
 
 pub mod anthropic;
+mod choices;
 pub mod dashscope;
 pub mod ernie;
 pub mod gemini;
+mod lacks;
 pub mod openai;
 pub mod spark;
 pub mod splice;
+#[cfg(test)]
+mod trial;
+mod turns;
 
 /// A wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
