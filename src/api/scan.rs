@@ -11,6 +11,10 @@ use smallvec::SmallVec;
 /// Deepest nesting of arrays and objects that is taken.
 pub const MAX_DEPTH: usize = 128;
 
+/// Most top-level fields that are taken: each new key is compared with all before it, so without a bound a body of one
+/// megabyte of short keys would cost minutes.
+pub const MAX_FIELDS: usize = 1024;
+
 /// Why bytes are not an acceptable JSON object.
 #[derive(Debug, PartialEq, Eq, Clone, thiserror::Error)]
 pub enum Error {
@@ -32,6 +36,9 @@ pub enum Error {
     /// A top-level key that stands twice: two readers could take different ones.
     #[error("the key {0:?} stands twice")]
     Duplicate(String),
+    /// More top-level fields than are taken.
+    #[error("the object has too many fields")]
+    Fields,
 }
 
 /// The top-level fields of a JSON object, as ranges into the bytes that were scanned.
@@ -55,14 +62,22 @@ impl Object {
     /// # Errors
     /// See [`Error`].
     pub fn scan(bytes: &[u8]) -> Result<Self, Error> {
+        Self::scan_at_most(bytes, MAX_FIELDS)
+    }
+
+    /// Like [`Object::scan`], with at most `max_fields` top-level fields: for input that anybody may send often.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn scan_at_most(bytes: &[u8], max_fields: usize) -> Result<Self, Error> {
         if let Err(bad) = std::str::from_utf8(bytes) {
             return Err(Error::Utf8(bad.valid_up_to()));
         }
-        Self::scan_utf8(bytes)
+        Self::scan_utf8(bytes, max_fields)
     }
 
-    fn scan_utf8(bytes: &[u8]) -> Result<Self, Error> {
-        let mut scanner = Scanner { bytes, at: 0 };
+    fn scan_utf8(bytes: &[u8], max_fields: usize) -> Result<Self, Error> {
+        let mut scanner = Scanner { bytes, at: 0, max_fields };
         scanner.space();
         match scanner.peek() {
             None => return Err(Error::Empty),
@@ -151,6 +166,7 @@ pub fn as_bool(raw: &[u8]) -> Option<bool> {
 struct Scanner<'b> {
     bytes: &'b [u8],
     at: usize,
+    max_fields: usize,
 }
 
 impl Scanner<'_> {
@@ -187,6 +203,9 @@ impl Scanner<'_> {
             self.space();
             let value = self.at;
             self.value()?;
+            if object.fields.len() >= self.max_fields {
+                return Err(Error::Fields);
+            }
             let name = decode_key(self.bytes.get(key.clone()).unwrap_or_default());
             if object.fields.iter().any(|field| field.is(self.bytes, &name)) {
                 return Err(Error::Duplicate(name.into_owned()));
@@ -457,6 +476,17 @@ mod tests {
         assert!(scan(&nested(127)).is_ok());
         assert_eq!(scan(&nested(128)).err(), Some(Error::Depth));
         assert_eq!(scan(&nested(1_000_000)).err(), Some(Error::Depth));
+    }
+
+    #[test]
+    fn the_number_of_fields_is_bounded() {
+        let with = |count: usize| {
+            let fields: Vec<String> = (0..count).map(|at| format!("\"{at}\":0")).collect();
+            format!("{{{}}}", fields.join(","))
+        };
+        assert!(scan(&with(MAX_FIELDS)).is_ok());
+        assert_eq!(scan(&with(MAX_FIELDS + 1)).err(), Some(Error::Fields));
+        assert_eq!(Object::scan_at_most(with(3).as_bytes(), 2).err(), Some(Error::Fields));
     }
 
     #[test]
