@@ -1,0 +1,17 @@
+# Builds one static-enough binary and ships nothing else: no shell, no package manager, no root.
+FROM rust:1-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked && mkdir -p /out/data && cp target/release/weir /out/weir
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /out/weir /weir
+COPY --from=build --chown=nonroot:nonroot /out/data /data
+USER nonroot
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080 9090
+# The binary asks itself: the image has no curl.
+HEALTHCHECK --interval=10s --timeout=3s CMD ["/weir", "health"]
+ENTRYPOINT ["/weir"]
+CMD ["serve", "-c", "/data/weir.yaml"]
