@@ -15,6 +15,12 @@ pub mod anthropic;
 pub mod dashscope;
 pub mod ernie;
 pub mod gemini;
+mod history;
+#[cfg(test)]
+pub(crate) mod laws;
+mod leftovers;
+mod lenient;
+mod media;
 pub mod openai;
 pub mod spark;
 
