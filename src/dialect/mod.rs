@@ -16,7 +16,13 @@ mod choices;
 pub mod dashscope;
 pub mod ernie;
 pub mod gemini;
+mod history;
 mod lacks;
+#[cfg(test)]
+pub(crate) mod laws;
+mod leftovers;
+mod lenient;
+mod media;
 pub mod openai;
 pub mod spark;
 pub mod splice;

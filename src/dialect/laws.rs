@@ -1,0 +1,251 @@
+//! What must hold for every wire, whatever it carries. Why here: a decoder is only as good as the worst cut of its bytes,
+//! and each wire's tests should say in one line that it obeys.
+
+use serde_json::{Map, Value, json};
+
+use super::{Decoder, Dialect, Ending, Failure, Quirks};
+use crate::api::assemble::Assembler;
+use crate::api::piece::{Piece, Sink, Usage};
+use crate::api::writer::{Naming, Writer};
+use crate::sse;
+
+/// The largest event that a test may hold.
+const EVENT_LIMIT: usize = 1 << 20;
+
+/// Everything that one reading of a stream gave.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reading {
+    /// Each piece as text, with ids that were minted replaced by their number.
+    pub pieces: Vec<String>,
+    pub end: Result<Ending, Failure>,
+}
+
+impl Reading {
+    /// How many choices were finished.
+    pub(crate) fn finishes(&self) -> usize {
+        self.pieces.iter().filter(|piece| piece.starts_with("Finish")).count()
+    }
+}
+
+/// Writes down every piece.
+#[derive(Debug, Default)]
+struct Notes {
+    pieces: Vec<String>,
+    minted: Vec<String>,
+}
+
+impl Sink for Notes {
+    fn piece(&mut self, piece: Piece<'_>) {
+        let text = number_ids(&format!("{piece:?}"), &mut self.minted);
+        self.pieces.push(text);
+    }
+}
+
+/// Replaces each minted id (`call_` and 24 characters) by its order of appearance.
+fn number_ids(text: &str, minted: &mut Vec<String>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("call_") {
+        let len = rest[start + 5..].bytes().take_while(u8::is_ascii_alphanumeric).count();
+        let id = &rest[start..start + 5 + len];
+        out.push_str(&rest[..start]);
+        if len == 24 {
+            let position = minted.iter().position(|known| known == id).unwrap_or_else(|| {
+                minted.push(id.to_owned());
+                minted.len() - 1
+            });
+            out.push_str(&format!("call_#{position}"));
+        } else {
+            out.push_str(id);
+        }
+        rest = &rest[start + 5 + len..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Reads `chunks` as the relay does: event by event, up to the wire's own end.
+fn feed<'a>(
+    dialect: Dialect,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    sink: &mut dyn Sink,
+) -> Result<Ending, Failure> {
+    let mut events = sse::Decoder::new(EVENT_LIMIT);
+    let mut decoder = Decoder::new(dialect, Quirks::default());
+    for chunk in chunks {
+        events.feed(chunk);
+        while let Some(event) = events.next().expect("no event is too long") {
+            if decoder.is_done() {
+                break;
+            }
+            decoder.push(event, sink)?;
+        }
+    }
+    Ok(decoder.finish(sink))
+}
+
+/// One reading of `chunks`.
+pub(crate) fn read<'a>(dialect: Dialect, chunks: impl IntoIterator<Item = &'a [u8]>) -> Reading {
+    let mut notes = Notes::default();
+    let end = feed(dialect, chunks, &mut notes);
+    Reading { pieces: notes.pieces, end }
+}
+
+/// The laws of streams, for a stream that is written with LF:
+/// 1. Any cut of the bytes, any kind of line end and a byte order mark give the same pieces.
+/// 2. A stream that ends early is cut, or it is complete; one that is cut has no finish, and what is complete stays so.
+/// 3. The writer's stream, put together as an SDK does, is the assembler's answer.
+pub(crate) fn law(dialect: Dialect, stream: &[u8]) {
+    let whole = read(dialect, [stream]);
+    for cut in 0..=stream.len() {
+        let (left, right) = stream.split_at(cut);
+        assert_eq!(read(dialect, [left, right]), whole, "cut at {cut}");
+    }
+    assert_eq!(read(dialect, stream.chunks(1)), whole, "byte by byte");
+    let text = std::str::from_utf8(stream).expect("UTF-8");
+    for ends in ["\r\n", "\r"] {
+        assert_eq!(read(dialect, [text.replace('\n', ends).as_bytes()]), whole, "line ends {ends:?}");
+    }
+    assert_eq!(
+        read(dialect, [format!("\u{FEFF}: hi\n\n{text}").as_bytes()]),
+        whole,
+        "byte order mark and comment"
+    );
+    let mut is_over = false;
+    for len in 0..=stream.len() {
+        let part = read(dialect, [&stream[..len]]);
+        match part.end {
+            Ok(Ending::Cut) => {
+                assert!(!is_over, "complete before, and cut at {len}");
+                assert_eq!(part.finishes(), 0, "cut at {len}, and yet finished: {:?}", part.pieces);
+            }
+            Ok(Ending::Complete) => {
+                assert!(len > 0, "nothing is a complete answer");
+                is_over = true;
+            }
+            Err(_) => assert_eq!(part.end, whole.end, "failed at {len}"),
+        }
+    }
+    if whole.end == Ok(Ending::Complete) {
+        assert_eq!(written(dialect, stream), streamed(dialect, stream));
+    }
+}
+
+fn naming() -> Naming {
+    Naming { model: "smart".into(), created: 7 }
+}
+
+/// A stream's answer, assembled.
+pub(crate) fn streamed(dialect: Dialect, stream: &[u8]) -> Value {
+    let mut sink = Assembler::new(naming());
+    assert_eq!(feed(dialect, [stream], &mut sink), Ok(Ending::Complete));
+    without_minted_ids(sink.into_json(Usage::default()))
+}
+
+/// A whole answer.
+pub(crate) fn whole(dialect: Dialect, body: &[u8]) -> Result<Value, Failure> {
+    let mut sink = Assembler::new(naming());
+    Decoder::new(dialect, Quirks::default()).whole(body, &mut sink)?;
+    Ok(without_minted_ids(sink.into_json(Usage::default())))
+}
+
+/// A streamed answer and a whole one must say the same (a call's arguments may be spaced otherwise).
+pub(crate) fn same_answer(dialect: Dialect, stream: &[u8], body: &[u8]) {
+    let plain = |mut answer: Value| {
+        for choice in answer["choices"].as_array_mut().expect("choices") {
+            for call in choice["message"]["tool_calls"].as_array_mut().into_iter().flatten() {
+                let arguments = call["function"]["arguments"].as_str().expect("text");
+                call["function"]["arguments"] = serde_json::from_str(arguments).expect("JSON");
+            }
+        }
+        answer
+    };
+    assert_eq!(plain(streamed(dialect, stream)), plain(whole(dialect, body).expect("whole")));
+}
+
+fn without_minted_ids(answer: Value) -> Value {
+    serde_json::from_str(&number_ids(&answer.to_string(), &mut Vec::new())).expect("JSON")
+}
+
+/// A stream's answer as OpenAI's SDKs would put it together from what the caller gets.
+pub(crate) fn written(dialect: Dialect, stream: &[u8]) -> Value {
+    let mut writer = Writer::new(naming(), true);
+    assert_eq!(feed(dialect, [stream], &mut writer), Ok(Ending::Complete));
+    writer.end(Usage::default());
+    let text = String::from_utf8(writer.take().to_vec()).expect("UTF-8");
+    let mut answer = json!({});
+    let mut choices: Vec<Value> = Vec::new();
+    let events: Vec<&str> = text.split_terminator("\n\n").collect();
+    let (done, chunks) = events.split_last().expect("an end mark");
+    assert_eq!(*done, "data: [DONE]");
+    for chunk in chunks {
+        let chunk: Value =
+            serde_json::from_str(chunk.strip_prefix("data: ").expect("data only")).expect("JSON");
+        for name in ["id", "created", "model"] {
+            answer[name] = chunk[name].clone();
+        }
+        if !chunk["usage"].is_null() {
+            answer["usage"] = chunk["usage"].clone();
+        }
+        for part in chunk["choices"].as_array().expect("choices") {
+            let index = usize::try_from(part["index"].as_u64().expect("index")).expect("small");
+            while choices.len() <= index {
+                choices.push(json!({"index": choices.len(), "message": {"content": null, "refusal": null}, "logprobs": null, "finish_reason": null}));
+            }
+            take_delta(&mut choices[index], part);
+        }
+    }
+    answer["object"] = json!("chat.completion");
+    answer["choices"] = Value::Array(choices);
+    without_minted_ids(answer)
+}
+
+fn take_delta(choice: &mut Value, part: &Value) {
+    assert!(choice["finish_reason"].is_null(), "a delta after the finish: {part}");
+    choice["finish_reason"] = part["finish_reason"].clone();
+    if let Some(logprobs) = part["logprobs"].as_object() {
+        let mut joined = choice["logprobs"].as_object().cloned().unwrap_or_default();
+        join(&mut joined, logprobs);
+        choice["logprobs"] = Value::Object(joined);
+    }
+    let mut delta = part["delta"].as_object().expect("delta").clone();
+    let message = choice["message"].as_object_mut().expect("message");
+    if let Some(role) = delta.remove("role") {
+        assert!(message.insert("role".into(), role).is_none(), "the role twice");
+    }
+    for call in delta.remove("tool_calls").and_then(|calls| calls.as_array().cloned()).unwrap_or_default() {
+        take_call(message, &call);
+    }
+    join(message, &delta);
+}
+
+fn take_call(message: &mut Map<String, Value>, call: &Value) {
+    let calls = message.entry("tool_calls").or_insert_with(|| json!([])).as_array_mut().expect("calls");
+    let index = usize::try_from(call["index"].as_u64().expect("index")).expect("small");
+    assert!(index <= calls.len(), "indices are dense");
+    if index == calls.len() {
+        let mut call = call.clone();
+        call.as_object_mut().expect("call").shift_remove("index");
+        assert!(call["id"].is_string() && call["type"] == "function" && call["function"]["name"].is_string());
+        return calls.push(call);
+    }
+    assert!(call.get("id").is_none() && call["function"].get("name").is_none(), "id and name come once");
+    let more = call["function"]["arguments"].as_str().expect("text");
+    let so_far = calls[index]["function"]["arguments"].as_str().expect("text").to_owned();
+    calls[index]["function"]["arguments"] = json!(so_far + more);
+}
+
+/// As the SDKs: text and lists grow, objects are joined, the rest is replaced.
+fn join(into: &mut Map<String, Value>, more: &Map<String, Value>) {
+    for (name, value) in more {
+        match (into.get_mut(name), value) {
+            (Some(Value::String(old)), Value::String(new)) => old.push_str(new),
+            (Some(Value::Array(old)), Value::Array(new)) => old.extend(new.iter().cloned()),
+            (Some(Value::Object(old)), Value::Object(new)) => join(old, new),
+            (Some(_), Value::Null) => {}
+            (_, value) => {
+                into.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
