@@ -140,6 +140,7 @@ fn nothing_of_an_answer_is_lost() {
     assert_eq!(answer["usage"]["completion_tokens_details"]["reasoning_tokens"], 64);
     assert_eq!(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 3);
 
+    assert!(PLAIN.whole(BAIDU_WHOLE).expect("whole")["choices"][0]["message"].get("flag").is_none());
     let answer = spark().assembled(&sse(SPARK_V2, true));
     assert_eq!(answer["choices"][0]["message"]["reasoning_content"], "Let");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
@@ -346,7 +347,7 @@ fn tool_calls_are_told_apart_however_they_are_numbered() {
         ]),
         two
     );
-    let whole = r#"{"choices":[{"message":{"content":"","tool_calls":[{"id":"","function":{"name":"f","arguments":null}},{"id":"","function":{"name":"f","arguments":{}}}]}}]}"#;
+    let whole = r#"{"choices":[{"message":{"content":"","tool_calls":[{"index":0,"id":"","function":{"name":"f","arguments":null}},{"index":0,"id":"","function":{"name":"f","arguments":{}}}]}}]}"#;
     let answer = PLAIN.whole(whole).expect("valid");
     assert_eq!(calls(&answer).as_array().map(Vec::len), Some(2));
     assert!(calls(&answer)[1]["id"].as_str().is_some_and(|id| id.starts_with("call_")));
@@ -362,7 +363,7 @@ fn calls_of(answer: &Value) -> Vec<(String, String, String)> {
 
 #[test]
 fn extras_survive_and_transport_does_not() {
-    let chunk = r#"{"id":"","object":"x","model":"real-name","citations":["u"],"request_id":null,"error":null,"choices":[{"index":0,"moderation_hit_type":"violence",
+    let chunk = r#"{"id":"","object":"x","model":"real-name","citations":["u"],"request_id":null,"error":null,"choices":[{"index":0,"moderation_hit_type":"violence","content":"not this",
         "delta":{"content":[{"type":"text","text":"a"}],"reasoning":"hm","annotations":[{"type":"url_citation"}],"audio":null,"tool_calls":[]},"finish_reason":"stop"}]}"#;
     let chunk = chunk.replace('\n', "");
     let answer = PLAIN.assembled(&sse(&[&chunk], true));
