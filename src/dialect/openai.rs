@@ -47,11 +47,12 @@ impl Decoder {
         if self.done {
             return Ok(());
         }
-        if event.is_done() {
+        let data = event.data.trim_ascii();
+        if data.starts_with(b"[DONE]") {
             self.done = true;
             return Ok(());
         }
-        if event.data.trim_ascii().is_empty() || event.name == b"ping" {
+        if data.is_empty() || event.name == b"ping" {
             return Ok(());
         }
         if event.name == b"error" {
@@ -107,7 +108,8 @@ impl Decoder {
         let around = Around {
             form,
             goes_on: top.get("is_end") == Some(&Value::Bool(false)),
-            is_flagged: top.get("need_clear_history") == Some(&Value::Bool(true)),
+            is_flagged: complaint == Complaint::Filtered
+                || top.get("need_clear_history") == Some(&Value::Bool(true)),
         };
         for (position, choice) in list.into_iter().enumerate() {
             self.choice(choice, position, around, sink)?;
@@ -228,7 +230,7 @@ struct Around {
     form: Form,
     /// Baidu's older servers name a finish reason in every chunk, and say apart which chunk is the last.
     goes_on: bool,
-    /// Baidu's verdict on the question.
+    /// Baidu's verdict on the question, or iFlytek's on the answer.
     is_flagged: bool,
 }
 

@@ -152,7 +152,8 @@ fn any_cut_of_the_bytes_gives_the_same_pieces() {
     for chunks in [OPENAI, QWEN, ZHIPU, BAIDU, DOUBAO, SPARK_V1, SPARK_V2, TWO_CHOICES] {
         PLAIN.any_cut_gives_the_same(&sse(chunks, true));
     }
-    let odd = format!(": keep-alive\n\ndata:{}\r\n\r\n: keep-alive\n\ndata:[DONE]\n\n", ZHIPU[3]);
+    let odd = format!(": keep-alive\n\ndata:{}\r\n\r\n: keep-alive\n\ndata:  [DONE]\n\n", ZHIPU[3]);
+    assert_eq!(PLAIN.pieces(&odd).1, Ok(Ending::Complete));
     PLAIN.any_cut_gives_the_same(&odd);
 }
 
@@ -185,6 +186,21 @@ fn the_end_mark_ends_what_has_no_finish_reason() {
     assert_eq!(finish(&sse(&[text], true)), "stop");
     assert_eq!(finish(&sse(&[call], true)), "tool_calls");
     assert_eq!(calls(&PLAIN.assembled(&sse(&[call], true)))[0]["function"]["arguments"], "{\"a\":1}");
+}
+
+#[test]
+fn the_first_finish_counts() {
+    // Baidu names the calls' end, then the answer's, and there usage.
+    let chunks = [
+        BAIDU[0],
+        r#"{"id":"as-q1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},"finish_reason":"tool_calls","flag":0}]}"#,
+        BAIDU[2],
+    ];
+    let (pieces, ending) = PLAIN.pieces(&sse(&chunks, true));
+    assert_eq!(ending, Ok(Ending::Complete));
+    let finishes: Vec<_> = pieces.iter().filter(|piece| piece.starts_with("Finish")).collect();
+    assert_eq!(finishes, ["Finish { choice: 0, reason: ToolCalls }"]);
+    assert_eq!(PLAIN.assembled(&sse(&chunks, true))["usage"]["total_tokens"], 6);
 }
 
 #[test]
@@ -259,6 +275,8 @@ fn a_late_filter_ends_the_answer_but_an_early_one_refuses_it() {
     }
     let whole =
         r#"{"code":10019,"message":"s","sid":"c","choices":[{"message":{"content":"Hi"},"index":0}]}"#;
+    let named = whole.replace("\"index\":0", "\"index\":0,\"finish_reason\":\"stop\"");
+    assert_eq!(spark().whole(&named), spark().whole(whole));
     let answer = spark().whole(whole).expect("the text is there");
     assert_eq!(answer["choices"][0]["message"]["content"], "Hi");
     assert_eq!(answer["choices"][0]["finish_reason"], "content_filter");
