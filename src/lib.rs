@@ -2,6 +2,7 @@
 pub mod api;
 pub mod clock;
 pub mod dialect;
+pub mod fake;
 pub mod fault;
 pub mod gateway;
 pub mod identity;
