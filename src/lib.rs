@@ -3,6 +3,7 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod dialect;
+pub mod fake;
 pub mod fault;
 // pub mod gateway;
 pub mod identity;

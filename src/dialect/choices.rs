@@ -334,6 +334,27 @@ pub(super) fn object(data: &[u8]) -> Result<Map<String, Value>, Failure> {
     }
 }
 
+/// The body of an `event: error`, as JSON whatever it was.
+pub(super) fn error_event(data: &[u8]) -> Vec<u8> {
+    if object(data).is_ok() {
+        return data.to_vec();
+    }
+    serde_json::json!({"error": String::from_utf8_lossy(data)}).to_string().into_bytes()
+}
+
+/// Fields of an answer that are ours to write, never a platform's.
+const OWN_FIELDS: &[&str] = &["id", "object", "created", "model", "choices", "usage", "error"];
+
+/// Passes on, and takes out, the fields of an answer that we do not know; `but` names those that the wire consumes.
+pub(super) fn unknown_fields(top: &mut Map<String, Value>, but: &[&str], sink: &mut dyn Sink) {
+    for (name, value) in top.iter_mut() {
+        let known = OWN_FIELDS.contains(&name.as_str()) || but.contains(&name.as_str());
+        if !known && !value.is_null() {
+            sink.piece(Piece::Field { name, value: value.take() });
+        }
+    }
+}
+
 /// A number that may have been written as text; `None` where it is neither.
 pub(super) fn number(value: Option<&Value>) -> Option<i64> {
     let value = value?;

@@ -2,7 +2,7 @@
 //! wire on which a default (`incremental_output: false`, every chunk repeats all text so far) silently multiplies an answer.
 //! We always ask for increments, and a stream of repeats cannot be told from a model that repeats itself: it is not guessed at.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::choices::{self, Choices, Form, Said};
 use super::{Ending, Failure, Quirks};
@@ -34,11 +34,10 @@ impl Decoder {
         if event.data.trim_ascii().is_empty() {
             return Ok(());
         }
-        let top = choices::object(event.data)?;
         if event.name == b"error" {
-            return Err(Failure::Reported(event.data.to_vec()));
+            return Err(Failure::Reported(choices::error_event(event.data)));
         }
-        self.answer(top, event.data, Form::Chunk, sink)
+        self.answer(choices::object(event.data)?, event.data, Form::Chunk, sink)
     }
 
     /// See [`super::Decoder::is_done`]. This wire has no end mark: the connection just ends.
@@ -102,7 +101,8 @@ impl Decoder {
         let Value::Object(mut fields) = choice else {
             return Err(Failure::Malformed("a choice that is no object".into()));
         };
-        let index = fields.get("index").and_then(Value::as_u64).unwrap_or(position as u64);
+        let given = fields.get("index").and_then(Value::as_u64).filter(|_| form == Form::Chunk);
+        let index = given.unwrap_or(position as u64);
         let choice = self.choices.at(index)?;
         if let Some(value) = fields.get_mut("logprobs").map(Value::take).filter(Value::is_object) {
             sink.piece(Piece::Logprobs { choice: u32::try_from(index).unwrap_or_default(), value });
@@ -122,26 +122,17 @@ impl Decoder {
 }
 
 /// The choices of an `output`; the form `text`, which has no list, becomes one choice. What else it holds survives.
-fn into_choices(output: Map<String, Value>, sink: &mut dyn Sink) -> Vec<Value> {
-    let mut list = Vec::new();
-    let mut alone = Map::new();
-    for (name, value) in output {
-        match (name.as_str(), value) {
-            ("choices", Value::Array(choices)) => list = choices,
-            (_, Value::Null) => {}
-            ("text", text) => {
-                alone.insert("message".to_owned(), serde_json::json!({"content": text}));
-            }
-            ("finish_reason", reason) => {
-                alone.insert(name, reason);
-            }
-            (name, value) => sink.piece(Piece::Field { name, value }),
-        }
+fn into_choices(mut output: Map<String, Value>, sink: &mut dyn Sink) -> Vec<Value> {
+    choices::unknown_fields(&mut output, &["text", "finish_reason"], sink);
+    match output.get_mut("choices").map(Value::take) {
+        Some(Value::Array(list)) if !list.is_empty() => return list,
+        _ => {}
     }
-    if list.is_empty() && alone.contains_key("message") {
-        list.push(Value::Object(alone));
+    let mut field = |name| output.get_mut(name).map(Value::take).unwrap_or_default();
+    match field("text") {
+        Value::Null => Vec::new(),
+        text => vec![json!({"message": {"content": text}, "finish_reason": field("finish_reason")})],
     }
-    list
 }
 
 /// Tokens so far, as this wire names them.

@@ -23,16 +23,11 @@ pub struct Decoder {
     done: bool,
 }
 
-/// Fields that are read here, or that say something about the transport only. All others survive.
+/// Fields that are read here, or that say something about the transport only. All others that are not OpenAI's survive.
 const CONSUMED: &[&str] = &[
-    "id",
-    "object",
-    "created",
-    "model",
     "result",
     "function_call",
     "finish_reason",
-    "usage",
     "is_end",
     "is_truncated",
     "need_clear_history",
@@ -91,11 +86,7 @@ impl Decoder {
             return Ok(());
         }
         self.start(&top, sink);
-        for (name, value) in &mut top {
-            if !value.is_null() && !CONSUMED.contains(&name.as_str()) {
-                sink.piece(Piece::Field { name, value: value.take() });
-            }
-        }
+        choices::unknown_fields(&mut top, CONSUMED, sink);
         self.is_truncated |= top.get("is_truncated") == Some(&Value::Bool(true));
         self.content(&mut top, form, sink)?;
         if let Some(usage) = top.get("usage").and_then(Usage::from_json) {

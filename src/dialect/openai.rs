@@ -21,21 +21,9 @@ pub struct Decoder {
     is_spark: bool,
 }
 
-/// Top-level fields that are read here, or that say something about the transport only. All others survive.
-const CONSUMED: &[&str] = &[
-    "id",
-    "object",
-    "created",
-    "model",
-    "choices",
-    "usage",
-    "error",
-    "obfuscation",
-    "sid",
-    "is_end",
-    "need_clear_history",
-    "sentence_id",
-];
+/// Top-level fields that say something about the transport only. All others that are not OpenAI's survive.
+const CONSUMED: &[&str] = &["obfuscation", "is_end", "need_clear_history", "sentence_id"];
+const SPARKS_OWN: &[&str] = &["code", "message", "sid"];
 
 impl Decoder {
     /// A decoder for one answer. [`Quirk::ErrorsIn200`] lets a `code` beside `choices` be an error.
@@ -59,15 +47,16 @@ impl Decoder {
         if self.done {
             return Ok(());
         }
-        if event.is_done() {
+        let data = event.data.trim_ascii();
+        if data.starts_with(b"[DONE]") {
             self.done = true;
             return Ok(());
         }
-        if event.data.trim_ascii().is_empty() || event.name == b"ping" {
+        if data.is_empty() || event.name == b"ping" {
             return Ok(());
         }
         if event.name == b"error" {
-            return Err(Failure::Reported(error_event(event.data)));
+            return Err(Failure::Reported(choices::error_event(event.data)));
         }
         self.answer(choices::object(event.data)?, event.data, Form::Chunk, sink)
     }
@@ -119,7 +108,8 @@ impl Decoder {
         let around = Around {
             form,
             goes_on: top.get("is_end") == Some(&Value::Bool(false)),
-            is_flagged: top.get("need_clear_history") == Some(&Value::Bool(true)),
+            is_flagged: complaint == Complaint::Filtered
+                || top.get("need_clear_history") == Some(&Value::Bool(true)),
         };
         for (position, choice) in list.into_iter().enumerate() {
             self.choice(choice, position, around, sink)?;
@@ -176,12 +166,8 @@ impl Decoder {
         if !has_choices && top.get("usage").is_none_or(Value::is_null) {
             return;
         }
-        for (name, value) in top.iter_mut() {
-            let spark_own = self.is_spark && matches!(name.as_str(), "code" | "message");
-            if !value.is_null() && !spark_own && !CONSUMED.contains(&name.as_str()) {
-                sink.piece(Piece::Field { name, value: value.take() });
-            }
-        }
+        let but = if self.is_spark { SPARKS_OWN } else { CONSUMED };
+        choices::unknown_fields(top, but, sink);
     }
 
     fn choice(
@@ -213,7 +199,9 @@ impl Decoder {
         if around.is_flagged || fields.get("flag").and_then(Value::as_i64).is_some_and(|flag| flag != 0) {
             choice.mark_filtered();
         }
-        message.extend(fields.into_iter().filter(|(name, value)| is_extra(name, value)));
+        for (name, value) in fields.into_iter().filter(|(name, value)| is_extra(name, value)) {
+            message.entry(name).or_insert(value);
+        }
         choice.message(message, form, sink)?;
         match choices::read_reason(reason.as_ref()) {
             Said::Ended(reason) if !around.goes_on => choice.finish(reason, sink),
@@ -242,7 +230,7 @@ struct Around {
     form: Form,
     /// Baidu's older servers name a finish reason in every chunk, and say apart which chunk is the last.
     goes_on: bool,
-    /// Baidu's verdict on the question.
+    /// Baidu's verdict on the question, or iFlytek's on the answer.
     is_flagged: bool,
 }
 
@@ -270,14 +258,6 @@ fn is_truthy(value: &Value) -> bool {
         Value::Object(fields) => !fields.is_empty(),
         _ => true,
     }
-}
-
-/// The body of an `event: error`, as JSON whatever it was.
-fn error_event(data: &[u8]) -> Vec<u8> {
-    if choices::object(data).is_ok() {
-        return data.to_vec();
-    }
-    serde_json::json!({"error": String::from_utf8_lossy(data)}).to_string().into_bytes()
 }
 
 #[cfg(test)]

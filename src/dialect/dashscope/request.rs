@@ -37,10 +37,11 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     sampling(params, job, &mut body);
     tools(params, job, &mut lacks, &mut body)?;
     let instruction = response_format(params, job, &mut lacks, &mut body)?;
-    let reads_effort = thinking(params, job, &mut body);
-    lacks.all_but(READS, params)?;
-    let dropped = lacks.into_dropped();
-    let dropped = dropped.into_iter().filter(|name| !(reads_effort && name == "reasoning_effort")).collect();
+    let mut reads = READS.to_vec();
+    if thinking(params, job, &mut body) {
+        reads.push("reasoning_effort");
+    }
+    lacks.all_but(&reads, params)?;
     body.insert("result_format".into(), json!("message"));
     body.insert("incremental_output".into(), json!(true));
     let body = json!({
@@ -55,7 +56,7 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
         path: format!("/services/aigc/{task}/generation"),
         headers: if job.stream { stream_headers } else { Vec::new() },
         body: body.to_string().into(),
-        dropped,
+        dropped: lacks.into_dropped(),
     })
 }
 
@@ -158,6 +159,7 @@ fn thinking(params: &Params, job: &Job<'_>, body: &mut Map<String, Value>) -> bo
     if job.quirks.has(Quirk::NoThinkingUnlessStream) && !job.stream {
         body.insert("enable_thinking".into(), false.into());
         body.shift_remove("thinking_budget");
+        return false;
     }
     let effort = params.reasoning_effort.as_deref().filter(|_| job.quirks.has(Quirk::QwenThinking));
     let Some(effort) = effort else { return false };

@@ -58,6 +58,15 @@ fn text_form_and_list_content_are_read() {
 }
 
 #[test]
+fn what_else_an_output_holds_survives_but_cannot_rename_the_answer() {
+    let body = r#"{"output":{"text":"a","finish_reason":"stop","search_info":{"x":1},"model":"real","id":"x","usage":{}},"request_id":"r"}"#;
+    let answer = WIRE.whole(body).expect(body);
+    assert_eq!(answer["search_info"], json!({"x": 1}));
+    assert_eq!((&answer["model"], &answer["id"]), (&json!("m"), &json!("r")));
+    assert_eq!(answer["usage"]["total_tokens"], 0);
+}
+
+#[test]
 fn tool_calls_come_in_increments() {
     let events = [
         r#"{"output":{"choices":[{"finish_reason":"null","message":{"role":"assistant","content":"","tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}]}}]}}"#,
@@ -81,6 +90,9 @@ fn errors_are_reported_and_nonsense_is_malformed() {
     assert_eq!(WIRE.pieces(&named).1, reported);
     assert_eq!(WIRE.pieces(&sse(&[error])).1, reported);
     assert_eq!(WIRE.whole(error).map(|_| Ending::Cut), reported);
+    let bare = r#"{"message":"no"}"#;
+    let named = WIRE.pieces(&format!("event:error\ndata:{bare}\n\n")).1;
+    assert_eq!(named, Err(Failure::Reported(bare.as_bytes().to_vec())));
     for body in ["<html>", "{}", r#"{"output":{}}"#, r#"{"output":{"choices":[]}}"#, r#"{"output":null}"#] {
         assert!(matches!(WIRE.whole(body), Err(Failure::Malformed(_))), "{body}");
     }

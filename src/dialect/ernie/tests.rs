@@ -64,6 +64,10 @@ fn baidus_words_for_the_end_become_openais() {
         reason(r#""finish_reason":"normal","need_clear_history":true,"ban_round":-1"#),
         "content_filter"
     );
+    let answer =
+        WIRE.whole(r#"{"result":"a","search_info":{"x":1},"choices":[],"model":"real"}"#).expect("valid");
+    assert_eq!((&answer["search_info"]["x"], &answer["model"]), (&json!(1), &json!("m")));
+    assert_eq!(answer["choices"][0]["message"]["content"], "a");
     // A verdict in an early chunk holds to the end.
     let early = EVENTS[0].replace("\"need_clear_history\":false", "\"need_clear_history\":true");
     let answer = WIRE.assembled(&sse(&[&early, EVENTS[2]]));

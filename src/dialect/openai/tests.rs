@@ -140,6 +140,7 @@ fn nothing_of_an_answer_is_lost() {
     assert_eq!(answer["usage"]["completion_tokens_details"]["reasoning_tokens"], 64);
     assert_eq!(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 3);
 
+    assert!(PLAIN.whole(BAIDU_WHOLE).expect("whole")["choices"][0]["message"].get("flag").is_none());
     let answer = spark().assembled(&sse(SPARK_V2, true));
     assert_eq!(answer["choices"][0]["message"]["reasoning_content"], "Let");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
@@ -151,7 +152,8 @@ fn any_cut_of_the_bytes_gives_the_same_pieces() {
     for chunks in [OPENAI, QWEN, ZHIPU, BAIDU, DOUBAO, SPARK_V1, SPARK_V2, TWO_CHOICES] {
         PLAIN.any_cut_gives_the_same(&sse(chunks, true));
     }
-    let odd = format!(": keep-alive\n\ndata:{}\r\n\r\n: keep-alive\n\ndata:[DONE]\n\n", ZHIPU[3]);
+    let odd = format!(": keep-alive\n\ndata:{}\r\n\r\n: keep-alive\n\ndata:  [DONE]\n\n", ZHIPU[3]);
+    assert_eq!(PLAIN.pieces(&odd).1, Ok(Ending::Complete));
     PLAIN.any_cut_gives_the_same(&odd);
 }
 
@@ -184,6 +186,21 @@ fn the_end_mark_ends_what_has_no_finish_reason() {
     assert_eq!(finish(&sse(&[text], true)), "stop");
     assert_eq!(finish(&sse(&[call], true)), "tool_calls");
     assert_eq!(calls(&PLAIN.assembled(&sse(&[call], true)))[0]["function"]["arguments"], "{\"a\":1}");
+}
+
+#[test]
+fn the_first_finish_counts() {
+    // Baidu names the calls' end, then the answer's, and there usage.
+    let chunks = [
+        BAIDU[0],
+        r#"{"id":"as-q1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},"finish_reason":"tool_calls","flag":0}]}"#,
+        BAIDU[2],
+    ];
+    let (pieces, ending) = PLAIN.pieces(&sse(&chunks, true));
+    assert_eq!(ending, Ok(Ending::Complete));
+    let finishes: Vec<_> = pieces.iter().filter(|piece| piece.starts_with("Finish")).collect();
+    assert_eq!(finishes, ["Finish { choice: 0, reason: ToolCalls }"]);
+    assert_eq!(PLAIN.assembled(&sse(&chunks, true))["usage"]["total_tokens"], 6);
 }
 
 #[test]
@@ -258,6 +275,8 @@ fn a_late_filter_ends_the_answer_but_an_early_one_refuses_it() {
     }
     let whole =
         r#"{"code":10019,"message":"s","sid":"c","choices":[{"message":{"content":"Hi"},"index":0}]}"#;
+    let named = whole.replace("\"index\":0", "\"index\":0,\"finish_reason\":\"stop\"");
+    assert_eq!(spark().whole(&named), spark().whole(whole));
     let answer = spark().whole(whole).expect("the text is there");
     assert_eq!(answer["choices"][0]["message"]["content"], "Hi");
     assert_eq!(answer["choices"][0]["finish_reason"], "content_filter");
@@ -346,7 +365,7 @@ fn tool_calls_are_told_apart_however_they_are_numbered() {
         ]),
         two
     );
-    let whole = r#"{"choices":[{"message":{"content":"","tool_calls":[{"id":"","function":{"name":"f","arguments":null}},{"id":"","function":{"name":"f","arguments":{}}}]}}]}"#;
+    let whole = r#"{"choices":[{"message":{"content":"","tool_calls":[{"index":0,"id":"","function":{"name":"f","arguments":null}},{"index":0,"id":"","function":{"name":"f","arguments":{}}}]}}]}"#;
     let answer = PLAIN.whole(whole).expect("valid");
     assert_eq!(calls(&answer).as_array().map(Vec::len), Some(2));
     assert!(calls(&answer)[1]["id"].as_str().is_some_and(|id| id.starts_with("call_")));
@@ -362,7 +381,7 @@ fn calls_of(answer: &Value) -> Vec<(String, String, String)> {
 
 #[test]
 fn extras_survive_and_transport_does_not() {
-    let chunk = r#"{"id":"","object":"x","model":"real-name","citations":["u"],"request_id":null,"error":null,"choices":[{"index":0,"moderation_hit_type":"violence",
+    let chunk = r#"{"id":"","object":"x","model":"real-name","citations":["u"],"request_id":null,"error":null,"choices":[{"index":0,"moderation_hit_type":"violence","content":"not this",
         "delta":{"content":[{"type":"text","text":"a"}],"reasoning":"hm","annotations":[{"type":"url_citation"}],"audio":null,"tool_calls":[]},"finish_reason":"stop"}]}"#;
     let chunk = chunk.replace('\n', "");
     let answer = PLAIN.assembled(&sse(&[&chunk], true));
