@@ -12,10 +12,13 @@ pub struct Row {
     pub models: Option<Vec<String>>,
 }
 
+use crate::ids::PlatformName;
+
 /// A compiled row.
 #[derive(Clone, Debug)]
 pub struct Platform {
     pub name: PlatformName,
+<<<<<<< HEAD
     pub base_url: String,
     pub models: Vec<String>,
 }
@@ -75,4 +78,8 @@ impl Row {
             models: over.models.or(self.models),
         }
     }
+=======
+    /// IANA name of the zone in which the platform's day turns.
+    pub timezone: String,
+>>>>>>> h-pool
 }

@@ -1,2 +1,204 @@
-//! Which account may carry this request, and how much of its quota is set aside for it (`pool.md`). (To be written.)
+//! Which account may carry this request, and how much of its quota is set aside for it (`pool.md`).
+//!
+//! ```text
+//! take ─> roster   who may carry it: by platform, tenant, model        (immutable, swapped by a reload)
+//!      ─> weather  does the platform as a whole rest?                  (one flag, read)
+//!      ─> choose   draw two, compare, or ask all                       (no lock but the accounts' own)
+//!      ─> member   health (gates) and ledger (limits), one lock: check and reserve in one step
+//!                  limit/*: pure decisions; lease: what the authority lets this replica spend
+//! reservation ─> settle | settle_error | settle_transport | drop: once, whatever happens
+//! ```
+//! Nothing waits: [`Pool::take`] is a plain function, and no lock is held across anything.
+
+mod choose;
+mod dice;
+mod facts;
+mod gate;
+mod health;
+mod lease;
+mod ledger;
+mod limit;
+mod member;
+mod refusal;
+mod reservation;
+mod retry;
+mod roster;
 pub mod settings;
+mod weather;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use self::choose::Choice;
+use self::dice::Dice;
+use self::gate::Pass;
+use self::limit::Now;
+use self::member::Core;
+use self::roster::{Lane, Roster};
+use self::settings::{Account, Settings, Strategy};
+use crate::clock::Clock;
+use crate::ids::{AccountId, PlatformName, TenantId};
+
+pub use self::lease::{Authority, Dimension, InMemory, Lease};
+pub use self::ledger::Left;
+pub use self::member::{AccountState, Breaker};
+pub use self::refusal::{Refusal, Why};
+pub use self::reservation::{Reservation, TransportFailure, Used};
+pub use self::retry::RetryBudget;
+
+/// Share of requests that may be retries, until [`RetryBudget::set_share`] says otherwise.
+const DEFAULT_RETRY_SHARE: f64 = 0.2;
+
+/// All accounts of this process.
+#[derive(Debug)]
+pub struct Pool {
+    roster: ArcSwap<Roster>,
+    /// Held while a roster is built: of two reloads at once the second must see the first.
+    rebuilding: Mutex<()>,
+    core: Arc<Core>,
+    retry_budget: RetryBudget,
+}
+
+/// What a request wants of an account.
+#[derive(Clone, Copy, Debug)]
+pub struct Want<'a> {
+    pub tenant: &'a TenantId,
+    pub platform: &'a PlatformName,
+    /// The platform's model, by its name in routes.
+    pub model: &'a str,
+    /// Estimate of prompt and completion together.
+    pub tokens: u64,
+    pub strategy: Strategy,
+    /// Under `sticky`: what stays the same over a conversation, hashed.
+    pub affinity: Option<u64>,
+    /// Accounts that have been tried for this request.
+    pub tried: &'a [AccountId],
+}
+
+/// What the pool has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Reservations dropped without a settlement, and so settled by their whole estimate.
+    pub dropped: u64,
+    /// Settlements by an estimate of ours, those included.
+    pub estimated: u64,
+}
+
+impl Pool {
+    /// An empty pool whose limits belong to this process alone. With a `seed` every choice can be repeated.
+    pub fn new(settings: Settings, clock: Clock, seed: Option<u64>) -> Self {
+        Self::with_authority(settings, clock, seed, Box::new(InMemory))
+    }
+
+    /// An empty pool that spends what `authority` grants.
+    pub fn with_authority(
+        _settings: Settings,
+        clock: Clock,
+        seed: Option<u64>,
+        authority: Box<dyn Authority>,
+    ) -> Self {
+        let retry_budget = RetryBudget::new(clock.clone(), DEFAULT_RETRY_SHARE);
+        let (dropped, estimated) = (AtomicU64::new(0), AtomicU64::new(0));
+        let core = Core { clock, dice: Dice::new(seed), authority, dropped, estimated };
+        Self { roster: ArcSwap::default(), rebuilding: Mutex::new(()), core: Arc::new(core), retry_budget }
+    }
+
+    /// Replaces the accounts. Those with a known id keep their state; removed ones vanish once nothing is under way;
+    /// reservations stay valid. Of two with the same id the first counts.
+    pub fn replace(&self, accounts: Vec<Account>) {
+        let _turn = self.rebuilding.lock();
+        let roster = Roster::build(accounts, &self.roster.load(), &self.core);
+        self.roster.store(Arc::new(roster));
+    }
+
+    /// Takes an account and sets aside one request, one slot and the estimated tokens.
+    ///
+    /// # Errors
+    /// No account is eligible; the refusal says why and when to come back.
+    pub fn take(&self, want: &Want<'_>) -> Result<Reservation, Refusal> {
+        let roster = self.roster.load();
+        let lane = roster.lane(want.platform)?;
+        let field = lane.field(want.tenant, want.model)?;
+        let now = Now::of(&self.core.clock);
+        let is_probe = may_go(lane, &now)?;
+        let mut choice = Choice { want, now, core: &self.core, throw: self.core.dice.throw() };
+        let taken = choice.take(&field);
+        match taken {
+            Ok(mut reservation) if is_probe => {
+                reservation.probe_platform();
+                Ok(reservation)
+            }
+            Err(refusal) if is_probe => {
+                lane.weather.end_probe();
+                Err(refusal)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether `tenant` has an account of `platform` that is switched on, whatever its state at the moment.
+    pub fn has_any(&self, platform: &PlatformName, tenant: &TenantId) -> bool {
+        let roster = self.roster.load();
+        roster.lane(platform).is_ok_and(|lane| lane.members(tenant).any(|member| member.is_on()))
+    }
+
+    /// Whether `tenant` has an account of `platform` for `model` that is switched on, whatever its state at the moment.
+    pub fn serves(&self, platform: &PlatformName, tenant: &TenantId, model: &str) -> bool {
+        let roster = self.roster.load();
+        let field = roster.lane(platform).and_then(|lane| lane.field(tenant, model));
+        field.is_ok_and(|field| {
+            field.iter().flat_map(|bucket| &bucket.entries).any(|entry| entry.member.is_on())
+        })
+    }
+
+    /// Every account, for metrics and administration.
+    pub fn states(&self) -> Vec<AccountState> {
+        let now = Now::of(&self.core.clock);
+        let roster = self.roster.load();
+        roster.everyone().map(|(seat, is_leaving)| seat.state(is_leaving, &now)).collect()
+    }
+
+    /// Switches one account on or off by hand. False where there is none of that id.
+    pub fn set_enabled(&self, id: &AccountId, is_on: bool) -> bool {
+        let roster = self.roster.load();
+        let seat = roster.seat(id);
+        seat.inspect(|seat| seat.member.switch(is_on)).is_some()
+    }
+
+    /// Forgets what stands against an account: it was given a new token, or an operator has put it right. False where
+    /// there is none of that id.
+    pub fn revive(&self, id: &AccountId) -> bool {
+        let roster = self.roster.load();
+        let seat = roster.seat(id);
+        seat.inspect(|seat| seat.member.forget_failures()).is_some()
+    }
+
+    /// How many requests may be retries.
+    pub fn retry_budget(&self) -> &RetryBudget {
+        &self.retry_budget
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            dropped: self.core.dropped.load(Ordering::Relaxed),
+            estimated: self.core.estimated.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Whether requests to the platform may go out; true where this one is the probe.
+fn may_go(lane: &Lane, now: &Now<'_>) -> Result<bool, Refusal> {
+    match lane.weather.check(now.moment) {
+        Pass::Open => Ok(false),
+        Pass::Closed(refusal) => Err(refusal),
+        Pass::Probe if lane.weather.begin_probe(now.moment) => Ok(true),
+        Pass::Probe => Err(Refusal::after(Why::Cooling, refusal::SOON)),
+    }
+}

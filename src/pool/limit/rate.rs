@@ -1,0 +1,274 @@
+//! So much per minute, with a burst: the generic cell rate algorithm, told as a bucket that leaks. Why not a counter per
+//! minute: at the turn of the minute it would admit twice its limit.
+//!
+//! Everything is a whole number: the level is counted in units of 1/60,000,000,000 of a request (or token), of which
+//! `per_minute` leak out in each nanosecond. Nothing is rounded, so nothing drifts.
+
+use std::time::Duration;
+
+use super::Fit;
+use crate::clock::Moment;
+
+/// One request or token, in units of the level.
+const ONE: u128 = 60_000_000_000;
+/// How finely the past is remembered for giving back (see [`Rate::settle`]), in nanoseconds.
+const SLICE_NANOS: u64 = 15_000_000_000;
+/// How many slices are remembered: four minutes.
+const SLICES: u64 = 16;
+/// Lows are kept in steps of 2^36 units (1.1 tokens), rounded down, to take half the room.
+const LOW_SHIFT: u32 = 36;
+
+/// A rate, its burst, and how full the bucket is.
+#[derive(Clone, Debug)]
+pub(in crate::pool) struct Rate {
+    per_minute: u64,
+    burst: u64,
+    /// What was admitted and has not leaked out, as of `as_of`.
+    level: u128,
+    as_of: Moment,
+    /// The lowest level in each slice of the past, a ring by slice number.
+    lows: [u64; SLICES as usize],
+}
+
+impl Rate {
+    pub(in crate::pool) fn new(per_minute: u64, burst: u64) -> Self {
+        let (per_minute, burst) = (per_minute.max(1), burst.max(1));
+        Self { per_minute, burst, level: 0, as_of: Moment::START, lows: [0; SLICES as usize] }
+    }
+
+    /// Takes new numbers over; what was admitted stays admitted.
+    pub(in crate::pool) fn set(&mut self, per_minute: u64, burst: u64) {
+        (self.per_minute, self.burst) = (per_minute.max(1), burst.max(1));
+    }
+
+    /// Lets leak out what has leaked since the last look. To be called before anything else.
+    pub(in crate::pool) fn leak(&mut self, now: Moment) {
+        let passed = u128::from(now.as_nanos().saturating_sub(self.as_of.as_nanos()));
+        if passed == 0 {
+            return;
+        }
+        self.level = self.level.saturating_sub(passed * u128::from(self.per_minute));
+        let (first, last) = (slice_of(self.as_of), slice_of(now));
+        self.as_of = now;
+        let low = self.low();
+        // The slice that we left gets the level of now too, which is lower than it was: cautious.
+        self.lower(first, |old| old.min(low));
+        for slice in (first + 1).max(last.saturating_sub(SLICES - 1))..=last {
+            self.lower(slice, |_| low);
+        }
+    }
+
+    /// Whether `amount` fits.
+    pub(in crate::pool) fn fit(&self, amount: u64) -> Fit {
+        if amount > self.burst {
+            return Fit::Never;
+        }
+        let over = (self.level + u128::from(amount) * ONE).saturating_sub(u128::from(self.burst) * ONE);
+        if over == 0 {
+            return Fit::Now;
+        }
+        let nanos = over.div_ceil(u128::from(self.per_minute));
+        Fit::After(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
+    /// Admits `amount`.
+    pub(in crate::pool) fn admit(&mut self, amount: u64) {
+        self.level = self.level.saturating_add(u128::from(amount) * ONE);
+    }
+
+    /// Replaces the `held` amount that was admitted at `since` by what was `used`.
+    ///
+    /// What was too much comes back only as far as the bucket would be emptier today: had the bucket run low since, it
+    /// would have stood idle instead, and that time is gone. So giving back is bounded by the lowest level since, which
+    /// makes the result never more generous than if the true amount had been known from the start. That lowest level is
+    /// known by slices, which may reach back before `since`; but it was never below what this amount alone has left behind.
+    pub(in crate::pool) fn settle(&mut self, held: u64, used: u64, since: Moment) {
+        if used >= held {
+            return self.admit(used - held);
+        }
+        let (first, last) = (slice_of(since), slice_of(self.as_of));
+        let first = first.max((last + 1).saturating_sub(SLICES));
+        let is_remembered = first == slice_of(since);
+        let by_slices = (first..=last).map(|slice| self.low_of(slice)).min().filter(|_| is_remembered);
+        let passed = u128::from(self.as_of.as_nanos().saturating_sub(since.as_nanos()));
+        let alone = (u128::from(held) * ONE).saturating_sub(passed * u128::from(self.per_minute));
+        let lowest = (u128::from(by_slices.unwrap_or(0)) << LOW_SHIFT).max(alone).min(self.level);
+        let back = (u128::from(held - used) * ONE).min(lowest);
+        self.level = self.level.saturating_sub(back);
+        let steps = u64::try_from((back + (1 << LOW_SHIFT) - 1) >> LOW_SHIFT).unwrap_or(u64::MAX);
+        for slice in first..=last {
+            self.lower(slice, |old| old.saturating_sub(steps));
+        }
+    }
+
+    /// (what fits now, the burst).
+    pub(in crate::pool) fn left(&self) -> (u64, u64) {
+        let left = (u128::from(self.burst) * ONE).saturating_sub(self.level) / ONE;
+        (u64::try_from(left).unwrap_or(u64::MAX), self.burst)
+    }
+
+    /// The part of the burst that fits now, 0 to 1.
+    pub(in crate::pool) fn fraction(&self) -> f64 {
+        let full = self.burst as f64 * ONE as f64;
+        (1.0 - self.level as f64 / full).max(0.0)
+    }
+
+    fn low(&self) -> u64 {
+        u64::try_from(self.level >> LOW_SHIFT).unwrap_or(u64::MAX)
+    }
+
+    fn low_of(&self, slice: u64) -> u64 {
+        self.lows.get(ring(slice)).copied().unwrap_or(0)
+    }
+
+    fn lower(&mut self, slice: u64, change: impl FnOnce(u64) -> u64) {
+        if let Some(low) = self.lows.get_mut(ring(slice)) {
+            *low = change(*low);
+        }
+    }
+}
+
+fn slice_of(moment: Moment) -> u64 {
+    moment.as_nanos() / SLICE_NANOS
+}
+
+fn ring(slice: u64) -> usize {
+    usize::try_from(slice % SLICES).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn second(seconds: u64) -> Moment {
+        Moment::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_burst_at_once_and_then_one_each_interval() {
+        let mut rate = Rate::new(60, 6);
+        for _ in 0..6 {
+            assert_eq!(rate.fit(1), Fit::Now);
+            rate.admit(1);
+        }
+        assert_eq!(rate.fit(1), Fit::After(Duration::from_secs(1)));
+        rate.leak(second(1));
+        assert_eq!(rate.fit(1), Fit::Now);
+        assert_eq!(rate.fit(7), Fit::Never);
+    }
+
+    #[test]
+    fn a_rate_that_does_not_divide_the_minute_is_exact() {
+        let mut rate = Rate::new(7, 7);
+        (0..7).for_each(|_| rate.admit(1));
+        assert_ne!(rate.fit(1), Fit::Now);
+        rate.leak(second(60));
+        assert_eq!(rate.left(), (7, 7), "after a whole minute exactly seven, not six and a rounding error");
+    }
+
+    #[test]
+    fn what_was_not_used_comes_back_at_once_while_the_bucket_is_busy() {
+        let mut rate = Rate::new(1000, 1000);
+        rate.admit(600);
+        rate.admit(400);
+        rate.leak(Moment::from_nanos(1));
+        rate.settle(600, 100, Moment::START);
+        let (left, _) = rate.left();
+        assert!((498..=500).contains(&left), "{left}");
+    }
+
+    #[test]
+    fn what_had_leaked_out_anyway_does_not_come_back() {
+        let mut rate = Rate::new(60, 60);
+        rate.admit(60);
+        rate.leak(second(60));
+        rate.admit(60);
+        rate.settle(60, 0, Moment::START);
+        assert_eq!(rate.left().0, 0, "the second admission fills the burst, whatever the first one used");
+    }
+
+    #[test]
+    fn using_more_than_was_held_is_a_debt() {
+        let mut rate = Rate::new(60, 60);
+        rate.admit(10);
+        rate.settle(10, 180, Moment::START);
+        assert_eq!(rate.fit(1), Fit::After(Duration::from_secs(121)));
+    }
+
+    /// The naive model: every admission with its instant and its true amount, played from the start.
+    fn replay(history: &[(u64, u64)], now: u64, per_minute: u64) -> u128 {
+        let (mut level, mut last) = (0_u128, 0_u64);
+        for (at, amount) in history {
+            level = level.saturating_sub(u128::from(at - last) * u128::from(per_minute));
+            level += u128::from(*amount) * ONE;
+            last = *at;
+        }
+        level.saturating_sub(u128::from(now - last) * u128::from(per_minute))
+    }
+
+    proptest! {
+        #[test]
+        fn without_settlements_it_is_exactly_the_model_and_no_window_admits_too_much(
+            per_minute in 1_u64..2000, burst in 1_u64..300,
+            steps in prop::collection::vec((1_u64..100, 0_u64..10_000_000_000), 1..150),
+        ) {
+            let mut rate = Rate::new(per_minute, burst);
+            let mut history: Vec<(u64, u64)> = Vec::new();
+            let mut now = 0;
+            for (amount, pause) in steps {
+                now += pause;
+                rate.leak(Moment::from_nanos(now));
+                let level = replay(&history, now, per_minute);
+                let fits = level + u128::from(amount) * ONE <= u128::from(burst) * ONE;
+                prop_assert_eq!(rate.fit(amount) == Fit::Now, fits);
+                if let Fit::After(wait) = rate.fit(amount) {
+                    let nanos = wait.as_nanos() as u64;
+                    let fits_at = |at| replay(&history, at, per_minute) + u128::from(amount) * ONE <= u128::from(burst) * ONE;
+                    prop_assert!(fits_at(now + nanos) && !fits_at(now + nanos - 1), "the wait is exact");
+                }
+                if fits {
+                    rate.admit(amount);
+                    history.push((now, amount));
+                }
+            }
+            for (index, (start, _)) in history.iter().enumerate() {
+                let mut sum = 0_u128;
+                for (at, amount) in &history[index..] {
+                    sum += u128::from(*amount) * ONE;
+                    prop_assert!(sum <= u128::from(burst) * ONE + u128::from(at - start) * u128::from(per_minute));
+                }
+            }
+        }
+
+        #[test]
+        fn with_settlements_it_is_never_more_generous_than_knowing_the_true_amounts_would_have_been(
+            per_minute in 1_u64..2000, burst in 1_u64..300,
+            steps in prop::collection::vec(
+                (1_u64..300, 0_u64..40_000_000_000, any::<bool>(), 0_u64..300, any::<prop::sample::Index>()), 1..150),
+        ) {
+            let mut rate = Rate::new(per_minute, burst);
+            let mut history: Vec<(u64, u64)> = Vec::new();
+            let mut open: Vec<usize> = Vec::new();
+            let mut now = 0;
+            for (amount, pause, ends_one, used, which) in steps {
+                now += pause;
+                rate.leak(Moment::from_nanos(now));
+                if rate.fit(amount) == Fit::Now {
+                    rate.admit(amount);
+                    open.push(history.len());
+                    history.push((now, amount));
+                }
+                if ends_one && !open.is_empty() {
+                    let index = open.remove(which.index(open.len()));
+                    let (at, held) = history[index];
+                    let used = used.min(held);
+                    rate.settle(held, used, Moment::from_nanos(at));
+                    history[index].1 = used;
+                }
+                prop_assert!(rate.level >= replay(&history, now, per_minute));
+            }
+        }
+    }
+}
