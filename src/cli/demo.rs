@@ -35,7 +35,14 @@ pub fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
     let live = Arc::new(live);
     let config = live.current();
     let _logging = logs::start(&config.log, clock.clone())?;
-    let bearer = token::mint(&config.identity, &token::Wish::demo(), &clock)?;
+    let wanted = token::Wanted {
+        subject: "newcomer".into(),
+        tenant: Some("demo".into()),
+        ttl: Duration::from_secs(86_400),
+        ..token::Wanted::default()
+    };
+    let issuer = config.identity.jwt.first().context("the demo has an issuer")?;
+    let bearer = token::mint(issuer, &wanted, clock.wall_seconds())?.expose().to_owned();
     let stop = CancellationToken::new();
     let guide = std::thread::spawn({
         let stop = stop.clone();

@@ -85,7 +85,12 @@ pub fn run_config(
     let store = wiring::open_store(config, patience, &clock)?;
     let gateway = Arc::new(wiring::gateway(config, &store, &clock)?);
     let reload = Arc::new(Reload { live: Arc::clone(&live), gateway: Arc::clone(&gateway) });
-    let plane = Plane { gateway: Arc::clone(&gateway), operations: reload.clone() };
+    let plane = Plane {
+        gateway: Arc::clone(&gateway),
+        operations: reload.clone(),
+        store: Arc::clone(&store),
+        operator: Arc::new(wiring::leave_operator_token(&folder)?),
+    };
     let public = Arc::new(Desk { gateway: Arc::clone(&gateway), plane: plane::public(plane.clone()), is_public: true });
     let admin = Arc::new(Desk { gateway: Arc::clone(&gateway), plane: plane::admin(plane), is_public: false });
     let certificate = certificate(config)?;

@@ -1,5 +1,7 @@
 //! From a configuration to a gateway: which part gets what. The only place that knows all of them.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +12,10 @@ use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
 use crate::gateway::{Gateway, World};
 use crate::identity::Identity;
+use crate::ids::random_name;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
+use crate::secret::Secret;
 use crate::store::{Store, StoreError};
 use crate::upstream::Upstream;
 
@@ -24,7 +28,7 @@ pub fn open_store(config: &Config, patience: Duration, clock: &Clock) -> anyhow:
     loop {
         match Store::open(folder) {
             Ok(store) => return Ok(Arc::new(store)),
-            Err(StoreError::Locked { .. }) if clock.now().since(since) < patience => {
+            Err(StoreError::Locked(_)) if clock.now().since(since) < patience => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(error) => return Err(error).context("the store cannot be opened"),
@@ -55,7 +59,8 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
 /// A gateway as `config` wants it.
 pub fn gateway(config: &Config, store: &Arc<Store>, clock: &Clock) -> anyhow::Result<Gateway> {
     let identity = Identity::new(config.identity.clone(), store.clone(), clock.clone(), back_office()?)?;
-    let pool = Pool::new(config.pool.clone(), config.retry.budget, clock.clone(), None);
+    let pool = Pool::new(config.pool.clone(), clock.clone(), None);
+    pool.retry_budget().set_share(config.retry.budget);
     pool.replace(config.accounts.clone());
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());
     Ok(Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone()))
@@ -81,11 +86,34 @@ pub fn world(config: &Config, identity: Identity) -> World {
 pub fn apply(gateway: &Gateway, config: &Config) -> anyhow::Result<()> {
     let identity = gateway.world().identity.renewed(config.identity.clone())?;
     gateway.pool.replace(config.accounts.clone());
+    gateway.pool.retry_budget().set_share(config.retry.budget);
     gateway.replace_world(world(config, identity));
     Ok(())
 }
 
-/// Whether a process with the id in `file` is there.
+/// The file in which a running gateway leaves the token for its own operator's commands.
+const OPERATOR_TOKEN: &str = "operator.token";
+
+/// Makes a token for operators on this machine, and leaves it in `folder` for the gateway's own user to read.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn leave_operator_token(folder: &Path) -> anyhow::Result<Secret> {
+    let token = Secret::new(random_name("operator-", 43));
+    let path = folder.join(OPERATOR_TOKEN);
+    drop(std::fs::remove_file(&path));
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(token.expose().as_bytes()));
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token)
+}
+
+/// The token that a running gateway left in `folder`.
+pub fn read_operator_token(folder: &Path) -> Option<Secret> {
+    std::fs::read_to_string(folder.join(OPERATOR_TOKEN)).ok().map(Secret::new)
+}
+
+/// The process id in `file`.
 pub fn read_process_id(file: &Path) -> Option<i32> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }

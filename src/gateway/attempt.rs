@@ -2,13 +2,12 @@
 //! is held until it is judged: some platforms answer 200 and then an error, and such a refusal must still be able to move
 //! on to another account.
 
-use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
-use serde_json::Value;
 
 use super::estimate::tokens_of_bytes;
 use super::recall::Remembering;
@@ -19,14 +18,15 @@ use super::{Gateway, World};
 use crate::api::ask::{Ask, Task};
 use crate::api::assemble::Assembler;
 use crate::api::piece::Usage;
+use crate::api::scan::Object;
 use crate::api::writer::{KEEP_ALIVE, Naming, Writer};
 use crate::clock::Moment;
 use crate::dialect::splice::{self, Splicer};
-use crate::dialect::{Encoded, Ending, Failure};
+use crate::dialect::{Dialect, Encoded, Ending, Failure};
 use crate::fault::{Fault, Kind};
-use crate::platform::auth::{Outgoing, Token};
-use crate::platform::judge::{Judgement, Verdict};
-use crate::platform::profile::Platform;
+use crate::platform::auth::{Outgoing, Token, TokenRefused, TokenScope};
+use crate::platform::judge::{Judgement, Scope, Verdict};
+use crate::platform::profile::{BaseScheme, Platform};
 use crate::pool::TransportFailure;
 use crate::pool::settings::Account;
 use crate::sse;
@@ -43,7 +43,24 @@ pub struct Trip<'a> {
     /// When to give up altogether.
     pub deadline: Moment,
     /// Time spent waiting for platforms: not ours.
-    pub waited: Cell<Duration>,
+    pub waited: Waited,
+}
+
+/// Time spent waiting for platforms, summed up.
+#[derive(Debug, Default)]
+pub struct Waited(AtomicU64);
+
+impl Waited {
+    /// Adds `length`.
+    pub fn add(&self, length: Duration) {
+        let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// The sum.
+    pub fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// What one attempt aims at.
@@ -93,7 +110,8 @@ const MAX_EXPLANATION: usize = 64 * 1024;
 /// # Errors
 /// [`Trouble`]; the caller of this function settles and decides where to go next.
 pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble> {
-    let stream = trip.ask.stream || (trip.ask.task == Task::Chat && aim.platform().streams_only(&aim.model));
+    let is_chat = trip.ask.task == Task::Chat;
+    let stream = is_chat && (trip.ask.stream || aim.platform().must_stream(trip.ask, &aim.model));
     let encoded = encode(trip, aim, stream)?;
     let mut stale = None;
     loop {
@@ -128,9 +146,13 @@ async fn token(
 ) -> Result<Option<Arc<Token>>, Trouble> {
     let gateway = trip.gateway;
     let scheme = &aim.platform().scheme;
-    let Some(request) = scheme.exchange(&aim.account.credential, &gateway.clock) else { return Ok(None) };
+    let Some(scope) = scheme.token_scope(&aim.account.credential) else { return Ok(None) };
+    let Some(request) = scheme.exchange_for(&aim.account.credential, &aim.model, &gateway.clock) else {
+        return Err(broken("no token can be asked for"));
+    };
+    let model = (scope == TokenScope::Model).then_some(aim.model.as_str());
     let exchange = || async {
-        let origin = upstream::Origin::of_url(&request.url).ok_or_else(|| broken("a bad token URL"))?;
+        let origin = upstream::Origin::of_url(request.url.expose()).ok_or_else(|| broken("a bad token URL"))?;
         let wire = upstream::Request {
             origin: &origin.0,
             method: request.method.clone(),
@@ -142,17 +164,30 @@ async fn token(
         let status = answer.status.as_u16();
         let mut source = answer.body;
         let body = read_all(trip, &mut source, MAX_EXPLANATION).await?;
-        scheme.read_token(status, &body, &gateway.clock).map_err(|refused| Trouble::Judged(refused.into_judgement()))
+        scheme.read_token(status, &body, &gateway.clock).map_err(no_token)
     };
-    match gateway.tokens.token(&aim.account.id, stale, exchange).await {
+    match gateway.tokens.token(&aim.account.id, model, stale, exchange).await {
         Ok(token) => Ok(Some(token)),
         Err(Some(trouble)) => Err(trouble),
         Err(None) => Err(broken("the token exchange failed a moment ago")),
     }
 }
 
+fn no_token(refused: TokenRefused) -> Trouble {
+    tracing::info!(%refused, "a token exchange was refused");
+    Trouble::Judged(Judgement {
+        verdict: refused.verdict,
+        scope: Scope::Account,
+        retry_after: None,
+        message: String::new(),
+        code: None,
+        param: None,
+        status: 401,
+    })
+}
+
 fn broken(why: &str) -> Trouble {
-    Trouble::Transport(TransportFailure::Broken, why.to_owned())
+    Trouble::Transport(TransportFailure::Cut, why.to_owned())
 }
 
 fn patience(trip: &Trip<'_>) -> Patience {
@@ -173,7 +208,8 @@ async fn exchange(
     let gateway = trip.gateway;
     let platform = aim.platform();
     let mut path = format!("{}{}", platform.base.path, encoded.path);
-    let mut headers = head_of(platform, encoded);
+    let mut headers = platform.headers(encoded);
+    headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     let mut body = encoded.body.clone();
     let mut outgoing = Outgoing {
         method: "POST",
@@ -187,40 +223,31 @@ async fn exchange(
         .apply(&aim.account.credential, token, &mut outgoing, &gateway.clock)
         .map_err(Trouble::Unfit)?;
     let request =
-        upstream::Request { origin: platform.origin(), method: Method::POST, path: &path, headers, body };
+        upstream::Request { origin: &origin_of(platform), method: Method::POST, path: &path, headers, body };
     let asked_at = gateway.clock.now();
-    let answered = if platform.is_socket() {
+    let answered = if platform.dialect == Dialect::Spark {
         gateway.upstream.converse(request, patience(trip)).await
     } else {
         gateway.upstream.send(request, patience(trip)).await
     };
-    trip.waited.set(trip.waited.get() + gateway.clock.now().since(asked_at));
+    trip.waited.add(gateway.clock.now().since(asked_at));
     let answer = answered.map_err(|error| trouble_of(&error))?;
     read_answer(trip, aim, answer, stream).await
 }
 
-fn head_of(platform: &Platform, encoded: &Encoded) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(http::header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-    headers.insert(http::header::USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
-    for (name, value) in &platform.headers {
-        headers.insert(name.clone(), value.clone());
-    }
-    for (name, value) in &encoded.headers {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(*name, value);
-        }
-    }
-    headers
+const USER_AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
+
+fn origin_of(platform: &Platform) -> upstream::Origin {
+    let is_tls = matches!(platform.base.scheme, BaseScheme::Https | BaseScheme::Wss);
+    upstream::Origin::new(is_tls, &platform.base.host, platform.base.port)
 }
 
 fn trouble_of(error: &SendError) -> Trouble {
     let failure = match error {
-        SendError::Connect(_) => TransportFailure::Connect,
-        SendError::ConnectTimeout => TransportFailure::ConnectTimeout,
-        SendError::HeaderTimeout => TransportFailure::HeaderTimeout,
-        SendError::Broken(_) | SendError::Request(_) => TransportFailure::Broken,
+        SendError::Connect(_) | SendError::ConnectTimeout => TransportFailure::Connect,
+        SendError::HeaderTimeout => TransportFailure::Timeout,
+        SendError::Request(_) => TransportFailure::NotTaken,
+        SendError::Broken(_) => TransportFailure::Cut,
     };
     Trouble::Transport(failure, error.to_string())
 }
@@ -267,7 +294,7 @@ async fn read_all(trip: &Trip<'_>, source: &mut Source, limit: usize) -> Result<
     let mut rest = BytesMut::new();
     loop {
         let bytes = match tokio::time::timeout(trip.timeouts.idle, source.next()).await {
-            Err(_) => return Err(Trouble::Transport(TransportFailure::ReadTimeout, "the body stalled".into())),
+            Err(_) => return Err(Trouble::Transport(TransportFailure::Timeout, "the body stalled".into())),
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(Some(Ok(bytes))) => bytes,
             Ok(None) => break,
@@ -284,7 +311,7 @@ async fn read_all(trip: &Trip<'_>, source: &mut Source, limit: usize) -> Result<
             rest.extend_from_slice(&bytes);
         }
     }
-    trip.waited.set(trip.waited.get() + trip.gateway.clock.now().since(asked_at));
+    trip.waited.add(trip.gateway.clock.now().since(asked_at));
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
@@ -354,13 +381,13 @@ async fn begin(
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(None) => return Err(broken("the stream ended before it began")),
             Err(_) if clock.now().since(asked_at) >= trip.timeouts.first_token => {
-                return Err(Trouble::Transport(TransportFailure::ReadTimeout, "no first event".into()));
+                return Err(Trouble::Transport(TransportFailure::Timeout, "no first event".into()));
             }
             // Accepted, but silent: from here on the caller is kept awake, and there is no way back to a status.
             Err(_) => break false,
         }
     };
-    trip.waited.set(trip.waited.get() + clock.now().since(asked_at));
+    trip.waited.add(clock.now().since(asked_at));
     if !ready {
         out.extend_from_slice(KEEP_ALIVE);
     }
@@ -389,7 +416,7 @@ async fn assemble(
             Ok(Some(Ok(bytes))) => bytes,
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(None) => break,
-            Err(_) => return Err(Trouble::Transport(TransportFailure::ReadTimeout, "the stream stalled".into())),
+            Err(_) => return Err(Trouble::Transport(TransportFailure::Timeout, "the stream stalled".into())),
         };
         patience = trip.timeouts.idle;
         taken += bytes.len();
@@ -405,7 +432,7 @@ async fn assemble(
         return Err(broken("the stream ended before the answer was complete"));
     }
     source.recycle(&trip.gateway.upstream);
-    trip.waited.set(trip.waited.get() + trip.gateway.clock.now().since(asked_at));
+    trip.waited.add(trip.gateway.clock.now().since(asked_at));
     Ok(json_of(trip, assembler, taken))
 }
 
@@ -445,12 +472,11 @@ fn whole(trip: &Trip<'_>, aim: &Aim<'_>, body: Bytes, headers: &HeaderMap) -> Re
 
 fn embeddings(trip: &Trip<'_>, aim: &Aim<'_>, body: &[u8], headers: &HeaderMap) -> Result<Won, Trouble> {
     let decoded = aim.platform().decode_embeddings(body, trip.ask);
-    let mut answer = decoded.map_err(|failure| trouble_of_failure(trip, aim, headers, failure))?;
-    let usage = answer.get("usage").and_then(Usage::from_json);
-    if let Some(object) = answer.as_object_mut() {
-        object.insert("model".into(), Value::from(shown_model(trip, aim)));
-    }
-    let body = Bytes::from(answer.to_string());
+    let body = decoded.map_err(|failure| trouble_of_failure(trip, aim, headers, failure))?;
+    let usage = Object::scan(&body).ok().and_then(|fields| {
+        let usage = serde_json::from_slice(fields.get(&body, "usage")?).ok()?;
+        Usage::from_json(&usage)
+    });
     Ok(Won::Whole { body, is_stream: false, usage, delivered_tokens: 0 })
 }
 
@@ -458,7 +484,7 @@ fn embeddings(trip: &Trip<'_>, aim: &Aim<'_>, body: &[u8], headers: &HeaderMap) 
 pub fn fault_of(trouble: Trouble) -> Fault {
     match trouble {
         Trouble::Unfit(fault) => fault,
-        Trouble::Transport(TransportFailure::HeaderTimeout | TransportFailure::ReadTimeout, why) => {
+        Trouble::Transport(TransportFailure::Timeout, why) => {
             Fault::upstream(Kind::UpstreamTimeout, "The platform did not answer in time.").source(why)
         }
         Trouble::Transport(_, why) => {

@@ -48,7 +48,8 @@ pub fn check_head(headers: &HeaderMap, limit: usize) -> Result<(), Fault> {
     if !matches!(encoding, None | Some(b"identity" | b"")) {
         return Err(Fault::client(Kind::UnsupportedMedia, "Compressed request bodies are not accepted."));
     }
-    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = headers.get(http::header::CONTENT_LENGTH);
+    let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
     match length {
         Some(length) if length > limit as u64 => Err(too_large(limit)),
         _ => Ok(()),

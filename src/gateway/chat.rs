@@ -1,7 +1,6 @@
 //! The path of a request, from its head to the first byte of its answer. One linear function ([`Gateway::answer`]); each
 //! step is one call and one `?`.
 
-use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use rand::Rng;
 use smallvec::SmallVec;
 
 use super::answer::Answer;
-use super::attempt::{Aim, Trip, Trouble, Victory, Won, attempt, fault_of};
+use super::attempt::{Aim, Trip, Trouble, Victory, Waited, Won, attempt, fault_of};
 use super::body;
 use super::estimate::Estimate;
 use super::relay::{Manner, Relay};
@@ -24,9 +23,10 @@ use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
 use crate::identity::Caller;
 use crate::ids::AccountId;
+use crate::keybook::Scope;
 use crate::platform::judge::Verdict;
 use crate::pool::settings::Strategy;
-use crate::pool::{Refusal, TransportFailure, Want};
+use crate::pool::{Refusal, TransportFailure, Want, Why};
 
 /// An answer for the caller: always status 200; everything else is a [`Fault`].
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Gateway {
             timeouts: route.timeouts,
             route,
             deadline: now + world.retry.deadline,
-            waited: Cell::default(),
+            waited: Waited::default(),
         };
         self.metrics.overhead.observe(now.since(arrival.at).as_secs_f64());
         let tried = self.attempts(&trip, &caller, &mut ticket).await;
@@ -85,10 +85,14 @@ impl Gateway {
         if arrival.headers.get("x-stainless-retry-count").is_some_and(|count| count != "0") {
             self.metrics.sdk_retries.inc();
         }
-        match world.identity.verify_cached(arrival.headers) {
-            Some(caller) => Ok(caller),
-            None => world.identity.verify(arrival.headers).await,
+        let caller = match world.identity.verify_cached(arrival.headers) {
+            Some(caller) => caller,
+            None => world.identity.verify(arrival.headers).await?,
+        };
+        if caller.has_scope(Scope::Chat) {
+            return Ok(caller);
         }
+        Err(Fault::client(Kind::Forbidden, "This token or key lacks the scope 'chat'."))
     }
 
     fn admit(
@@ -99,9 +103,9 @@ impl Gateway {
         arrived: Moment,
     ) -> Result<Ticket, Fault> {
         let estimate = Estimate::of(ask);
-        let admission = caller.limiter.admit(estimate.total(), arrived)?;
+        let admission = caller.limiter.admit(estimate.total())?;
         self.pool.retry_budget().note_request();
-        Ok(Ticket::open(Arc::clone(self), admission, Arc::clone(&route.name), estimate, arrived))
+        Ok(Ticket::open(Arc::clone(self), admission, Arc::from(route.name.as_str()), estimate, arrived))
     }
 
     /// Tries account after account, target after target, as far as attempts, time and the retry budget go.
@@ -126,6 +130,7 @@ impl Gateway {
             tried.push(aim.account.id.clone());
             match attempt(trip, &aim).await {
                 Ok(victory) => {
+                    ticket.accepted();
                     self.count_attempt(&aim, "ok");
                     return Ok((aim, victory, number));
                 }
@@ -172,10 +177,10 @@ impl Gateway {
                     ticket.hold(reservation);
                     return Ok(Aim { target, account, model });
                 }
-                Err(next) => refusal = Some(refusal.map_or(next.clone(), |before| before.kinder(next))),
+                Err(next) => refusal = Some(refusal.map_or(next, |before| before.sooner(next))),
             }
         }
-        Err(refusal.unwrap_or_else(Refusal::none_configured))
+        Err(refusal.unwrap_or(Refusal { why: Why::NoneConfigured, retry_after: None }))
     }
 
     /// Settles a failed attempt. `Ok` with the fault where another may follow, `Err` where none may.
@@ -184,12 +189,12 @@ impl Gateway {
         let goes_on = match &trouble {
             Trouble::Unfit(_) => {
                 if let Some(reservation) = reservation {
-                    reservation.cancel();
+                    reservation.settle_transport(TransportFailure::NotTaken);
                 }
                 false
             }
             Trouble::Judged(judgement) => {
-                self.count_attempt(aim, judgement.verdict.label());
+                self.count_attempt(aim, verdict_label(judgement.verdict));
                 tracing::info!(account = %aim.account.id, verdict = ?judgement.verdict, code = ?judgement.code, "a platform refused");
                 if let Some(reservation) = reservation {
                     reservation.settle_error(judgement);
@@ -207,7 +212,7 @@ impl Gateway {
                     reservation.settle_transport(*failure);
                 }
                 // A platform that took the request and went silent may still be working on it: not paid for twice.
-                !matches!(failure, TransportFailure::HeaderTimeout | TransportFailure::ReadTimeout)
+                *failure != TransportFailure::Timeout
             }
         };
         let fault = fault_of(trouble);
@@ -249,7 +254,7 @@ impl Gateway {
         for (name, value) in ticket.admission().headers() {
             headers.insert(name, value);
         }
-        let ours = self.clock.now().since(ticket.arrived()).saturating_sub(trip.waited.get());
+        let ours = self.clock.now().since(ticket.arrived()).saturating_sub(trip.waited.total());
         put(&mut headers, "x-gateway-overhead-ms", &milliseconds(ours));
         headers
     }
@@ -290,6 +295,21 @@ fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Ro
         let sentence = format!("The model '{}' does not exist here.", printable(&ask.model));
         Fault::client(Kind::ModelNotFound, sentence).param("model")
     })
+}
+
+const fn verdict_label(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "ok",
+        Verdict::RateLimited => "rate_limited",
+        Verdict::QuotaExhausted => "quota_exhausted",
+        Verdict::TokenExpired => "token_expired",
+        Verdict::AuthInvalid => "auth_invalid",
+        Verdict::NotEntitled => "not_entitled",
+        Verdict::Overloaded => "overloaded",
+        Verdict::BadRequest => "bad_request",
+        Verdict::ContentFiltered => "content_filtered",
+        Verdict::ContextTooLong => "context_too_long",
+    }
 }
 
 /// A caller's own word, fit to stand in a sentence: short, and without anything a terminal would obey.

@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
-use crate::pool::Pool;
+use crate::pool::{Breaker, Pool, Why};
 use crate::upstream::Upstream;
 
 use drain::Drain;
@@ -81,6 +81,22 @@ impl Gateway {
             metrics,
             pool,
             upstream,
+        }
+    }
+
+    /// Counts accounts by state anew, for the metrics.
+    pub fn count_accounts(&self) {
+        self.metrics.accounts.reset();
+        for state in self.pool.states() {
+            let label = match (&state.rest, state.breaker) {
+                _ if !state.is_enabled => "disabled",
+                _ if state.is_expired => "expired",
+                (Some((Why::Exhausted, _)), _) => "resting",
+                (Some(_), _) => "cooling",
+                (None, Breaker::Open | Breaker::HalfOpen) => "broken",
+                (None, Breaker::Closed) => "ready",
+            };
+            self.metrics.accounts.with_label_values(&[state.platform.as_str(), label]).inc();
         }
     }
 

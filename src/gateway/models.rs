@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Gateway;
+use super::route::Route;
 use crate::fault::{Fault, Kind};
 use crate::identity::Caller;
 
@@ -13,12 +14,8 @@ impl Gateway {
         let data: Vec<Value> = world
             .routes
             .models()
-            .into_iter()
-            .filter(|listed| caller.may_use(&listed.name))
-            .filter(|listed| {
-                listed.platforms.iter().any(|platform| self.pool.has_any(platform, &caller.tenant))
-            })
-            .map(|listed| self.model(&listed.name, listed.platforms.first().map_or("weir", |name| name.as_str())))
+            .filter(|(name, _)| caller.may_use(name))
+            .filter_map(|(name, route)| Some(self.model(name, self.owner(route, name, caller)?)))
             .collect();
         json!({"object": "list", "data": data})
     }
@@ -37,10 +34,15 @@ impl Gateway {
             return Err(not_found());
         }
         let route = world.routes.find(id).ok_or_else(not_found)?;
+        self.owner(route, id, caller).map(|platform| self.model(id, platform)).ok_or_else(not_found)
+    }
+
+    /// The first platform of `route` on which this caller has an account for `model`.
+    fn owner<'r>(&self, route: &'r Route, model: &str, caller: &Caller) -> Option<&'r str> {
         let targets = route.targets.iter().chain(&route.fallback);
-        let serving =
-            targets.map(|target| &target.platform.name).find(|name| self.pool.has_any(name, &caller.tenant));
-        serving.map(|platform| self.model(id, platform.as_str())).ok_or_else(not_found)
+        let mut names = targets.map(|target| (target.platform.name.clone(), target.model_for(model), target));
+        let serving = names.find(|(name, model, _)| self.pool.serves(name, &caller.tenant, model));
+        serving.map(|(_, _, target)| target.platform.name.as_str())
     }
 
     fn model(&self, id: &str, owner: &str) -> Value {

@@ -70,7 +70,7 @@ impl Recall for Memory {
 /// A sink that keeps what is to be remembered and hands everything on.
 pub struct Remembering<'a> {
     pub memory: &'a Memory,
-    pub inner: &'a mut dyn Sink,
+    pub inner: &'a mut (dyn Sink + Send),
 }
 
 impl Sink for Remembering<'_> {

@@ -82,6 +82,13 @@ impl Ticket {
         self.reservation = Some(reservation);
     }
 
+    /// The platform has taken the request: its answer has begun.
+    pub fn accepted(&mut self) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.accepted();
+        }
+    }
+
     /// Hands the reservation of a failed attempt out, to be settled by what failed.
     pub fn release(&mut self) -> Option<Reservation> {
         self.reservation.take()

@@ -11,10 +11,13 @@ use crate::clock::{Clock, Moment};
 use crate::ids::AccountId;
 use crate::platform::auth::Token;
 
+/// Whose token: an account's, or an account's for one model.
+type Holder = (AccountId, Option<String>);
+
 /// Tokens by account.
 #[derive(Debug)]
 pub struct TokenDesk {
-    slots: Mutex<HashMap<AccountId, Arc<Slot>>>,
+    slots: Mutex<HashMap<Holder, Arc<Slot>>>,
     clock: Clock,
 }
 
@@ -44,7 +47,7 @@ impl TokenDesk {
         Self { slots: Mutex::default(), clock }
     }
 
-    /// The token of `account`: the one at hand while it is good, else what `exchange` brings. `stale` is a token that
+    /// The token of `account` (for `model`, where its tokens are good for one only): the one at hand while it is good, else what `exchange` brings. `stale` is a token that
     /// the platform has just refused: it is not given again.
     ///
     /// # Errors
@@ -52,13 +55,14 @@ impl TokenDesk {
     pub async fn token<E, F>(
         &self,
         account: &AccountId,
+        model: Option<&str>,
         stale: Option<&Arc<Token>>,
         exchange: impl FnOnce() -> F,
     ) -> Result<Arc<Token>, Option<E>>
     where
         F: Future<Output = Result<Token, E>>,
     {
-        let slot = Arc::clone(self.slots.lock().entry(account.clone()).or_default());
+        let slot = Arc::clone(self.slots.lock().entry((account.clone(), model.map(str::to_owned))).or_default());
         let mut kept = slot.token.lock().await;
         let now = self.clock.now();
         let rested = kept.since.is_none_or(|since| now.since(since) >= PAUSE);

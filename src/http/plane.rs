@@ -5,14 +5,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::{HeaderMap, StatusCode, Uri, header};
 use serde_json::json;
 
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
-use crate::identity::{Caller, Scope};
+use crate::identity::Caller;
+use crate::keybook::{NewKey, Scope};
+use crate::pool::AccountState;
+use crate::secret::Secret;
+use crate::store::{self, Store, StoreError};
 
 /// What the operator's endpoints can do besides looking.
 pub trait Operations: Send + Sync + 'static {
@@ -28,6 +32,9 @@ pub trait Operations: Send + Sync + 'static {
 pub struct Plane {
     pub gateway: Arc<Gateway>,
     pub operations: Arc<dyn Operations>,
+    pub store: Arc<Store>,
+    /// What operators on this machine show (they can read it from the store's folder).
+    pub operator: Arc<Secret>,
 }
 
 /// A fault as axum answers it.
@@ -56,7 +63,9 @@ pub fn admin(plane: Plane) -> Router {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/admin/reload", post(reload))
-        .route("/admin/accounts", get(accounts));
+        .route("/admin/accounts", get(accounts))
+        .route("/admin/keys", get(list_keys).post(create_key))
+        .route("/admin/keys/{id}", delete(revoke_key));
     finish(health(router), plane)
 }
 
@@ -116,10 +125,14 @@ async fn one_model(
     Ok(axum::Json(model).into_response())
 }
 
-async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Refused> {
+async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<(), Refused> {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if shown.is_some_and(|shown| Secret::new(shown) == *plane.operator) {
+        return Ok(());
+    }
     let caller = identify(plane, headers).await?;
     if caller.has_scope(Scope::Admin) {
-        return Ok(caller);
+        return Ok(());
     }
     Err(Refused(Fault::client(Kind::Forbidden, "This endpoint needs the scope 'admin'.")))
 }
@@ -144,6 +157,71 @@ async fn reload(State(plane): State<Plane>, headers: HeaderMap) -> Result<Respon
 
 async fn accounts(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
     operator(&plane, &headers).await?;
-    let accounts: Vec<_> = plane.gateway.pool.states().iter().map(|state| state.to_json()).collect();
+    let accounts: Vec<_> = plane.gateway.pool.states().iter().map(account).collect();
     Ok(axum::Json(json!({"accounts": accounts})).into_response())
+}
+
+fn account(state: &AccountState) -> serde_json::Value {
+    let left: serde_json::Map<String, serde_json::Value> = state
+        .left
+        .iter()
+        .map(|left| (format!("{:?}", left.dimension), json!({"left": left.units, "of": left.of})))
+        .collect();
+    json!({
+        "id": state.id,
+        "platform": state.platform,
+        "owner": state.owner,
+        "in_flight": state.in_flight,
+        "is_enabled": state.is_enabled,
+        "is_expired": state.is_expired,
+        "breaker": format!("{:?}", state.breaker),
+        "rest": state.rest.map(|(why, wait)| json!({"why": format!("{why:?}"), "seconds": wait.as_secs()})),
+        "left": left,
+    })
+}
+
+async fn list_keys(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
+    operator(&plane, &headers).await?;
+    Ok(axum::Json(json!({"keys": store::list_keys(&plane.store)})).into_response())
+}
+
+async fn create_key(
+    State(plane): State<Plane>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Result<Response, Refused> {
+    operator(&plane, &headers).await?;
+    let new: NewKey = serde_json::from_slice(&body)
+        .map_err(|wrong| Refused(Fault::client(Kind::BadRequest, format!("The key could not be read: {wrong}."))))?;
+    let now = plane.gateway.clock.wall_seconds();
+    let (record, key) = in_store(&plane, move |store| store::create_key(store, new, now)).await?;
+    Ok(axum::Json(json!({"key": key.expose(), "record": record})).into_response())
+}
+
+async fn revoke_key(
+    State(plane): State<Plane>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    operator(&plane, &headers).await?;
+    let now = plane.gateway.clock.wall_seconds();
+    let record = in_store(&plane, move |store| store::revoke_key(store, &id, now)).await?;
+    Ok(axum::Json(json!({"record": record})).into_response())
+}
+
+/// Changes the store off the workers' threads: it waits for the disk.
+async fn in_store<T: Send + 'static>(
+    plane: &Plane,
+    change: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Refused> {
+    let store = Arc::clone(&plane.store);
+    let changed = tokio::task::spawn_blocking(move || change(&store)).await;
+    let changed = changed.map_err(|error| Fault::gateway(Kind::Internal, "The store failed.").source(error));
+    changed.map_err(Refused)?.map_err(|error| {
+        Refused(match &error {
+            StoreError::NotFound(_) => Fault::client(Kind::NotFound, "There is no key of that id."),
+            StoreError::Invalid(why) => Fault::client(Kind::BadRequest, *why),
+            _ => Fault::gateway(Kind::Internal, "The store failed.").source(error),
+        })
+    })
 }

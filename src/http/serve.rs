@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use pingora_core::apps::ServerApp;
-use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
+use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::{Opt, ServerConf};
@@ -203,10 +203,8 @@ pub fn build(
         };
         let mut service = Service::new(format!("listener {}", listener.address), app);
         service.threads = Some(listener.workers);
-        let options = TcpSocketOptions { so_reuseport: None, ..TcpSocketOptions::default() };
         // hyper has buffers of its own: pingora's would only copy and hold memory.
         let endpoint = ListenerConfig::tcp(listener.address.to_string())
-            .tcp_socket_options(options)
             .l4_buffer(L4BufferSettings::unbuffered());
         service.add_listener(endpoint);
         server.add_service(service);
@@ -275,9 +273,8 @@ pub fn run(
 ) {
     let mut phases = server.watch_execution_phase();
     let signals = Signals { desk: Arc::clone(desk), ending, told };
-    let args = RunArgs { shutdown_signal: Box::new(signals) };
     // pingora sleeps through its whole grace period; ours ends with the last connection, and the process with it.
-    std::thread::spawn(move || server.run(args));
+    std::thread::spawn(move || server.run(RunArgs { shutdown_signal: Box::new(signals) }));
     while let Ok(phase) = phases.blocking_recv() {
         if matches!(phase, ExecutionPhase::ShutdownStarted | ExecutionPhase::Terminated) {
             break;

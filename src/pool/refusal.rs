@@ -63,7 +63,8 @@ impl Refusal {
     }
 
     /// Of two accounts, either of which would do: the one that is ready sooner.
-    pub(super) fn sooner(self, other: Self) -> Self {
+    /// Used also for several targets of one route.
+    pub fn sooner(self, other: Self) -> Self {
         match (self.retry_after, other.retry_after) {
             (Some(ours), Some(theirs)) if theirs < ours => other,
             (Some(_), _) => self,

@@ -96,7 +96,7 @@ pub fn create_key(store: &Store, new: NewKey, now: u64) -> Result<(KeyRecord, Se
         last4: keybook::last4(&key),
     };
     let _changing = store.keys.changing.lock();
-    write(&store.db, &hash, &record)?;
+    store.change(|db| write(db, &hash, &record))?;
     store.keys.set(hash, record.clone());
     Ok((record, key))
 }
@@ -124,7 +124,7 @@ pub fn revoke_key(store: &Store, id: &str, now: u64) -> Result<KeyRecord, StoreE
         return Ok(KeyRecord::clone(&record));
     }
     let record = KeyRecord { revoked: Some(now), ..KeyRecord::clone(&record) };
-    write(&store.db, &hash, &record)?;
+    store.change(|db| write(db, &hash, &record))?;
     store.keys.set(hash, record.clone());
     Ok(record)
 }

@@ -10,6 +10,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use parking_lot::RwLock;
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition};
 
@@ -47,6 +48,9 @@ pub enum StoreError {
     /// A record that cannot be read.
     #[error("the record {id:?} in the store cannot be read: {problem}")]
     Record { id: String, problem: String },
+    /// Another process has taken over.
+    #[error("the store was handed over to another process: nothing can be changed here any more")]
+    Released,
     /// There is nothing of that id.
     #[error("there is no key {0:?}")]
     NotFound(String),
@@ -64,7 +68,8 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 /// The embedded store. One process at a time.
 #[derive(Debug)]
 pub struct Store {
-    db: Database,
+    /// `None` once it was let go, for a successor to take over.
+    db: RwLock<Option<Database>>,
     keys: keys::Index,
 }
 
@@ -97,10 +102,20 @@ impl Store {
         Self::load(db, Path::new("(in memory)"))
     }
 
+    /// Changes the file, while it is ours.
+    fn change(&self, change: impl FnOnce(&Database) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.db.read().as_ref().map_or(Err(StoreError::Released), change)
+    }
+
+    /// Lets the file go, so that another process can open it. What was read is still known here; nothing can be changed.
+    pub fn release(&self) {
+        self.db.write().take();
+    }
+
     fn load(db: Database, path: &Path) -> Result<Self, StoreError> {
         check_schema(&db, path)?;
         let keys = keys::Index::load(&db)?;
-        Ok(Self { db, keys })
+        Ok(Self { db: RwLock::new(Some(db)), keys })
     }
 }
 
