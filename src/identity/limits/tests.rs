@@ -67,6 +67,17 @@ fn tokens_per_minute_are_set_aside_settled_and_charged() {
 }
 
 #[test]
+fn settling_again_corrects_what_was_settled_before() {
+    let (limiter, _) = limiter(Limits { tpm: Some(1000), daily_tokens: Some(1000), ..none() });
+    let mut admission = limiter.admit(800).expect("fits");
+    for used in [100, 300, 200, 200] {
+        admission.settle(used);
+    }
+    assert!(limiter.admit(801).is_err());
+    assert!(limiter.admit(800).is_ok());
+}
+
+#[test]
 fn a_refusal_charges_nothing() {
     let limits = Limits { rpm: Some(10), burst: Some(10), tpm: Some(100), ..none() };
     let (limiter, _) = limiter(Limits { daily_requests: Some(10), concurrency: Some(10), ..limits });

@@ -103,17 +103,21 @@ async fn a_flood_of_unknown_kids_makes_one_fetch_per_cooldown() {
     assert!(is_let_in(&identity, &signer.good()).await);
     for round in 1..=3 {
         hand.advance(Duration::from_secs(31));
-        let flood: Vec<_> = (0..1000)
-            .map(|number| {
-                let identity = Arc::clone(&identity);
-                let token = signer.heading("kid", json!(format!("forged-{round}-{number}")));
-                tokio::spawn(async move { is_let_in(&identity, &token).await })
-            })
-            .collect();
-        for one in flood {
-            assert!(!one.await.expect("no panic"));
+        // The first wave comes while the fetch is under way, the others after it and within the cooldown.
+        for wave in 0..4 {
+            let flood: Vec<_> = (0..250)
+                .map(|number| {
+                    let identity = Arc::clone(&identity);
+                    let token = signer.heading("kid", json!(format!("forged-{round}-{wave}-{number}")));
+                    tokio::spawn(async move { is_let_in(&identity, &token).await })
+                })
+                .collect();
+            for one in flood {
+                assert!(!one.await.expect("no panic"));
+            }
+            settle().await;
+            hand.advance(Duration::from_secs(7));
         }
-        settle().await;
         assert_eq!(endpoint.fetches(), 1 + round, "one more in round {round}");
     }
     assert!(is_let_in(&identity, &signer.good()).await);
@@ -172,12 +176,19 @@ async fn an_outage_leaves_the_keys_in_use() {
         }
     }
     assert!(endpoint.fetches() >= 19, "it was asked again each time: {}", endpoint.fetches());
-    hand.advance(Duration::from_secs(31));
-    *endpoint.status.lock() = 200;
-    *endpoint.body.lock() = " ".repeat(1024 * 1024) + &good_body;
-    assert!(is_let_in(&identity, &signer.good()).await);
-    settle().await;
-    assert!(is_let_in(&identity, &signer.good()).await);
+}
+
+#[tokio::test]
+async fn a_document_over_a_megabyte_is_not_read() {
+    let (old, new) = (Signer::ed("old"), Signer::ed("new"));
+    let (identity, hand, endpoint) = with_endpoint(&old).await;
+    assert!(is_let_in(&identity, &old.good()).await);
+    for (size, expected) in [(1024 * 1024 + 1, false), (1024 * 1024, true)] {
+        let document = jwks(&[&new]);
+        *endpoint.body.lock() = " ".repeat(size - document.len()) + &document;
+        hand.advance(Duration::from_secs(31));
+        assert_eq!(is_let_in(&identity, &new.good()).await, expected, "{size}");
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ fn a_revoked_key_is_refused_at_once_though_it_was_cached() {
     assert_accepted(&identity, key.expose(), "live");
     revoke_key(&store, &record.id, NOW).expect("revoked");
     assert_refused(&identity, key.expose(), "revoked");
+    let fault = verify(&identity, key.expose()).expect_err("revoked");
+    assert!(!fault.public().contains("expired"));
     assert_accepted(&identity, other.expose(), "the other lives");
 }
 
