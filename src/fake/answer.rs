@@ -39,7 +39,8 @@ pub async fn answer(
         if caller.key != NOBODY {
             standing(account, listed, &script)?;
         }
-        if caller.expired {
+        // Where tokens are exchanged, the token says whether it is past its time; elsewhere the script does.
+        if caller.expired || (account.expired && caller.token == caller.key) {
             return Err(Refusal::of(Class::TokenExpired));
         }
         front.read(asked, &rest, world, &caller.key)
@@ -110,7 +111,7 @@ impl Chat<'_> {
         let mut asked = Directives::default();
         asked.take(&self.account.directives);
         let said = asked.take(&text);
-        if asked.once && asked.harmful() && !self.world.first(self.front.name(), &text, &self.caller.key) {
+        if asked.once && asked.harmful() && !self.world.first(self.front.name(), &text, &self.caller.token) {
             asked.heal();
         }
         if !asked.stall.is_zero() {

@@ -31,6 +31,12 @@ pub struct Question {
     pub in_array: bool,
     /// Whether thinking is paid for and not shown.
     pub hide_thoughts: bool,
+    /// Whether the answer is bare text and no message (DashScope).
+    pub plain_text: bool,
+    /// Whether every event of a stream repeats all that was said (DashScope).
+    pub repeats: bool,
+    /// Whether content is a list of parts in the answer too (DashScope's vision).
+    pub listed_content: bool,
 }
 
 /// The longest answer, in tokens.

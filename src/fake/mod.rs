@@ -14,6 +14,7 @@ mod counters;
 mod fault;
 mod script;
 mod server;
+mod socket;
 mod stream;
 mod wire;
 

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -25,9 +26,11 @@ use crate::fake::answer;
 use crate::fake::counters::Counters;
 use crate::fake::fault::{Class, Refusal};
 use crate::fake::script::Script;
+use crate::fake::socket;
 use crate::fake::stream::Body;
 use crate::fake::wire::openai_like::rows::ROWS;
 use crate::fake::wire::{Asked, Front, Native};
+use crate::ids::random_name;
 
 /// Largest request body, in bytes.
 const BODY_MAX: usize = 64 << 20;
@@ -46,6 +49,17 @@ pub struct World {
     /// Who first sent each text with `@once`.
     firsts: Mutex<HashMap<(&'static str, String), String>>,
     request_ids: Mutex<HashSet<String>>,
+    tokens: Mutex<HashMap<String, Token>>,
+    /// How many scripts there were: an older token is one from before the last of them.
+    scripts: AtomicU64,
+}
+
+/// A token that was handed out.
+struct Token {
+    key: String,
+    /// End of its life, in milliseconds since 1970.
+    until_ms: u64,
+    script: u64,
 }
 
 impl World {
@@ -56,6 +70,8 @@ impl World {
             script: ArcSwap::from_pointee(settings.script),
             firsts: Mutex::default(),
             request_ids: Mutex::default(),
+            tokens: Mutex::default(),
+            scripts: AtomicU64::new(0),
         }
     }
 
@@ -75,6 +91,26 @@ impl World {
         self.request_ids.lock().insert(id.to_owned())
     }
 
+    /// Hands out a token for `key`, good for `life_s` seconds.
+    pub fn new_token(&self, key: &str, life_s: u64) -> String {
+        let until_ms = self.clock.wall_millis() + life_s * 1000;
+        let token = random_name(&format!("24.{life_s}."), 32);
+        let script = self.scripts.load(Ordering::SeqCst);
+        self.tokens.lock().insert(token.clone(), Token { key: key.to_owned(), until_ms, script });
+        token
+    }
+
+    /// Whose token this is, and whether it still holds. An account marked `expired` lost the tokens from before the
+    /// script said so.
+    pub fn token_holder(&self, token: &str) -> Option<(String, bool)> {
+        let tokens = self.tokens.lock();
+        let known = tokens.get(token)?;
+        let script = self.script();
+        let expired = script.account("baidu-v1", &known.key).0.expired;
+        let older = known.script < self.scripts.load(Ordering::SeqCst);
+        Some((known.key.clone(), known.until_ms > self.clock.wall_millis() && !(expired && older)))
+    }
+
     fn reset(&self) {
         self.counters.reset();
         self.firsts.lock().clear();
@@ -82,11 +118,20 @@ impl World {
     }
 }
 
+/// Platforms that are not OpenAI-like, with their base paths.
+const OTHERS: [(&str, &str); 4] = [
+    ("claude", "/v1"),
+    ("gemini", "/v1beta"),
+    ("dashscope", "/api/v1"),
+    ("baidu-v1", "/rpc/2.0/ai_custom/v1/wenxinworkshop"),
+];
+
 /// The base URL of every platform at `addr`, to be put into `weir.yaml`.
 pub fn endpoints(addr: SocketAddr) -> Vec<(String, String)> {
     let rows = ROWS.iter().map(|row| (row.name, row.base));
-    let others = [("claude", "/v1"), ("gemini", "/v1beta")];
-    rows.chain(others).map(|(name, base)| (name.to_owned(), format!("http://{addr}/{name}{base}"))).collect()
+    let http =
+        rows.chain(OTHERS).map(|(name, base)| (name.to_owned(), format!("http://{addr}/{name}{base}")));
+    http.chain([(socket::NAME.to_owned(), format!("ws://{addr}/{}", socket::NAME))]).collect()
 }
 
 /// Serves until dropped; every connection ends with it.
@@ -123,7 +168,8 @@ async fn connection(stream: TcpStream, world: Arc<World>) {
 #[error("closed without an answer, as asked")]
 pub struct Hang;
 
-async fn handle(request: Request<Incoming>, world: Arc<World>) -> Result<Response<Body>, Hang> {
+async fn handle(mut request: Request<Incoming>, world: Arc<World>) -> Result<Response<Body>, Hang> {
+    let upgrade = socket::upgrade(&mut request);
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
         return Ok(plain(413, "body too large or broken"));
@@ -136,6 +182,9 @@ async fn handle(request: Request<Incoming>, world: Arc<World>) -> Result<Respons
         return Ok(control_panel(&asked, control, &world));
     }
     world.counters.note(&asked);
+    if let Some(rest) = path.strip_prefix("/spark-ws") {
+        return Ok(socket::answer(&asked, path, rest, upgrade, &world));
+    }
     match Front::of(path) {
         Some((front, rest)) => answer::answer(front, &asked, rest, &world).await,
         None => Ok(plain(404, "no such platform; see /_fake/platforms")),
@@ -151,12 +200,14 @@ fn control_panel(asked: &Asked, what: &str, world: &World) -> Response<Body> {
             native(Native::json(200, &world.counters.requests(last)))
         }
         (&Method::GET, "platforms") => {
-            let names: Vec<&str> = ROWS.iter().map(|row| row.name).chain(["claude", "gemini"]).collect();
+            let others = OTHERS.iter().map(|(name, _)| *name).chain([socket::NAME]);
+            let names: Vec<&str> = ROWS.iter().map(|row| row.name).chain(others).collect();
             native(Native::json(200, &json!(names)))
         }
         (&Method::POST, "script") => match Script::parse(&String::from_utf8_lossy(&asked.body)) {
             Ok(script) => {
                 world.script.store(Arc::new(script));
+                world.scripts.fetch_add(1, Ordering::SeqCst);
                 native(Native::json(200, &json!({"ok":true})))
             }
             Err(error) => plain(400, &error),
@@ -201,9 +252,6 @@ pub fn standing(
 ) -> Result<(), Refusal> {
     if account.revoked || (script.only_listed && !listed) {
         return Err(Refusal::of(Class::AuthInvalid));
-    }
-    if account.expired {
-        return Err(Refusal::of(Class::TokenExpired));
     }
     if account.no_credit {
         return Err(Refusal::of(Class::QuotaExhausted));

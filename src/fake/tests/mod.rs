@@ -1,6 +1,7 @@
 //! The simulated platform against the published facts: a real listener, a real client, every dialect.
 
 mod first;
+mod refusals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -138,15 +139,15 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: String)
 
 /// A platform as a test speaks to it: path, credentials, and a model that does not think unless told.
 #[derive(Clone, Copy)]
-pub struct Door {
-    pub platform: &'static str,
-    pub path: &'static str,
-    pub key: &'static str,
-    pub model: &'static str,
+pub struct Door<'a> {
+    pub platform: &'a str,
+    pub path: &'a str,
+    pub key: &'a str,
+    pub model: &'a str,
 }
 
 /// The OpenAI-like ones.
-pub const DOORS: [Door; 8] = [
+pub const DOORS: [Door<'static>; 8] = [
     Door { platform: "openai", path: "/openai/v1/chat/completions", key: "sk-a", model: "gpt-4o" },
     Door {
         platform: "qwen",
@@ -177,11 +178,13 @@ pub const DOORS: [Door; 8] = [
     Door { platform: "aihubmix", path: "/aihubmix/v1/chat/completions", key: "sk-a", model: "gpt-5.4" },
 ];
 
-impl Door {
-    pub fn named(name: &str) -> Door {
+impl Door<'static> {
+    pub fn named(name: &str) -> Self {
         *DOORS.iter().find(|door| door.platform == name).unwrap()
     }
+}
 
+impl Door<'_> {
     pub fn body(&self, text: &str) -> Value {
         json!({"model":self.model,"messages":[{"role":"user","content":text}]})
     }

@@ -4,8 +4,11 @@
 
 pub mod check;
 pub mod claude;
+pub mod dashscope;
+pub mod ernie;
 pub mod gemini;
 pub mod openai_like;
+pub mod spark_ws;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -182,13 +185,16 @@ pub struct Scene<'a> {
 pub struct Caller {
     /// The key as counters and the script know it.
     pub key: String,
+    /// The credential as it was sent: a new token of the same key is another one.
+    pub token: String,
     /// The credential is past its time.
     pub expired: bool,
 }
 
 impl Caller {
     pub fn new(key: impl Into<String>) -> Self {
-        Self { key: key.into(), expired: false }
+        let key = key.into();
+        Self { token: key.clone(), key, expired: false }
     }
 }
 
@@ -198,6 +204,9 @@ pub enum Front {
     OpenAiLike(&'static Row),
     Claude,
     Gemini,
+    DashScope,
+    /// Baidu V1.
+    Ernie,
 }
 
 impl Front {
@@ -207,6 +216,8 @@ impl Front {
         let front = match name {
             "claude" => Front::Claude,
             "gemini" => Front::Gemini,
+            "dashscope" => Front::DashScope,
+            "baidu-v1" => Front::Ernie,
             _ => Front::OpenAiLike(openai_like::rows::ROWS.iter().find(|row| row.name == name)?),
         };
         path.get(path.len() - rest.len() - 1..).map(|rest| (front, rest))
@@ -217,6 +228,8 @@ impl Front {
             Front::OpenAiLike(row) => row.name,
             Front::Claude => "claude",
             Front::Gemini => "gemini",
+            Front::DashScope => "dashscope",
+            Front::Ernie => "baidu-v1",
         }
     }
 
@@ -226,6 +239,8 @@ impl Front {
             Front::OpenAiLike(row) => openai_like::auth::caller(row, asked, rest, world),
             Front::Claude => claude::caller(asked, world).map(Some),
             Front::Gemini => gemini::caller(asked, world).map(Some),
+            Front::DashScope => dashscope::caller(asked, world).map(Some),
+            Front::Ernie => ernie::caller(asked, rest, world),
         }
     }
 
@@ -235,6 +250,8 @@ impl Front {
             Front::OpenAiLike(row) => openai_like::read(row, asked, rest, world),
             Front::Claude => claude::read(asked, rest),
             Front::Gemini => gemini::read(asked, rest, key),
+            Front::DashScope => dashscope::read(asked, rest),
+            Front::Ernie => ernie::read(asked, rest, world),
         }
     }
 
@@ -244,6 +261,8 @@ impl Front {
             Front::OpenAiLike(row) => openai_like::errors::refuse(row, refusal),
             Front::Claude => claude::refuse(refusal),
             Front::Gemini => gemini::refuse(refusal),
+            Front::DashScope => dashscope::refuse(refusal),
+            Front::Ernie => ernie::refuse(refusal),
         }
     }
 
@@ -252,6 +271,8 @@ impl Front {
             Front::OpenAiLike(row) => openai_like::whole::render(row, question, answer, scene),
             Front::Claude => claude::whole(question, answer, scene),
             Front::Gemini => gemini::whole(question, answer, scene),
+            Front::DashScope => dashscope::whole(question, answer, scene),
+            Front::Ernie => ernie::whole(answer, scene),
         }
     }
 
@@ -260,6 +281,8 @@ impl Front {
             Front::OpenAiLike(row) => openai_like::stream::render(row, question, answer, scene),
             Front::Claude => claude::stream(question, answer, scene),
             Front::Gemini => gemini::stream(question, answer, scene),
+            Front::DashScope => dashscope::stream(question, answer, scene),
+            Front::Ernie => ernie::stream(answer, scene),
         }
     }
 
@@ -267,6 +290,8 @@ impl Front {
         match self {
             Front::OpenAiLike(row) => openai_like::embed(row, embed),
             Front::Gemini => gemini::embed(embed),
+            Front::DashScope => dashscope::embed(embed),
+            Front::Ernie => ernie::embed(embed),
             Front::Claude => claude::refuse(&Refusal::of(crate::fake::fault::Class::NoSuchPath)),
         }
     }
@@ -276,7 +301,7 @@ impl Front {
         Bytes::from_static(match self {
             Front::Claude => b"event: ping\ndata: {\"type\":\"ping\"}\n\n",
             Front::Gemini => b": ping\r\n\r\n",
-            Front::OpenAiLike(_) => b": keep-alive\n\n",
+            Front::OpenAiLike(_) | Front::DashScope | Front::Ernie => b": keep-alive\n\n",
         })
     }
 
@@ -286,6 +311,8 @@ impl Front {
             Front::OpenAiLike(row) => openai_like::errors::in_stream(row, refusal, begun),
             Front::Claude => claude::stream_error(refusal),
             Front::Gemini => gemini::stream_error(refusal),
+            Front::DashScope => dashscope::stream_error(refusal),
+            Front::Ernie => ernie::stream_error(refusal),
         }
     }
 }

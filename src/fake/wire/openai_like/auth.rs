@@ -87,7 +87,11 @@ fn zhipu(token: &str, world: &World) -> Result<Caller, Refusal> {
             mac.verify_slice(&signature).map_err(|_| invalid())?;
             let expires = claims.get("exp").and_then(Value::as_u64).ok_or_else(invalid)?;
             claims.get("timestamp").and_then(Value::as_u64).ok_or_else(invalid)?;
-            Ok(Caller { key: key.clone(), expired: expires <= world.clock.wall_millis() })
+            Ok(Caller {
+                key: key.clone(),
+                token: token.to_owned(),
+                expired: expires <= world.clock.wall_millis(),
+            })
         }
         _ => Err(invalid()),
     }

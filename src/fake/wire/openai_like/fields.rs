@@ -163,7 +163,8 @@ fn limits(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Ref
     Ok(())
 }
 
-fn stops(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Refusal> {
+/// Reads `stop`.
+pub fn stops(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Refusal> {
     question.stop = match check::get(fields, "stop") {
         None => Vec::new(),
         Some(Value::String(stop)) if row.style != Style::Zhipu => vec![stop.clone()],
@@ -177,7 +178,8 @@ fn stops(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Refu
     Ok(())
 }
 
-fn tools(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Refusal> {
+/// Reads tools and what goes with them.
+pub fn tools(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Refusal> {
     question.parallel = check::flag(fields, "parallel_tool_calls")?.unwrap_or(row.parallel);
     for tool in check::list(fields, "tools")?.into_iter().flatten() {
         let tool = check::as_object(tool, "tools")?;
@@ -306,7 +308,8 @@ fn reasoning(row: &Row, fields: &Object, model: &str) -> Result<bool, Refusal> {
     })
 }
 
-fn format(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Refusal> {
+/// Reads `response_format`.
+pub fn format(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Refusal> {
     let Some(format) = check::object(fields, "response_format")? else { return Ok(()) };
     let at = "response_format";
     match check::text(format, "type")? {

@@ -2,11 +2,11 @@
 
 pub mod auth;
 pub mod errors;
-mod fields;
-mod messages;
+pub mod fields;
+pub mod messages;
 pub mod rows;
 pub mod stream;
-mod usual;
+pub mod usual;
 pub mod whole;
 
 use base64::Engine;
