@@ -131,6 +131,30 @@ pub(crate) fn law(dialect: Dialect, stream: &[u8]) {
     }
 }
 
+/// The law of whole answers: half a body is no answer.
+pub(crate) fn whole_law(dialect: Dialect, body: &[u8]) {
+    assert!(whole(dialect, body).is_ok());
+    for len in 0..body.len() {
+        assert!(whole(dialect, &body[..len]).is_err(), "an answer of {len} bytes");
+    }
+}
+
+/// Whatever a peer sends, a decoder says so and does not panic. `words` are what the wire's events are made of: each is
+/// put where another was.
+pub(crate) fn nonsense_law(dialect: Dialect, stream: &[u8], words: &[&str]) {
+    let text = std::str::from_utf8(stream).expect("UTF-8");
+    for old in words {
+        for new in
+            words.iter().chain(&["null", "5", "[]", "{}", "\"\"", "[null]", "1e999", "-1", "\"\\ud800\""])
+        {
+            let _ = read(dialect, [text.replace(old, new).as_bytes()]);
+            for event in text.split("data: ").skip(1) {
+                let _ = whole(dialect, event.replace(old, new).as_bytes());
+            }
+        }
+    }
+}
+
 fn naming() -> Naming {
     Naming { model: "smart".into(), created: 7 }
 }

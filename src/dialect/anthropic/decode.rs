@@ -132,9 +132,11 @@ impl Tokens {
 #[derive(Debug)]
 enum Open {
     Text,
+    /// `whole` is false once the text became longer than what is kept.
     Thinking {
         text: String,
         signature: String,
+        whole: bool,
     },
     Tool {
         key: u32,
@@ -144,6 +146,9 @@ enum Open {
     /// Nothing for an OpenAI caller (server tools, kinds of tomorrow): its deltas are not his either.
     Skipped,
 }
+
+/// The longest text of thinking that is kept for the next turn, in bytes; Claude's own bounds lie well below.
+const KEPT: usize = 1 << 20;
 
 /// Reads one answer.
 #[derive(Debug, Default)]
@@ -271,7 +276,11 @@ impl Decoder {
             }
             "thinking" => {
                 think(&block.thinking, sink);
-                Open::Thinking { text: block.thinking.to_string(), signature: block.signature.to_string() }
+                Open::Thinking {
+                    text: block.thinking.to_string(),
+                    signature: block.signature.to_string(),
+                    whole: true,
+                }
             }
             "redacted_thinking" => {
                 self.keep(json!({"type": "redacted_thinking", "data": block.data}), sink);
@@ -300,8 +309,11 @@ impl Decoder {
         let Some((_, open)) = self.open.iter_mut().find(|(at, _)| *at == index) else { return };
         match (open, &*delta.kind) {
             (Open::Text, "text_delta") => say(&delta.text, sink),
-            (Open::Thinking { text, .. }, "thinking_delta") => {
-                text.push_str(&delta.thinking);
+            (Open::Thinking { text, whole, .. }, "thinking_delta") => {
+                *whole = *whole && text.len() + delta.thinking.len() <= KEPT;
+                if *whole {
+                    text.push_str(&delta.thinking);
+                }
                 think(&delta.thinking, sink);
             }
             (Open::Thinking { signature, .. }, "signature_delta") => signature.push_str(&delta.signature),
@@ -317,14 +329,14 @@ impl Decoder {
     fn close(&mut self, index: u64, sink: &mut dyn Sink) {
         let Some(position) = self.open.iter().position(|(at, _)| *at == index) else { return };
         match self.open.swap_remove(position).1 {
-            Open::Thinking { text, signature } => {
+            Open::Thinking { text, signature, whole: true } => {
                 self.keep(json!({"type": "thinking", "thinking": text, "signature": signature}), sink);
             }
             // Some servers send the input at once instead of in deltas.
             Open::Tool { key, has_arguments: false, input: Some(input) } => {
                 sink.piece(Piece::ToolArguments { choice: 0, key, text: &input });
             }
-            Open::Text | Open::Tool { .. } | Open::Skipped => {}
+            Open::Text | Open::Thinking { .. } | Open::Tool { .. } | Open::Skipped => {}
         }
     }
 

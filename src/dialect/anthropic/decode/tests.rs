@@ -1,4 +1,4 @@
-use super::super::super::laws::{law, read, same_answer, streamed, whole};
+use super::super::super::laws::{law, nonsense_law, read, same_answer, streamed, whole, whole_law};
 use super::super::super::{Dialect, Ending, Failure};
 use serde_json::{Value, json};
 
@@ -115,6 +115,28 @@ fn the_streamed_answer_is_the_whole_answer() {
         {"type":"tool_use","id":"toolu_01A","name":"f","input":{"a":1}}],
         "stop_reason":"tool_use","usage":{"input_tokens":25,"output_tokens":9,"cache_read_input_tokens":0,"cache_creation_input_tokens":0}});
     same_answer(CLAUDE, &stream(&thoughtful()), whole.to_string().as_bytes());
+    whole_law(CLAUDE, whole.to_string().as_bytes());
+}
+
+#[test]
+fn nonsense_is_survived() {
+    let words = [
+        "0",
+        "25",
+        "{}",
+        "\"text\"",
+        "\"index\"",
+        "\"usage\"",
+        "\"content_block\"",
+        "\"delta\"",
+        "\"tool_use\"",
+    ];
+    nonsense_law(CLAUDE, &stream(&sample()), &words);
+    nonsense_law(
+        CLAUDE,
+        &stream(&thoughtful()),
+        &["\"EqQB\"", "\"thinking\"", "\"redacted_thinking\"", "\"data\"", "1"],
+    );
 }
 
 #[test]
@@ -154,6 +176,19 @@ fn blank_thinking_keeps_its_signature() {
     assert!(message.get("reasoning_content").is_none());
     assert_eq!(message["content"], "Hi");
     assert_eq!(message["extra_content"]["anthropic"]["thinking_blocks"][0]["signature"], "S");
+}
+
+#[test]
+fn endless_thinking_is_passed_on_but_not_kept() {
+    let part = "x".repeat(300_000);
+    let mut events = vec![start(), begin(0, json!({"type":"thinking","thinking":""}))];
+    events.extend((0..4).map(|_| delta(0, json!({"type":"thinking_delta","thinking":part}))));
+    events.extend([delta(0, json!({"type":"signature_delta","signature":"S"})), end(0)]);
+    events.extend(stop("end_turn", 2));
+    let answer = streamed(CLAUDE, &stream(&events));
+    let message = &answer["choices"][0]["message"];
+    assert_eq!(message["reasoning_content"].as_str().map(str::len), Some(1_200_000));
+    assert!(message.get("extra_content").is_none());
 }
 
 #[test]

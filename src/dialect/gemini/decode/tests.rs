@@ -1,4 +1,4 @@
-use super::super::super::laws::{law, read, same_answer, streamed, whole};
+use super::super::super::laws::{law, nonsense_law, read, same_answer, streamed, whole, whole_law};
 use super::super::super::{Dialect, Ending, Failure};
 use serde_json::{Value, json};
 
@@ -74,11 +74,21 @@ fn the_streamed_answer_is_the_whole_answer() {
         .collect();
     let body = counted(chunk(json!(parts), Some("STOP")), chunks[2]["usageMetadata"].clone());
     same_answer(GEMINI, &stream(&chunks), body.to_string().as_bytes());
+    whole_law(GEMINI, body.to_string().as_bytes());
     // Without `alt=sse` the same comes as a list.
     assert_eq!(
         whole(GEMINI, json!(chunks).to_string().as_bytes()),
         whole(GEMINI, body.to_string().as_bytes())
     );
+}
+
+#[test]
+fn nonsense_is_survived() {
+    let words = ["0", "4", "\"STOP\"", "\"parts\"", "\"content\"", "\"index\"", "\"candidates\"", "\"text\""];
+    nonsense_law(GEMINI, &stream(&plain()), &words);
+    let words =
+        ["true", "{\"city\":\"Oslo\"}", "\"functionCall\"", "\"args\"", "\"CpQB\"", "\"name\"", "\"fc2\""];
+    nonsense_law(GEMINI, &stream(&calling()), &words);
 }
 
 #[test]
@@ -165,7 +175,7 @@ fn nonsense_without_content_can_be_tried_again() {
     ] {
         let only = json!({"candidates": [{"finishReason": reason}]});
         let reported = Err(Failure::Reported(only.to_string().into_bytes()));
-        let reading = read(GEMINI, [&*stream(&[only.clone()])]);
+        let reading = read(GEMINI, [&*stream(std::slice::from_ref(&only))]);
         assert_eq!((reading.end.clone(), reading.finishes()), (reported.clone(), 0), "{reason}");
         assert_eq!(
             whole(GEMINI, only.to_string().as_bytes()).map(|_| Ending::Complete),
@@ -185,8 +195,8 @@ fn nonsense_without_content_can_be_tried_again() {
 #[test]
 fn a_blocked_prompt_is_an_empty_filtered_answer() {
     let blocked = json!({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}});
-    law(GEMINI, &stream(&[blocked.clone()]));
-    same_answer(GEMINI, &stream(&[blocked.clone()]), blocked.to_string().as_bytes());
+    law(GEMINI, &stream(std::slice::from_ref(&blocked)));
+    same_answer(GEMINI, &stream(std::slice::from_ref(&blocked)), blocked.to_string().as_bytes());
     let answer = streamed(GEMINI, &stream(&[blocked]));
     assert_eq!(answer["choices"][0]["finish_reason"], "content_filter");
     assert_eq!(answer["choices"][0]["message"]["content"], "");

@@ -35,6 +35,14 @@ fn each_keyword_of_json_schema() {
             json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a", "gone"], "additionalProperties": false, "patternProperties": {}, "propertyNames": {}, "not": {}}),
             json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
         ),
+    ] {
+        assert_eq!(cut(given.clone()), expected, "{given}");
+    }
+}
+
+#[test]
+fn each_way_to_choose_and_to_compose() {
+    for (given, expected) in [
         (json!({"const": "a"}), json!({"type": "string", "enum": ["a"]})),
         (
             json!({"enum": ["a", "", "a", "b", null]}),
