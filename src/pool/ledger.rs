@@ -132,7 +132,7 @@ impl Ledger {
             }
         }
         self.in_flight += 1;
-        let marks = self.meters.iter_mut().map(|meter| meter.take(tokens)).collect();
+        let marks = self.meters.iter_mut().map(|meter| meter.take(tokens, now.moment)).collect();
         Ok(Hold { tokens, at: now.moment, marks })
     }
 
@@ -141,7 +141,7 @@ impl Ledger {
         self.in_flight = self.in_flight.saturating_sub(1);
         for meter in &mut self.meters {
             meter.bring_up_to(now, &self.zone);
-            meter.settle(hold, spent);
+            meter.settle(hold, spent, now.moment);
         }
     }
 
@@ -150,8 +150,8 @@ impl Ledger {
     }
 
     /// The remaining part of the scarcest limit, 0 to 1; 1 without limits.
-    pub(super) fn headroom(&self) -> f64 {
-        self.meters.iter().map(|meter| meter.fraction(self.in_flight)).fold(1.0, f64::min)
+    pub(super) fn headroom(&self, now: Moment) -> f64 {
+        self.meters.iter().map(|meter| meter.fraction(self.in_flight, now)).fold(1.0, f64::min)
     }
 
     /// What is left of each limit.
@@ -159,7 +159,7 @@ impl Ledger {
         let (zone, in_flight) = (&self.zone, self.in_flight);
         let each = self.meters.iter_mut().map(|meter| {
             meter.bring_up_to(now, zone);
-            let (units, of) = meter.left(in_flight);
+            let (units, of) = meter.left(in_flight, now.moment);
             Left { dimension: meter.dimension, units, of }
         });
         each.collect()
@@ -185,15 +185,14 @@ impl Meter {
 
     fn bring_up_to(&mut self, now: &Now<'_>, zone: &TimeZone) {
         match &mut self.gauge {
-            Gauge::Rate(rate) => rate.leak(now.moment),
             Gauge::Budget(budget) => budget.roll(now.wall_millis(), zone),
-            Gauge::Slots(_) => {}
+            Gauge::Rate(_) | Gauge::Slots(_) => {}
         }
     }
 
     fn refusal(&self, cost: u64, in_flight: u64, now: &Now<'_>) -> Option<Refusal> {
         let (fit, why) = match &self.gauge {
-            Gauge::Rate(rate) => (rate.fit(cost), Why::LimitReached),
+            Gauge::Rate(rate) => (rate.fit(cost, now.moment), Why::LimitReached),
             Gauge::Budget(budget) => (budget.fit(cost, now.wall_millis()), Why::Exhausted),
             Gauge::Slots(slots) if in_flight < *slots => (Fit::Now, Why::LimitReached),
             Gauge::Slots(_) => (Fit::WhenOthersEnd, Why::LimitReached),
@@ -206,11 +205,11 @@ impl Meter {
         }
     }
 
-    fn take(&mut self, tokens: u64) -> Mark {
+    fn take(&mut self, tokens: u64, now: Moment) -> Mark {
         let cost = self.dimension.cost(tokens);
         let period = match &mut self.gauge {
             Gauge::Rate(rate) => {
-                rate.admit(cost);
+                rate.admit(cost, now);
                 0
             }
             Gauge::Budget(budget) => budget.hold(cost),
@@ -219,7 +218,7 @@ impl Meter {
         Mark { dimension: self.dimension, period, lease: self.lease.draw(cost) }
     }
 
-    fn settle(&mut self, hold: &Hold, spent: Spent) {
+    fn settle(&mut self, hold: &Hold, spent: Spent, now: Moment) {
         let held = self.dimension.cost(hold.tokens);
         let used = match self.dimension {
             Dimension::Tokens | Dimension::DailyTokens | Dimension::MonthlyTokens => spent.tokens,
@@ -227,8 +226,8 @@ impl Meter {
             Dimension::Slots => 0,
         };
         match (&mut self.gauge, hold.marks.iter().find(|mark| mark.dimension == self.dimension)) {
-            (Gauge::Rate(rate), Some(_)) => rate.settle(held, used, hold.at),
-            (Gauge::Rate(rate), None) => rate.admit(used),
+            (Gauge::Rate(rate), Some(_)) => rate.settle(held, used, hold.at, now),
+            (Gauge::Rate(rate), None) => rate.admit(used, now),
             (Gauge::Budget(budget), Some(mark)) => budget.settle(mark.period, held, used),
             (Gauge::Budget(budget), None) => budget.spend(used),
             (Gauge::Slots(_), _) => {}
@@ -238,19 +237,19 @@ impl Meter {
         }
     }
 
-    fn left(&self, in_flight: u64) -> (u64, u64) {
+    fn left(&self, in_flight: u64, now: Moment) -> (u64, u64) {
         match &self.gauge {
-            Gauge::Rate(rate) => rate.left(),
+            Gauge::Rate(rate) => rate.left(now),
             Gauge::Budget(budget) => budget.left(),
             Gauge::Slots(slots) => (slots.saturating_sub(in_flight), *slots),
         }
     }
 
-    fn fraction(&self, in_flight: u64) -> f64 {
+    fn fraction(&self, in_flight: u64, now: Moment) -> f64 {
         match &self.gauge {
-            Gauge::Rate(rate) => rate.fraction(),
+            Gauge::Rate(rate) => rate.fraction(now),
             Gauge::Budget(_) | Gauge::Slots(_) => {
-                let (units, of) = self.left(in_flight);
+                let (units, of) = self.left(in_flight, now);
                 Left { dimension: self.dimension, units, of }.fraction()
             }
         }

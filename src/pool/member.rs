@@ -149,7 +149,7 @@ impl Member {
         let mut state = self.state.lock();
         state.check(model, now)?;
         state.ledger.fit(tokens, now)?;
-        let (in_flight, headroom) = (state.ledger.in_flight(), state.ledger.headroom());
+        let (in_flight, headroom) = (state.ledger.in_flight(), state.ledger.headroom(now.moment));
         Ok(Score { headroom, in_flight, last_taken: state.last_taken })
     }
 

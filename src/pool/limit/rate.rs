@@ -26,14 +26,15 @@ pub(in crate::pool) struct Rate {
     /// What was admitted and has not leaked out, as of `as_of`.
     level: u128,
     as_of: Moment,
-    /// The lowest level in each slice of the past, a ring by slice number.
-    lows: [u64; SLICES as usize],
+    /// The lowest level in each slice of the past, a ring by slice number. Apart, since only admissions and settlements
+    /// touch it and a choice that only looks should not have to fetch it.
+    lows: Box<[u64; SLICES as usize]>,
 }
 
 impl Rate {
     pub(in crate::pool) fn new(per_minute: u64, burst: u64) -> Self {
         let (per_minute, burst) = (per_minute.max(1), burst.max(1));
-        Self { per_minute, burst, level: 0, as_of: Moment::START, lows: [0; SLICES as usize] }
+        Self { per_minute, burst, level: 0, as_of: Moment::START, lows: Box::default() }
     }
 
     /// Takes new numbers over; what was admitted stays admitted.
@@ -41,13 +42,18 @@ impl Rate {
         (self.per_minute, self.burst) = (per_minute.max(1), burst.max(1));
     }
 
-    /// Lets leak out what has leaked since the last look. To be called before anything else.
-    pub(in crate::pool) fn leak(&mut self, now: Moment) {
+    /// What has not leaked out by `now`.
+    fn level_at(&self, now: Moment) -> u128 {
         let passed = u128::from(now.as_nanos().saturating_sub(self.as_of.as_nanos()));
-        if passed == 0 {
+        self.level.saturating_sub(passed * u128::from(self.per_minute))
+    }
+
+    /// Lets leak out what has leaked since the last admission, and remembers how low it came.
+    fn leak(&mut self, now: Moment) {
+        if now <= self.as_of {
             return;
         }
-        self.level = self.level.saturating_sub(passed * u128::from(self.per_minute));
+        self.level = self.level_at(now);
         let (first, last) = (slice_of(self.as_of), slice_of(now));
         self.as_of = now;
         let low = self.low();
@@ -58,12 +64,13 @@ impl Rate {
         }
     }
 
-    /// Whether `amount` fits.
-    pub(in crate::pool) fn fit(&self, amount: u64) -> Fit {
+    /// Whether `amount` fits at `now`.
+    pub(in crate::pool) fn fit(&self, amount: u64, now: Moment) -> Fit {
         if amount > self.burst {
             return Fit::Never;
         }
-        let over = (self.level + u128::from(amount) * ONE).saturating_sub(u128::from(self.burst) * ONE);
+        let level = self.level_at(now) + u128::from(amount) * ONE;
+        let over = level.saturating_sub(u128::from(self.burst) * ONE);
         if over == 0 {
             return Fit::Now;
         }
@@ -71,21 +78,23 @@ impl Rate {
         Fit::After(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 
-    /// Admits `amount`.
-    pub(in crate::pool) fn admit(&mut self, amount: u64) {
+    /// Admits `amount` at `now`.
+    pub(in crate::pool) fn admit(&mut self, amount: u64, now: Moment) {
+        self.leak(now);
         self.level = self.level.saturating_add(u128::from(amount) * ONE);
     }
 
-    /// Replaces the `held` amount that was admitted at `since` by what was `used`.
+    /// Replaces, at `now`, the `held` amount that was admitted at `since` by what was `used`.
     ///
     /// What was too much comes back only as far as the bucket would be emptier today: had the bucket run low since, it
     /// would have stood idle instead, and that time is gone. So giving back is bounded by the lowest level since, which
     /// makes the result never more generous than if the true amount had been known from the start. That lowest level is
     /// known by slices, which may reach back before `since`; but it was never below what this amount alone has left behind.
-    pub(in crate::pool) fn settle(&mut self, held: u64, used: u64, since: Moment) {
+    pub(in crate::pool) fn settle(&mut self, held: u64, used: u64, since: Moment, now: Moment) {
         if used >= held {
-            return self.admit(used - held);
+            return self.admit(used - held, now);
         }
+        self.leak(now);
         let (first, last) = (slice_of(since), slice_of(self.as_of));
         let first = first.max((last + 1).saturating_sub(SLICES));
         let is_remembered = first == slice_of(since);
@@ -101,16 +110,17 @@ impl Rate {
         }
     }
 
-    /// (what fits now, the burst).
-    pub(in crate::pool) fn left(&self) -> (u64, u64) {
-        let left = (u128::from(self.burst) * ONE).saturating_sub(self.level) / ONE;
+    /// (what fits at `now`, the burst).
+    pub(in crate::pool) fn left(&self, now: Moment) -> (u64, u64) {
+        let left = (u128::from(self.burst) * ONE).saturating_sub(self.level_at(now)) / ONE;
         (u64::try_from(left).unwrap_or(u64::MAX), self.burst)
     }
 
-    /// The part of the burst that fits now, 0 to 1.
-    pub(in crate::pool) fn fraction(&self) -> f64 {
-        let full = self.burst as f64 * ONE as f64;
-        (1.0 - self.level as f64 / full).max(0.0)
+    /// The part of the burst that fits at `now`, 0 to 1.
+    pub(in crate::pool) fn fraction(&self, now: Moment) -> f64 {
+        // Narrowed first: turning 128 bits into a float costs more than all the rest.
+        let narrow = |level: u128| u64::try_from(level >> 16).unwrap_or(u64::MAX) as f64;
+        (1.0 - narrow(self.level_at(now)) / narrow(u128::from(self.burst) * ONE)).max(0.0)
     }
 
     fn low(&self) -> u64 {
@@ -150,51 +160,56 @@ mod tests {
     fn a_burst_at_once_and_then_one_each_interval() {
         let mut rate = Rate::new(60, 6);
         for _ in 0..6 {
-            assert_eq!(rate.fit(1), Fit::Now);
-            rate.admit(1);
+            assert_eq!(rate.fit(1, second(0)), Fit::Now);
+            rate.admit(1, second(0));
         }
-        assert_eq!(rate.fit(1), Fit::After(Duration::from_secs(1)));
-        rate.leak(second(1));
-        assert_eq!(rate.fit(1), Fit::Now);
-        assert_eq!(rate.fit(7), Fit::Never);
+        assert_eq!(rate.fit(1, second(0)), Fit::After(Duration::from_secs(1)));
+        assert_eq!(rate.fit(1, second(1)), Fit::Now);
+        assert_eq!(rate.fit(7, second(1)), Fit::Never);
     }
 
     #[test]
     fn a_rate_that_does_not_divide_the_minute_is_exact() {
         let mut rate = Rate::new(7, 7);
-        (0..7).for_each(|_| rate.admit(1));
-        assert_ne!(rate.fit(1), Fit::Now);
-        rate.leak(second(60));
-        assert_eq!(rate.left(), (7, 7), "after a whole minute exactly seven, not six and a rounding error");
+        (0..7).for_each(|_| rate.admit(1, second(0)));
+        assert_ne!(rate.fit(1, second(0)), Fit::Now);
+        assert_eq!(
+            rate.left(second(60)),
+            (7, 7),
+            "after a whole minute exactly seven, not six and a rounding error"
+        );
     }
 
     #[test]
     fn what_was_not_used_comes_back_at_once_while_the_bucket_is_busy() {
         let mut rate = Rate::new(1000, 1000);
-        rate.admit(600);
-        rate.admit(400);
-        rate.leak(Moment::from_nanos(1));
-        rate.settle(600, 100, Moment::START);
-        let (left, _) = rate.left();
+        rate.admit(600, second(0));
+        rate.admit(400, second(0));
+        let soon = Moment::from_nanos(1);
+        rate.settle(600, 100, Moment::START, soon);
+        let (left, _) = rate.left(soon);
         assert!((498..=500).contains(&left), "{left}");
     }
 
     #[test]
     fn what_had_leaked_out_anyway_does_not_come_back() {
         let mut rate = Rate::new(60, 60);
-        rate.admit(60);
-        rate.leak(second(60));
-        rate.admit(60);
-        rate.settle(60, 0, Moment::START);
-        assert_eq!(rate.left().0, 0, "the second admission fills the burst, whatever the first one used");
+        rate.admit(60, second(0));
+        rate.admit(60, second(60));
+        rate.settle(60, 0, second(0), second(60));
+        assert_eq!(
+            rate.left(second(60)).0,
+            0,
+            "the second admission fills the burst, whatever the first one used"
+        );
     }
 
     #[test]
     fn using_more_than_was_held_is_a_debt() {
         let mut rate = Rate::new(60, 60);
-        rate.admit(10);
-        rate.settle(10, 180, Moment::START);
-        assert_eq!(rate.fit(1), Fit::After(Duration::from_secs(121)));
+        rate.admit(10, second(0));
+        rate.settle(10, 180, second(0), second(0));
+        assert_eq!(rate.fit(1, second(0)), Fit::After(Duration::from_secs(121)));
     }
 
     /// The naive model: every admission with its instant and its true amount, played from the start.
@@ -219,17 +234,17 @@ mod tests {
             let mut now = 0;
             for (amount, pause) in steps {
                 now += pause;
-                rate.leak(Moment::from_nanos(now));
+                let moment = Moment::from_nanos(now);
                 let level = replay(&history, now, per_minute);
                 let fits = level + u128::from(amount) * ONE <= u128::from(burst) * ONE;
-                prop_assert_eq!(rate.fit(amount) == Fit::Now, fits);
-                if let Fit::After(wait) = rate.fit(amount) {
+                prop_assert_eq!(rate.fit(amount, moment) == Fit::Now, fits);
+                if let Fit::After(wait) = rate.fit(amount, moment) {
                     let nanos = wait.as_nanos() as u64;
                     let fits_at = |at| replay(&history, at, per_minute) + u128::from(amount) * ONE <= u128::from(burst) * ONE;
                     prop_assert!(fits_at(now + nanos) && !fits_at(now + nanos - 1), "the wait is exact");
                 }
                 if fits {
-                    rate.admit(amount);
+                    rate.admit(amount, moment);
                     history.push((now, amount));
                 }
             }
@@ -254,9 +269,9 @@ mod tests {
             let mut now = 0;
             for (amount, pause, ends_one, used, which) in steps {
                 now += pause;
-                rate.leak(Moment::from_nanos(now));
-                if rate.fit(amount) == Fit::Now {
-                    rate.admit(amount);
+                let moment = Moment::from_nanos(now);
+                if rate.fit(amount, moment) == Fit::Now {
+                    rate.admit(amount, moment);
                     open.push(history.len());
                     history.push((now, amount));
                 }
@@ -264,10 +279,10 @@ mod tests {
                     let index = open.remove(which.index(open.len()));
                     let (at, held) = history[index];
                     let used = used.min(held);
-                    rate.settle(held, used, Moment::from_nanos(at));
+                    rate.settle(held, used, Moment::from_nanos(at), moment);
                     history[index].1 = used;
                 }
-                prop_assert!(rate.level >= replay(&history, now, per_minute));
+                prop_assert!(rate.level_at(moment) >= replay(&history, now, per_minute));
             }
         }
     }
