@@ -1,6 +1,7 @@
 //! draft
 pub mod api;
 pub mod clock;
+pub mod config;
 pub mod dialect;
 pub mod fault;
 pub mod gateway;

@@ -1,2 +1,3 @@
 //! The path of a request. (To be written.)
+pub mod route;
 pub mod settings;

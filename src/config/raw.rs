@@ -1,0 +1,154 @@
+//! The file as typed: one struct per section, every setting optional. Nothing is judged here; [`resolve`](super::resolve)
+//! does that. `config/weir.yaml` documents every key, and a test holds it to these structs.
+
+use serde::Deserialize;
+
+use super::field::{Field, Named, Names, OneOrMore};
+use super::quantity::{Length, Size};
+use crate::dialect::Unsupported;
+use crate::gateway::settings::{Heartbeat, ModelField};
+use crate::limits::Limits;
+use crate::platform::profile::Row;
+use crate::pool::settings::{OnOutage, Strategy};
+use crate::secret::Secret;
+
+macro_rules! sections {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+        $($(#[$doc])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: Field<$type>,)*
+        })*
+    };
+}
+
+sections! {
+    /// The whole file.
+    Raw {
+        listen: String,
+        tls: Tls,
+        admin_listen: String,
+        /// A URL may hold a password.
+        store: Secret,
+        vault: Vault,
+        auth: Auth,
+        callers: Callers,
+        platforms: Named<Row>,
+        accounts: Vec<Field<Account>>,
+        routes: Vec<Field<Route>>,
+        retry: Retry,
+        timeouts: Timeouts,
+        limits: Sizes,
+        heartbeat: Heartbeat,
+        model_field: ModelField,
+        pool: Pool,
+        drain: Drain,
+        workers: usize,
+        log: Log,
+    }
+    Tls {
+        cert: String,
+        key: String,
+    }
+    Vault {
+        keys: Vec<Field<VaultKey>>,
+    }
+    VaultKey {
+        id: String,
+        key: Secret,
+    }
+    Auth {
+        jwt: Vec<Field<Jwt>>,
+        keys: bool,
+    }
+    Jwt {
+        issuer: String,
+        audience: OneOrMore,
+        jwks_url: String,
+        jwks_file: String,
+        secret: Secret,
+        public_key: String,
+        algorithms: Vec<Field<String>>,
+        claims: Claims,
+        leeway: Length,
+    }
+    Claims {
+        tenant: String,
+        models: String,
+        scope: String,
+    }
+    Callers {
+        default: Limits,
+        tenants: Named<Limits>,
+    }
+    Account {
+        id: String,
+        platform: String,
+        api_key: Secret,
+        access_key: Secret,
+        secret_key: Secret,
+        app_id: String,
+        api_secret: Secret,
+        base_url: String,
+        models: Names,
+        tenants: Vec<Field<String>>,
+        owner: String,
+        limits: Limits,
+        weight: u32,
+        priority: u32,
+        enabled: bool,
+    }
+    Route {
+        model: String,
+        targets: Vec<Field<Target>>,
+        fallback: Vec<Field<Target>>,
+        strategy: Strategy,
+        unsupported: Unsupported,
+        timeouts: RouteTimeouts,
+    }
+    Target {
+        platform: String,
+        model: String,
+        weight: u32,
+    }
+    RouteTimeouts {
+        first_token: Length,
+        idle: Length,
+        total: Length,
+    }
+    Retry {
+        attempts: u32,
+        budget: f64,
+        deadline: Length,
+    }
+    Timeouts {
+        connect: Length,
+        response_header: Length,
+        first_token: Length,
+        idle: Length,
+        total: Length,
+        heartbeat: Length,
+        request_header: Length,
+        client_idle: Length,
+    }
+    Sizes {
+        body: Size,
+        header: Size,
+        inflight_body_bytes: Size,
+        answer: Size,
+        event: Size,
+    }
+    Pool {
+        lease_ttl: Length,
+        on_outage: OnOutage,
+    }
+    Drain {
+        delay: Length,
+        timeout: Length,
+    }
+    Log {
+        level: String,
+        format: super::LogFormat,
+    }
+}
