@@ -1,5 +1,6 @@
 //! draft
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dialect;

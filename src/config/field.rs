@@ -14,19 +14,14 @@ pub(super) const FIELD: &str = "$weir:field";
 pub(super) const KEY: &str = "$weir:key";
 
 /// A setting that may be given, and where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub enum Field<T> {
     /// Not given (or given as nothing).
+    #[default]
     Absent,
     /// Given, but wrong: reported already, so nobody may complain that it is missing.
     Failed(Position),
     Given(T, Position),
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Field::Absent
-    }
 }
 
 impl<T> Field<T> {

@@ -1,23 +1,48 @@
 //! Platforms' rows and what the rest of the configuration asks of them: the one place here that knows how a row looks.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::field::Named;
-use super::report::{Position, Problems};
+use super::report::{Position, Problem, Problems, suggestion};
 use crate::platform::auth::Credential;
 use crate::platform::profile::{Platform, Row};
 
-/// Every platform: the built-in ones, in their order, with the file's changes; then the file's own.
-pub(super) fn resolve(given: Option<&Named<Row>>, problems: &Problems) -> Vec<Arc<Platform>> {
+/// All platforms by name.
+pub(super) struct Platforms {
+    /// The built-in ones, in their order, with the file's changes; then the file's own.
+    pub good: Vec<Arc<Platform>>,
+    /// Names that the file gives to rows that are wrong: reported there, and not again where they are used.
+    failed: HashSet<String>,
+}
+
+impl Platforms {
+    /// The platform called `wanted`; notes where there is none.
+    pub fn find(&self, wanted: &str, at: Position, problems: &Problems) -> Option<Arc<Platform>> {
+        let found = self.good.iter().find(|platform| name(platform) == wanted);
+        if found.is_none() && !self.failed.contains(wanted) {
+            let help = suggestion(wanted, self.good.iter().map(|platform| name(platform)));
+            problems.push(Problem { at, what: format!("there is no platform `{wanted}`"), help });
+        }
+        found.cloned()
+    }
+}
+
+/// Every platform, from the built-in rows and the file's.
+pub(super) fn resolve(given: Option<&Named<Row>>, problems: &Problems) -> Platforms {
     let mut rows: Vec<(String, Row)> =
         Platform::built_in_rows().into_iter().map(|(name, row)| (name.to_string(), row)).collect();
-    let mut places = std::collections::HashMap::new();
+    let mut places = HashMap::new();
+    let mut failed = HashSet::new();
     for (key, field) in given.map_or(&[][..], |named| &named.0) {
         places.insert(key.text.as_str(), key.at);
         if !is_name(&key.text) {
             problems.add(key.at, "a platform's name is 1 to 64 of the characters a-z, 0-9, `-` and `_`");
         }
-        let Some((row, at)) = field.placed() else { continue };
+        let Some((row, at)) = field.placed() else {
+            failed.insert(key.text.clone());
+            continue;
+        };
         if let Some(url) = &row.base_url {
             check_base_url(url, at, problems);
         }
@@ -26,15 +51,18 @@ pub(super) fn resolve(given: Option<&Named<Row>>, problems: &Problems) -> Vec<Ar
             None => rows.push((key.text.clone(), row.clone())),
         }
     }
-    let compiled = rows.into_iter().filter_map(|(name, row)| match Platform::compile(&name, row) {
-        Ok(platform) => Some(platform),
-        Err(why) => {
-            let at = places.get(name.as_str()).copied().unwrap_or_default();
-            problems.add(at, format!("the platform `{name}`: {why}"));
-            None
+    let mut good = Vec::with_capacity(rows.len());
+    for (name, row) in rows {
+        match Platform::compile(&name, row) {
+            Ok(platform) => good.push(platform),
+            Err(why) => {
+                let at = places.get(name.as_str()).copied().unwrap_or_default();
+                problems.add(at, format!("the platform `{name}`: {why}"));
+                failed.insert(name);
+            }
         }
-    });
-    compiled.collect()
+    }
+    Platforms { good, failed }
 }
 
 /// Names stand in front of `/` in model names, in labels and in keys.

@@ -70,15 +70,19 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
+/// A struct's name, its fields, and those that were given.
+#[cfg(test)]
+pub(super) type SeenStruct = (&'static str, &'static [&'static str], Vec<String>);
+
 /// Where problems are collected while a file is read and resolved.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: RefCell<Vec<Problem>>,
     /// What `${…}` stood for, and how it was written: taken out of every message, whoever wrote it.
     hidden: RefCell<Vec<(Secret, String)>>,
-    /// Every struct that was read: its name, its fields, and those that were given.
+    /// Every struct that was read.
     #[cfg(test)]
-    pub structs: RefCell<Vec<(&'static str, &'static [&'static str], Vec<String>)>>,
+    pub structs: RefCell<Vec<SeenStruct>>,
 }
 
 /// Shorter values are not searched for: they would punch holes into ordinary words.
@@ -101,6 +105,8 @@ impl Problems {
             problem.what = without(problem.what, value, typed);
             problem.help = problem.help.map(|help| without(help, value, typed));
         }
+        problem.what = printable(problem.what);
+        problem.help = problem.help.map(printable);
         self.found.borrow_mut().push(problem);
     }
 
@@ -136,6 +142,24 @@ impl Problems {
 
 fn without(text: String, value: &Secret, typed: &str) -> String {
     if text.contains(value.expose()) { text.replace(value.expose(), typed) } else { text }
+}
+
+/// Keys and names are repeated in messages; none may move the cursor of a terminal or begin a line of a log.
+fn printable(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+/// Notes a name (of a `what`) that is empty, or that could not be printed as it is.
+pub(super) fn check_name(what: &str, name: &str, at: Position, problems: &Problems) {
+    if name.is_empty() {
+        problems.add(at, format!("{what} must not be empty"));
+    } else if name.contains(char::is_control) {
+        problems.add(at, format!("{what} must not hold control characters"));
+    }
 }
 
 /// "did you mean …?" where one of `known` is close to `word`; else what is possible, where that is a short list.

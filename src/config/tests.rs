@@ -56,7 +56,7 @@ fn several_mistakes_are_told_at_once_in_the_order_of_the_file() {
 /// default (`accounts: []`) gives way to the example of the same key.
 fn with_examples(reference: &str) -> String {
     let is_example = |line: &str| {
-        line.starts_with('#') && line.len() > 1 && !(line.starts_with("# ") && !line.starts_with("#  "))
+        line.len() > 1 && line.starts_with('#') && (!line.starts_with("# ") || line.starts_with("#  "))
     };
     let examples: Vec<&str> =
         reference.lines().filter(|line| is_example(line)).map(|line| &line[1..]).collect();
@@ -356,7 +356,7 @@ fn no_secret_is_ever_told() {
         format!("accounts: [{{id: a, platform: qwen, api_key: \"\\z{canary}\"}}]"),
         format!("accounts: [{{id: a, platform: qwen, api_key: {canary}: x}}]"),
         format!("accounts:\n- id: a\n  api_key: |\n    {canary}\n   x\n"),
-        format!("{canary}"),
+        canary.to_owned(),
         format!("retry: {{attempts: {canary}}}\ntimeouts: {{idle: {canary}}}"),
     ];
     for text in typed {

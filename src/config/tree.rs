@@ -62,6 +62,7 @@ pub struct Entry {
 pub fn parse(text: &str) -> Result<Node, Problem> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_events: 4 * MAX_NODES },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
         with_snippet: false,
@@ -74,6 +75,8 @@ pub fn parse(text: &str) -> Result<Node, Problem> {
 const MAX_DEPTH: usize = 64;
 /// Enough for a hundred thousand accounts.
 const MAX_NODES: usize = 4_000_000;
+/// Enough for ten thousand accounts that share their limits by `*alias`; a bomb is stopped in a blink.
+const MAX_REPLAYED: usize = 200_000;
 
 fn problem(error: &serde_saphyr::Error) -> Problem {
     let error = error.without_snippet();

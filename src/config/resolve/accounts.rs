@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::field::Field;
-use super::super::platforms;
+use super::super::platforms::{self, Platforms};
 use super::super::raw::{self, Raw};
-use super::super::report::{Position, Problem, Problems, suggestion};
+use super::super::report::{Position, Problems, check_name, suggestion};
 use crate::ids::{AccountId, TenantId};
 use crate::limits::Limits;
 use crate::platform::auth::Credential;
@@ -54,7 +54,7 @@ fn is_id(id: &str) -> bool {
 }
 
 /// All accounts that can be made out.
-pub(super) fn accounts(raw: &Raw, platforms: &[Arc<Platform>], problems: &Problems) -> Vec<Account> {
+pub(super) fn accounts(raw: &Raw, platforms: &Platforms, problems: &Problems) -> Vec<Account> {
     let tenants = known_tenants(raw);
     let mut ids = Ids::default();
     let given = raw.accounts.get().into_iter().flatten().filter_map(Field::placed);
@@ -92,19 +92,14 @@ pub(super) fn accounts(raw: &Raw, platforms: &[Arc<Platform>], problems: &Proble
 pub(super) fn platform(
     field: &Field<String>,
     owner: Position,
-    platforms: &[Arc<Platform>],
+    platforms: &Platforms,
     problems: &Problems,
 ) -> Option<Arc<Platform>> {
     if field.is_absent() {
         problems.add(owner, "`platform` is missing");
     }
     let (name, at) = field.placed()?;
-    let found = platforms.iter().find(|platform| platforms::name(platform) == name);
-    if found.is_none() {
-        let help = suggestion(name, platforms.iter().map(|platform| platforms::name(platform)));
-        problems.push(Problem { at, what: format!("there is no platform `{name}`"), help });
-    }
-    found.cloned()
+    platforms.find(name, at, problems)
 }
 
 fn moved(platform: Arc<Platform>, base_url: &Field<String>, problems: &Problems) -> Option<Arc<Platform>> {
@@ -186,9 +181,9 @@ fn models(account: &raw::Account, problems: &Problems) -> Vec<(String, String)> 
     let Some((models, at)) = account.models.placed() else { return Vec::new() };
     let mut seen = HashSet::new();
     for (name, own) in &models.0 {
-        if name.is_empty() || own.is_empty() {
-            problems.add(at, "a model's name must not be empty");
-        } else if !seen.insert(name) {
+        check_name("a model's name", name, at, problems);
+        check_name("a model's name", own, at, problems);
+        if !seen.insert(name) {
             problems.add(at, format!("the model `{name}` stands there twice"));
         }
     }
@@ -202,9 +197,7 @@ fn known_tenants(raw: &Raw) -> Option<HashSet<&str>> {
 }
 
 fn check_tenant(tenant: &str, at: Position, known: Option<&HashSet<&str>>, problems: &Problems) {
-    if tenant.is_empty() {
-        problems.add(at, "a tenant's name must not be empty");
-    }
+    check_name("a tenant's name", tenant, at, problems);
     let Some(known) = known.filter(|known| !known.is_empty() && !known.contains(tenant)) else { return };
     let add = format!("a tenant with no limits of its own stands there as `{tenant}: {{}}`");
     let help = match suggestion(tenant, known.iter().copied()) {

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use super::super::field::Field;
 use super::super::quantity::Length;
 use super::super::raw::{self, Raw};
-use super::super::report::{Position, Problem, Problems, suggestion};
+use super::super::report::{Position, Problem, Problems, check_name, suggestion};
 use super::accounts::limits;
 use super::seconds;
 use crate::identity::settings::{ClaimNames, Issuer, KeySource, Settings};
@@ -40,6 +40,7 @@ pub(super) fn identity(raw: &Raw, problems: &Problems) -> Settings {
     limits(&callers.default, problems);
     let tenants = callers.tenants.get().map_or(&[][..], |named| &named.0);
     let tenant_limits = tenants.iter().map(|(key, field)| {
+        check_name("a tenant's name", &key.text, key.at, problems);
         limits(field, problems);
         (TenantId::from(key.text.as_str()), field.or(Limits::default()))
     });
@@ -58,8 +59,8 @@ fn issuer(jwt: &raw::Jwt, at: Position, problems: &Problems) -> Option<Issuer> {
             problems.add_with(at, format!("`{name}` is missing"), WHY);
         }
     }
-    if let Some((_, at)) = jwt.issuer.placed().filter(|(issuer, _)| issuer.is_empty()) {
-        problems.add(at, "the issuer must not be empty");
+    if let Some((issuer, at)) = jwt.issuer.placed() {
+        check_name("the issuer", issuer, at, problems);
     }
     if let Some((audience, at)) = jwt.audience.placed()
         && (audience.0.is_empty() || audience.0.iter().any(String::is_empty))
@@ -91,9 +92,7 @@ fn claims(jwt: &raw::Jwt, problems: &Problems) -> ClaimNames {
     let claims = jwt.claims.get().unwrap_or(&default);
     let name = |field: &Field<String>| {
         let (name, at) = field.placed()?;
-        if name.is_empty() {
-            problems.add(at, "a claim's name must not be empty");
-        }
+        check_name("a claim's name", name, at, problems);
         Some(name.clone())
     };
     ClaimNames {

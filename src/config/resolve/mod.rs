@@ -33,7 +33,7 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         store: process::store(&raw.store, problems),
         vault: process::vault(raw, problems),
         identity,
-        platforms,
+        platforms: platforms.good,
         accounts,
         retry: retry(raw.retry.get().unwrap_or(&raw::Retry::default()), problems),
         timeouts,

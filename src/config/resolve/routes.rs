@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::super::field::Field;
+use super::super::platforms::{self, Platforms};
+use super::super::quantity::Length;
 use super::super::raw::{self, Raw};
-use super::super::report::{Position, Problems};
-use super::super::{platforms, quantity::Length};
+use super::super::report::{Position, Problems, check_name};
 use super::{accounts::platform, heartbeat_before_idle, time};
 use crate::gateway::route::{Defaults, Pattern, Route, RouteTable, Target};
 use crate::gateway::settings::Timeouts;
@@ -15,7 +16,7 @@ use crate::pool::settings::Account;
 /// The whole table.
 pub(super) fn table(
     raw: &Raw,
-    platforms: &[Arc<Platform>],
+    platforms: &Platforms,
     accounts: &[Account],
     defaults: Defaults,
     problems: &Problems,
@@ -23,20 +24,20 @@ pub(super) fn table(
     let given: Vec<(&raw::Route, Position)> =
         raw.routes.get().into_iter().flatten().filter_map(Field::placed).collect();
     if given.is_empty() {
-        return RouteTable::by_name(served(platforms, accounts), platforms, defaults);
+        return RouteTable::by_name(served(platforms, accounts), &platforms.good, defaults);
     }
     unreachable(&given, problems);
     let routes = given
         .into_iter()
         .filter_map(|(route, at)| self::route(route, at, platforms, defaults, problems))
         .collect();
-    RouteTable::new(routes, platforms, defaults)
+    RouteTable::new(routes, &platforms.good, defaults)
 }
 
 /// Which platform serves which model, as far as the accounts and rows tell.
-fn served<'a>(platforms: &'a [Arc<Platform>], accounts: &'a [Account]) -> Vec<(&'a Arc<Platform>, &'a str)> {
+fn served<'a>(platforms: &'a Platforms, accounts: &'a [Account]) -> Vec<(&'a Arc<Platform>, &'a str)> {
     let mut served = Vec::new();
-    for platform in platforms {
+    for platform in &platforms.good {
         let name = platforms::name(platform);
         for account in accounts.iter().filter(|account| platforms::name(&account.platform) == name) {
             if account.models.is_empty() {
@@ -68,15 +69,15 @@ fn unreachable(given: &[(&raw::Route, Position)], problems: &Problems) {
 fn route(
     raw: &raw::Route,
     at: Position,
-    platforms: &[Arc<Platform>],
+    platforms: &Platforms,
     defaults: Defaults,
     problems: &Problems,
 ) -> Option<Route> {
     if raw.model.is_absent() {
         problems.add(at, "`model` is missing");
     }
-    if let Some((_, at)) = raw.model.placed().filter(|(model, _)| model.is_empty()) {
-        problems.add_with(at, "the model's name must not be empty", "`\"*\"` stands for every name");
+    if let Some((model, at)) = raw.model.placed() {
+        check_name("the model's name", model, at, problems);
     }
     let targets = targets(&raw.targets, platforms, problems);
     if raw.targets.is_absent() || raw.targets.get().is_some_and(Vec::is_empty) {
@@ -96,7 +97,7 @@ fn route(
 
 fn targets(
     field: &Field<Vec<Field<raw::Target>>>,
-    platforms: &[Arc<Platform>],
+    platforms: &Platforms,
     problems: &Problems,
 ) -> Vec<Target> {
     let given = field.get().into_iter().flatten().filter_map(Field::placed);
@@ -109,12 +110,8 @@ fn targets(
                     "put it under `fallback`, or leave it out",
                 );
             }
-            if let Some((_, at)) = target.model.placed().filter(|(model, _)| model.is_empty()) {
-                problems.add_with(
-                    at,
-                    "the model's name must not be empty",
-                    "leave it out for the caller's own name",
-                );
+            if let Some((model, at)) = target.model.placed() {
+                check_name("the model's name", model, at, problems);
             }
             Some(Target {
                 platform: platform(&target.platform, at, platforms, problems)?,
