@@ -1,12 +1,12 @@
 //! Platforms' rows and what the rest of the configuration asks of them: the one place here that knows how a row looks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::field::Named;
+use super::field::{Field, Named};
 use super::report::{Position, Problem, Problems, suggestion};
-use crate::platform::auth::Credential;
-use crate::platform::profile::{Platform, Row};
+use crate::platform::auth::{Credential, Scheme};
+use crate::platform::profile::{Platform, Row, RowError};
 
 /// All platforms by name.
 pub(super) struct Platforms {
@@ -30,47 +30,60 @@ impl Platforms {
 
 /// Every platform, from the built-in rows and the file's.
 pub(super) fn resolve(given: Option<&Named<Row>>, problems: &Problems) -> Platforms {
-    let mut rows: Vec<(String, Row)> =
-        Platform::built_in_rows().into_iter().map(|(name, row)| (name.to_string(), row)).collect();
-    let mut places = HashMap::new();
-    let mut failed = HashSet::new();
+    let mut platforms = Platforms { good: built_in(problems), failed: HashSet::new() };
     for (key, field) in given.map_or(&[][..], |named| &named.0) {
-        places.insert(key.text.as_str(), key.at);
         if !is_name(&key.text) {
-            problems.add(key.at, "a platform's name is 1 to 64 of the characters a-z, 0-9, `-` and `_`");
-        }
-        let Some((row, at)) = field.placed() else {
-            failed.insert(key.text.clone());
+            problems.add(key.at, "a platform's name is 1 to 64 of the characters a-z, 0-9, `-`, `_` and `.`");
+            platforms.failed.insert(key.text.clone());
             continue;
+        }
+        // A name with nothing behind it is a row without changes.
+        let (row, at) = match field {
+            Field::Given(row, at) => (row.clone(), *at),
+            Field::Absent => (Row::default(), key.at),
+            Field::Failed(_) => {
+                platforms.failed.insert(key.text.clone());
+                continue;
+            }
         };
-        if let Some(url) = &row.base_url {
-            check_base_url(url, at, problems);
-        }
-        match rows.iter_mut().find(|(name, _)| *name == key.text) {
-            Some((_, built_in)) => *built_in = std::mem::take(built_in).merge(row.clone()),
-            None => rows.push((key.text.clone(), row.clone())),
-        }
-    }
-    let mut good = Vec::with_capacity(rows.len());
-    for (name, row) in rows {
-        match Platform::compile(&name, row) {
-            Ok(platform) => good.push(platform),
-            Err(why) => {
-                let at = places.get(name.as_str()).copied().unwrap_or_default();
-                problems.add(at, format!("the platform `{name}`: {why}"));
-                failed.insert(name);
+        match compiled(&key.text, row) {
+            Ok(platform) => match platforms.good.iter_mut().find(|other| name(other) == key.text) {
+                Some(built_in) => *built_in = Arc::new(platform),
+                None => platforms.good.push(Arc::new(platform)),
+            },
+            Err(RowError { field, why, .. }) => {
+                problems.add(at, format!("the platform `{}`: `{field}` {why}", key.text));
+                platforms.failed.insert(key.text.clone());
             }
         }
     }
-    Platforms { good, failed }
+    platforms
+}
+
+fn built_in(problems: &Problems) -> Vec<Arc<Platform>> {
+    match Platform::built_in() {
+        Ok(platforms) => platforms.into_iter().map(Arc::new).collect(),
+        Err(error) => {
+            problems.add(Position::default(), format!("a built-in row is wrong: {error}"));
+            Vec::new()
+        }
+    }
+}
+
+/// The row that the file gives, over the built-in one of that name.
+fn compiled(name: &str, row: Row) -> Result<Platform, RowError> {
+    let row = Row { name: Some(name.to_owned()), ..row };
+    Platform::compile(match Row::built_in(name)? {
+        Some(built_in) => built_in.merge(row),
+        None => row,
+    })
 }
 
 /// Names stand in front of `/` in model names, in labels and in keys.
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))
+    let is_plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 /// The platform's name.
@@ -78,45 +91,58 @@ pub(super) fn name(platform: &Platform) -> &str {
     platform.name.as_str()
 }
 
-/// The models that the row knows.
+/// The models that the row offers.
 pub(super) fn models(platform: &Platform) -> impl Iterator<Item = &str> {
     platform.models.iter().map(String::as_str)
 }
 
-/// Whether `url` can be a base URL: HTTP(S) with a host. It is not repeated: it may hold a password.
-pub(super) fn check_base_url(url: &str, at: Position, problems: &Problems) -> Option<()> {
-    let parsed = url::Url::parse(url).ok();
-    let is_good =
-        parsed.is_some_and(|url| matches!(url.scheme(), "http" | "https" | "ws" | "wss") && url.has_host());
-    if !is_good {
-        problems.add_with(at, "`base_url` is not a URL", "write it like `https://host/v1`");
-    }
-    is_good.then_some(())
-}
-
 /// The platform, reached at another address.
 pub(super) fn at_base_url(
-    platform: &Arc<Platform>,
+    platform: &Platform,
     url: &str,
     at: Position,
     problems: &Problems,
 ) -> Option<Arc<Platform>> {
     match platform.with_base_url(url) {
         Ok(platform) => Some(Arc::new(platform)),
-        Err(why) => {
-            problems.add(at, format!("`base_url`: {why}"));
+        Err(RowError { field, why, .. }) => {
+            problems.add_with(at, format!("`{field}` {why}"), "write it like `https://host/v1`");
             None
         }
     }
 }
 
-/// Whether the platform's scheme can use this kind of credential.
+/// Whether the platform's scheme can use this kind of credential; notes where it cannot.
 pub(super) fn check_credential(
     platform: &Platform,
     credential: &Credential,
     at: Position,
     problems: &Problems,
 ) -> bool {
-    let _ = (platform, credential, at, problems);
-    true
+    const KEY: &str = "`api_key`";
+    const PAIR: &str = "`access_key` and `secret_key`";
+    const APP: &str = "`app_id`, `api_key` and `api_secret`";
+    let (fits, wanted) = match &platform.scheme {
+        Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt => {
+            (matches!(credential, Credential::ApiKey(_)), KEY.to_owned())
+        }
+        Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => (
+            matches!(credential, Credential::ApiKey(_) | Credential::KeyPair { .. }),
+            format!("{KEY}, or {PAIR}"),
+        ),
+        Scheme::BaiduV1Token(_) => (matches!(credential, Credential::KeyPair { .. }), PAIR.to_owned()),
+        Scheme::SparkWs => (matches!(credential, Credential::App { .. }), APP.to_owned()),
+        Scheme::None => (matches!(credential, Credential::None), "no key".to_owned()),
+    };
+    if !fits {
+        let found = match credential {
+            Credential::ApiKey(_) => "`api_key`",
+            Credential::KeyPair { .. } => PAIR,
+            Credential::App { .. } => APP,
+            Credential::None => "no key",
+        };
+        let what = format!("{} takes {wanted}, and here is {found}", name(platform));
+        problems.add(at, what);
+    }
+    fits
 }

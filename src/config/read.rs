@@ -162,6 +162,8 @@ impl<'a> Reader<'a> {
             }
             seen.insert(key, entry.key_at);
             match known {
+                // Nothing given is the same as no key: somebody commented the content out.
+                Some(known) if known.contains(&key) && matches!(entry.node.value, Value::Null) => {}
                 Some(known) if !known.contains(&key) => {
                     let help = suggestion(key, known.iter().copied());
                     let what = format!("unknown key `{key}`");

@@ -266,7 +266,7 @@ mod tests {
     }
 
     fn platforms() -> Vec<Arc<Platform>> {
-        Platform::built_in()
+        Platform::built_in().unwrap().into_iter().map(Arc::new).collect()
     }
 
     fn platform(name: &str) -> Arc<Platform> {

@@ -106,7 +106,6 @@ fn moved(platform: Arc<Platform>, base_url: &Field<String>, problems: &Problems)
     let Some((url, at)) = base_url.placed() else {
         return if base_url.is_absent() { Some(platform) } else { None };
     };
-    platforms::check_base_url(url, at, problems)?;
     platforms::at_base_url(&platform, url, at, problems)
 }
 
