@@ -278,6 +278,11 @@ mod tests {
             bomb.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
         }
         parse(&bomb).unwrap_err();
+        let wide = |uses: usize| {
+            format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 1000].join(", "), vec!["*a"; uses].join(", "))
+        };
+        assert!(parse(&wide(100)).is_ok());
+        parse(&wide(300)).unwrap_err();
         parse(&format!("a: {}{}", "[".repeat(5000), "]".repeat(5000))).unwrap_err();
     }
 }
