@@ -61,7 +61,15 @@ pub struct Entry {
 /// The first place where the text is not YAML.
 pub fn parse(text: &str) -> Result<Node, Problem> {
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_events: 4 * MAX_NODES },
+        budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
+            max_nodes: MAX_NODES,
+            max_events: 4 * MAX_NODES,
+            max_merge_keys: MAX_REPLAYED,
+            max_aliases: MAX_REPLAYED,
+            // Ten thousand accounts may share one anchor; what that costs is bounded by `MAX_REPLAYED`.
+            enforce_alias_anchor_ratio: false,
+        },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
@@ -278,6 +286,11 @@ mod tests {
             bomb.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
         }
         parse(&bomb).unwrap_err();
+        let wide = |uses: usize| {
+            format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 1000].join(", "), vec!["*a"; uses].join(", "))
+        };
+        assert!(parse(&wide(150)).is_ok());
+        parse(&wide(250)).unwrap_err();
         parse(&format!("a: {}{}", "[".repeat(5000), "]".repeat(5000))).unwrap_err();
     }
 }

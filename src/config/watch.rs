@@ -103,12 +103,17 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 ///
 /// # Errors
 /// Where SIGHUP cannot be listened for.
-pub async fn watch(
+pub async fn watch(live: &Live, on_reload: impl FnMut(Result<Arc<Config>, Report>)) -> std::io::Result<()> {
+    watch_every(PERIOD, live, on_reload).await
+}
+
+async fn watch_every(
+    period: Duration,
     live: &Live,
     mut on_reload: impl FnMut(Result<Arc<Config>, Report>),
 ) -> std::io::Result<()> {
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    let mut ticks = tokio::time::interval(PERIOD);
+    let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut watcher = Watcher::new(live);
     loop {
@@ -246,7 +251,7 @@ mod tests {
         fs::write(&path, "retry: {attempts: 2}\n").unwrap();
         let live = live(&path);
         let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
-        let watching = watch(&live, |result| {
+        let watching = watch_every(Duration::from_millis(50), &live, |result| {
             let _ =
                 sender.send(result.map(|config| config.retry.attempts).map_err(|report| report.to_string()));
         });

@@ -241,6 +241,7 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     use proptest::prelude::{prop_assert_eq, proptest};
@@ -265,12 +266,15 @@ mod tests {
         }
     }
 
-    fn platforms() -> Vec<Arc<Platform>> {
-        Platform::built_in().unwrap().into_iter().map(Arc::new).collect()
+    static PLATFORMS: LazyLock<Vec<Arc<Platform>>> =
+        LazyLock::new(|| Platform::built_in().unwrap().into_iter().map(Arc::new).collect());
+
+    fn platforms() -> &'static [Arc<Platform>] {
+        &PLATFORMS
     }
 
     fn platform(name: &str) -> Arc<Platform> {
-        platforms().into_iter().find(|platform| platform.name.as_str() == name).unwrap()
+        Arc::clone(platforms().iter().find(|platform| platform.name.as_str() == name).unwrap())
     }
 
     fn target(name: &str, weight: u32) -> Target {
@@ -279,7 +283,7 @@ mod tests {
 
     fn table(names: &[&str]) -> RouteTable {
         let route = |name: &&str| defaults().route((*name).to_owned(), vec![target(name, 1)]);
-        RouteTable::new(names.iter().map(route).collect(), &platforms(), defaults())
+        RouteTable::new(names.iter().map(route).collect(), platforms(), defaults())
     }
 
     fn found<'a>(table: &'a RouteTable, model: &str) -> Option<&'a str> {
@@ -316,7 +320,7 @@ mod tests {
     fn without_routes_a_model_goes_by_its_own_name_to_all_who_serve_it() {
         let (openai, aihubmix) = (platform("openai"), platform("aihubmix"));
         let served = [(&openai, "gpt-4o"), (&openai, "o3"), (&aihubmix, "gpt-4o"), (&openai, "gpt-4o")];
-        let table = RouteTable::by_name(served, &platforms(), defaults());
+        let table = RouteTable::by_name(served, platforms(), defaults());
         let names = |model: &str| -> Vec<String> {
             let route = table.find(model).unwrap();
             route.targets.iter().map(|target| target.platform.name.to_string()).collect()
