@@ -113,6 +113,10 @@ pub enum Quirk {
     ProviderSuffix,
     /// Vision content goes to the multimodal endpoint (DashScope native).
     Multimodal,
+    /// A forced tool is named flat: `{"type":"function","name":"f"}` (Spark X).
+    FlatToolChoice,
+    /// `extra_content` of earlier turns (vendor state) must be sent back; elsewhere it is stripped.
+    WantsExtraBack,
 }
 
 /// A set of quirks.
