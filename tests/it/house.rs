@@ -587,6 +587,13 @@ pub fn value_of(metrics: &str, series: &str) -> f64 {
         .map_or(0.0, |(_, value)| value.parse().expect("a number"))
 }
 
+/// The sum of all series of one metric that carry a label.
+pub fn sum_of(metrics: &str, name: &str, label: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+    let values = lines.filter_map(|line| line.rsplit_once(' '));
+    values.map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
+}
+
 /// Waits for a process to end by itself.
 pub async fn ended(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;

@@ -6,4 +6,8 @@
 mod house;
 mod puppet;
 
+mod broken;
+mod leaving;
+mod refusals;
+mod silence;
 mod smoke;
