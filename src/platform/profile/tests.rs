@@ -789,6 +789,39 @@ fn embeddings_are_asked_for_in_openais_shape() {
 }
 
 #[test]
+fn gemini_embeddings_are_translated_and_nothing_is_lost_in_silence() {
+    let gemini = platform("gemini");
+    assert!(gemini.has_embeddings());
+    let ask = embedding_ask(r#","encoding_format":"base64","dimensions":4"#);
+    let encoded =
+        gemini.encode_embeddings(&ask, "gemini-embedding-001", Unsupported::Reject).expect("encoded");
+    assert_eq!(encoded.path, "/models/gemini-embedding-001:batchEmbedContents");
+    let body: Value = serde_json::from_slice(&encoded.body).expect("json");
+    assert_eq!(body["requests"][0]["content"]["parts"][0]["text"], "a");
+    assert_eq!(body["requests"][0]["outputDimensionality"], 4);
+    assert_eq!(encoded.dropped, ["user"]);
+    let odd = embedding_ask(r#","task":"x""#);
+    let fault = gemini.encode_embeddings(&odd, "e", Unsupported::Reject).expect_err("unknown");
+    assert_eq!(fault.get_param(), Some("task"));
+    assert_eq!(
+        gemini.encode_embeddings(&odd, "e", Unsupported::Drop).expect("dropped").dropped,
+        ["user", "task"]
+    );
+    let answer = br#"{"embeddings":[{"values":[0.5,-2]},{"values":[1,1]}]}"#;
+    let decode = |ask: &Ask| {
+        let bytes = gemini.decode_embeddings(answer, ask).expect("decoded");
+        serde_json::from_slice::<Value>(&bytes).expect("json")
+    };
+    let listed = decode(&ask);
+    assert_eq!((&listed["object"], &listed["model"]), (&json!("list"), &json!("alias")));
+    assert_eq!(listed["data"][0]["embedding"], "AAAAPwAAAMA=");
+    let plain = decode(&embedding_ask(""));
+    assert_eq!(plain["data"][1], json!({"object": "embedding", "index": 1, "embedding": [1.0, 1.0]}));
+    let report = br#"{"error":{"code":429,"message":"m"}}"#;
+    assert!(matches!(gemini.decode_embeddings(report, &ask), Err(Failure::Reported(_))));
+}
+
+#[test]
 fn embeddings_come_back_in_the_encoding_that_was_asked_for() {
     let openai = platform("openai");
     let floats = r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5,-2]}],"model":"e-1","usage":{"prompt_tokens":1,"total_tokens":1},"id":"x"}"#;
