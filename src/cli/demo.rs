@@ -79,7 +79,13 @@ fn start_fake(clock: Clock) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-fn configuration(listen: SocketAddr, admin: SocketAddr, fake: SocketAddr, secret: &str, folder: &str) -> String {
+fn configuration(
+    listen: SocketAddr,
+    admin: SocketAddr,
+    fake: SocketAddr,
+    secret: &str,
+    folder: &str,
+) -> String {
     let mut platforms = String::new();
     for (name, base_url) in fake::endpoints(fake) {
         platforms.push_str(&format!("  {name}: {{base_url: \"{base_url}\"}}\n"));
@@ -123,7 +129,9 @@ async fn show(listen: SocketAddr, bearer: &str) -> anyhow::Result<()> {
             _ => tokio::time::sleep(Duration::from_millis(25)).await,
         }
     }
-    say(&format!("Weir is listening on {base}/v1 (simulated platforms behind it).\nAsking '{MODEL}' for a stream:\n\n  "))?;
+    say(&format!(
+        "Weir is listening on {base}/v1 (simulated platforms behind it).\nAsking '{MODEL}' for a stream:\n\n  "
+    ))?;
     let question = serde_json::json!({
         "model": MODEL,
         "stream": true,
@@ -148,7 +156,8 @@ async fn show(listen: SocketAddr, bearer: &str) -> anyhow::Result<()> {
             }
         }
     }
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned();
+    let header =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned();
     say(&format!(
         "\n\nAnswered by {} (model {}) in {} attempt(s); {} tokens settled; {} ms of it were Weir's.\n\n{}",
         header("x-weir-platform"),

@@ -57,7 +57,8 @@ impl Operations for Reload {
 /// Where the configuration, the store or a listener cannot be used.
 pub fn run(path: Option<&Path>, is_successor: bool) -> anyhow::Result<()> {
     let clock = Clock::system();
-    let live = Arc::new(Live::load(path, Box::new(environment)).map_err(|report| anyhow::anyhow!("{report}"))?);
+    let live =
+        Arc::new(Live::load(path, Box::new(environment)).map_err(|report| anyhow::anyhow!("{report}"))?);
     let config = live.current();
     let _logging = logs::start(&config.log, clock.clone())?;
     run_config(live, &config, is_successor, clock, CancellationToken::new())
@@ -91,8 +92,13 @@ pub fn run_config(
         store: Arc::clone(&store),
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
     };
-    let public = Arc::new(Desk { gateway: Arc::clone(&gateway), plane: plane::public(plane.clone()), is_public: true });
-    let admin = Arc::new(Desk { gateway: Arc::clone(&gateway), plane: plane::admin(plane), is_public: false });
+    let public = Arc::new(Desk {
+        gateway: Arc::clone(&gateway),
+        plane: plane::public(plane.clone()),
+        is_public: true,
+    });
+    let admin =
+        Arc::new(Desk { gateway: Arc::clone(&gateway), plane: plane::admin(plane), is_public: false });
     let certificate = certificate(config)?;
     let connections: Arc<Connections> = Arc::default();
     let ending = Ending { delay: config.drain.delay, timeout: config.drain.timeout };
@@ -112,8 +118,9 @@ pub fn run_config(
 
 /// Tells the running gateway to hand its sockets over.
 fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
-    let id = wiring::read_process_id(process_file)
-        .with_context(|| format!("no running gateway to take over from: {} is missing", process_file.display()))?;
+    let id = wiring::read_process_id(process_file).with_context(|| {
+        format!("no running gateway to take over from: {} is missing", process_file.display())
+    })?;
     // pingora's side waits for us on the socket, and we for it: the order does not matter.
     let told = std::process::Command::new("kill").args(["-QUIT", &id.to_string()]).status();
     let told = told.context("cannot signal the running gateway")?;
@@ -169,11 +176,7 @@ fn listeners(
 }
 
 /// Watches the configuration and the certificate, and sweeps idle connections, on a thread of its own.
-fn attend(
-    live: Arc<Live>,
-    reload: Arc<Reload>,
-    certificate: Option<Arc<Certificate>>,
-) -> anyhow::Result<()> {
+fn attend(live: Arc<Live>, reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("attendant".into()).spawn(move || {
         runtime.block_on(async move {
@@ -202,7 +205,9 @@ async fn housekeeping(gateway: Arc<Gateway>, certificate: Option<Arc<Certificate
         gateway.upstream.sweep();
         match certificate.as_ref().map(|certificate| certificate.refresh()) {
             Some(Ok(true)) => tracing::info!("a new certificate is in force"),
-            Some(Err(error)) => tracing::error!(%error, "the new certificate is refused; the old one stays in force"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the new certificate is refused; the old one stays in force")
+            }
             _ => {}
         }
     }

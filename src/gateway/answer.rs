@@ -81,7 +81,9 @@ impl Body for Answer {
         match self.get_mut() {
             Answer::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Answer::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Answer::Stream(relay) => relay.poll_bytes(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+            Answer::Stream(relay) => {
+                relay.poll_bytes(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+            }
             Answer::Early(early) => match early.text.take() {
                 Some(text) => Poll::Ready(Some(Ok(Frame::data(text)))),
                 None => early.poll_rest(context).map(|()| None),

@@ -152,7 +152,8 @@ async fn token(
     };
     let model = (scope == TokenScope::Model).then_some(aim.model.as_str());
     let exchange = || async {
-        let origin = upstream::Origin::of_url(request.url.expose()).ok_or_else(|| broken("a bad token URL"))?;
+        let origin =
+            upstream::Origin::of_url(request.url.expose()).ok_or_else(|| broken("a bad token URL"))?;
         let wire = upstream::Request {
             origin: &origin.0,
             method: request.method.clone(),
@@ -425,7 +426,9 @@ async fn assemble(
         }
         sse.feed(&bytes);
         while let Some(event) = sse.next().map_err(|too_long| broken(&too_long.to_string()))? {
-            decoder.push(event, &mut sink).map_err(|failure| trouble_of_failure(trip, aim, headers, failure))?;
+            decoder
+                .push(event, &mut sink)
+                .map_err(|failure| trouble_of_failure(trip, aim, headers, failure))?;
         }
     }
     if decoder.finish(&mut sink) == Ending::Cut {
@@ -487,10 +490,11 @@ pub fn fault_of(trouble: Trouble) -> Fault {
         Trouble::Transport(TransportFailure::Timeout, why) => {
             Fault::upstream(Kind::UpstreamTimeout, "The platform did not answer in time.").source(why)
         }
-        Trouble::Transport(_, why) => {
-            Fault::upstream(Kind::UpstreamError, "The platform could not be reached or gave no usable answer.")
-                .source(why)
-        }
+        Trouble::Transport(_, why) => Fault::upstream(
+            Kind::UpstreamError,
+            "The platform could not be reached or gave no usable answer.",
+        )
+        .source(why),
         Trouble::Judged(judgement) => fault_of_judgement(judgement),
     }
 }
@@ -499,7 +503,8 @@ fn fault_of_judgement(judgement: Judgement) -> Fault {
     let Judgement { verdict, retry_after, message, code, param, status, .. } = judgement;
     let wait = retry_after.unwrap_or(Duration::from_secs(1));
     let blame = |kind: Kind| {
-        let sentence = if message.is_empty() { "The platform refused the request.".to_owned() } else { message.clone() };
+        let sentence =
+            if message.is_empty() { "The platform refused the request.".to_owned() } else { message.clone() };
         let fault = Fault::upstream(kind, sentence);
         let fault = match &param {
             Some(param) => fault.param(param.clone()),
@@ -522,7 +527,8 @@ fn fault_of_judgement(judgement: Judgement) -> Fault {
             Fault::upstream(Kind::UpstreamAuth, "The platform did not accept the gateway's credential.")
         }
         Verdict::NotEntitled => {
-            Fault::upstream(Kind::ModelNotFound, "The model is not available on the platform behind it.").param("model")
+            Fault::upstream(Kind::ModelNotFound, "The model is not available on the platform behind it.")
+                .param("model")
         }
         Verdict::BadRequest if status == 404 => blame(Kind::ModelNotFound),
         Verdict::BadRequest if status == 413 => blame(Kind::TooLarge),

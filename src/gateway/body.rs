@@ -77,9 +77,9 @@ pub async fn read(
         // The common request comes in one piece and is complete by then: no timer is set up for it.
         let frame = match futures_util::FutureExt::now_or_never(incoming.frame()) {
             Some(frame) => frame,
-            None => tokio::time::timeout(timeouts.client_idle, incoming.frame()).await.map_err(|_| {
-                Fault::client(Kind::SlowClient, "The request body did not arrive in time.")
-            })?,
+            None => tokio::time::timeout(timeouts.client_idle, incoming.frame())
+                .await
+                .map_err(|_| Fault::client(Kind::SlowClient, "The request body did not arrive in time."))?,
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {

@@ -28,10 +28,9 @@ impl Estimate {
         let text = (ask.body().len() as u64).saturating_sub(inline_bytes);
         let prompt = (text / BYTES_PER_TOKEN).max(1).saturating_add(inline.saturating_mul(TOKENS_PER_INLINE));
         let answer = match ask.task {
-            crate::api::ask::Task::Chat => ask
-                .max_answer_tokens
-                .unwrap_or(DEFAULT_ANSWER)
-                .saturating_mul(u64::from(ask.choices)),
+            crate::api::ask::Task::Chat => {
+                ask.max_answer_tokens.unwrap_or(DEFAULT_ANSWER).saturating_mul(u64::from(ask.choices))
+            }
             crate::api::ask::Task::Embeddings => 0,
         };
         Self { prompt, answer }

@@ -48,8 +48,7 @@ impl Flow {
             Flow::Splice(splicer) => splicer.push(event, out),
             Flow::Translate(both) => {
                 let (decoder, writer) = &mut **both;
-                let pushed =
-                    decoder.push(event, &mut Remembering { memory: &gateway.recall, inner: writer });
+                let pushed = decoder.push(event, &mut Remembering { memory: &gateway.recall, inner: writer });
                 out.unsplit(writer.take());
                 pushed
             }
@@ -145,7 +144,13 @@ pub struct Begun {
 
 impl Relay {
     /// Relays what `begun` began.
-    pub fn new(gateway: Arc<Gateway>, begun: Begun, ticket: Ticket, manner: Manner, pulse: Option<Bytes>) -> Self {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        begun: Begun,
+        ticket: Ticket,
+        manner: Manner,
+        pulse: Option<Bytes>,
+    ) -> Self {
         gateway.metrics.open_streams.inc();
         let now = gateway.clock.now();
         let Begun { source, sse, flow, out } = begun;
@@ -258,7 +263,10 @@ impl Relay {
         let fault = match failure {
             Failure::Malformed(why) => {
                 tracing::warn!(%why, "a platform left its wire in mid-stream");
-                Fault::upstream(Kind::UpstreamIncomplete, "The platform's stream could not be read any further.")
+                Fault::upstream(
+                    Kind::UpstreamIncomplete,
+                    "The platform's stream could not be read any further.",
+                )
             }
             Failure::Reported(_) => {
                 Fault::upstream(Kind::UpstreamIncomplete, "The platform reported an error in mid-stream.")

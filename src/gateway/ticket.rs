@@ -111,7 +111,8 @@ impl Ticket {
         }
         let exact = usage.filter(|usage| usage.total() > 0);
         let guess = || self.estimate.prompt.saturating_add(delivered_tokens);
-        let used = Used { tokens: exact.map_or_else(guess, |usage| usage.total()), estimated: exact.is_none() };
+        let used =
+            Used { tokens: exact.map_or_else(guess, |usage| usage.total()), estimated: exact.is_none() };
         self.admission.settle(if self.reservation.is_some() { used.tokens } else { 0 });
         if let Some(reservation) = self.reservation.take() {
             self.count_tokens(exact, used);

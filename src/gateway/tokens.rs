@@ -62,7 +62,8 @@ impl TokenDesk {
     where
         F: Future<Output = Result<Token, E>>,
     {
-        let slot = Arc::clone(self.slots.lock().entry((account.clone(), model.map(str::to_owned))).or_default());
+        let slot =
+            Arc::clone(self.slots.lock().entry((account.clone(), model.map(str::to_owned))).or_default());
         let mut kept = slot.token.lock().await;
         let now = self.clock.now();
         let rested = kept.since.is_none_or(|since| now.since(since) >= PAUSE);

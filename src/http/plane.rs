@@ -126,7 +126,8 @@ async fn one_model(
 }
 
 async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<(), Refused> {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let shown =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if shown.is_some_and(|shown| Secret::new(shown) == *plane.operator) {
         return Ok(());
     }
@@ -142,7 +143,8 @@ async fn metrics(State(plane): State<Plane>) -> Response {
     match plane.gateway.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {
-            Refused(Fault::gateway(Kind::Internal, "The metrics could not be written.").source(error)).into_response()
+            Refused(Fault::gateway(Kind::Internal, "The metrics could not be written.").source(error))
+                .into_response()
         }
     }
 }
@@ -191,8 +193,9 @@ async fn create_key(
     body: axum::body::Bytes,
 ) -> Result<Response, Refused> {
     operator(&plane, &headers).await?;
-    let new: NewKey = serde_json::from_slice(&body)
-        .map_err(|wrong| Refused(Fault::client(Kind::BadRequest, format!("The key could not be read: {wrong}."))))?;
+    let new: NewKey = serde_json::from_slice(&body).map_err(|wrong| {
+        Refused(Fault::client(Kind::BadRequest, format!("The key could not be read: {wrong}.")))
+    })?;
     let now = plane.gateway.clock.wall_seconds();
     let (record, key) = in_store(&plane, move |store| store::create_key(store, new, now)).await?;
     Ok(axum::Json(json!({"key": key.expose(), "record": record})).into_response())

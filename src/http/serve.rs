@@ -98,13 +98,11 @@ impl ServerApp for App {
         let _counted = self.connections.enter(&self.desk.gateway.metrics.connections);
         match &self.tls {
             None => self.speak(stream, shutdown.clone()).await,
-            Some(acceptor) => {
-                match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(secured)) => self.speak(secured, shutdown.clone()).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!("a TLS handshake took too long"),
-                }
-            }
+            Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(secured)) => self.speak(secured, shutdown.clone()).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            },
         }
         None
     }
@@ -204,8 +202,8 @@ pub fn build(
         let mut service = Service::new(format!("listener {}", listener.address), app);
         service.threads = Some(listener.workers);
         // hyper has buffers of its own: pingora's would only copy and hold memory.
-        let endpoint = ListenerConfig::tcp(listener.address.to_string())
-            .l4_buffer(L4BufferSettings::unbuffered());
+        let endpoint =
+            ListenerConfig::tcp(listener.address.to_string()).l4_buffer(L4BufferSettings::unbuffered());
         service.add_listener(endpoint);
         server.add_service(service);
     }
@@ -230,11 +228,9 @@ struct Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::quit()),
-        ) else {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::quit()))
+        else {
             tracing::error!("signals cannot be listened to; shutting down");
             return ShutdownSignal::FastShutdown;
         };
@@ -264,13 +260,7 @@ impl Signals {
 }
 
 /// Runs the server until it is told to stop and has finished what ran.
-pub fn run(
-    server: Server,
-    desk: &Arc<Desk>,
-    connections: &Connections,
-    ending: Ending,
-    told: Told,
-) {
+pub fn run(server: Server, desk: &Arc<Desk>, connections: &Connections, ending: Ending, told: Told) {
     let mut phases = server.watch_execution_phase();
     let signals = Signals { desk: Arc::clone(desk), ending, told };
     // pingora sleeps through its whole grace period; ours ends with the last connection, and the process with it.
@@ -285,7 +275,10 @@ pub fn run(
     let clock = &desk.gateway.clock;
     let wait = |limit: Duration| {
         let since = clock.now();
-        while connections.count() > 0 && clock.now().since(since) < limit && !hurry.load(Ordering::SeqCst).eq(&1) {
+        while connections.count() > 0
+            && clock.now().since(since) < limit
+            && !hurry.load(Ordering::SeqCst).eq(&1)
+        {
             std::thread::sleep(Duration::from_millis(10));
         }
     };

@@ -49,7 +49,9 @@ impl Body for Out {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match &mut self.get_mut().inner {
-            Inner::Path(answer) => Pin::new(answer).poll_frame(context).map_err(|never: Infallible| match never {}),
+            Inner::Path(answer) => {
+                Pin::new(answer).poll_frame(context).map_err(|never: Infallible| match never {})
+            }
             Inner::Plane(body) => Pin::new(body).poll_frame(context),
         }
     }

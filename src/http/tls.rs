@@ -79,7 +79,8 @@ fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
         return Err(trouble(cert, "no certificate in it".into()));
     }
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| trouble(key, error.to_string()))?;
-    let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|error| TlsError::Key(error.to_string()))?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key)
+        .map_err(|error| TlsError::Key(error.to_string()))?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(|error| TlsError::Mismatch(error.to_string()))?;
     Ok(certified)

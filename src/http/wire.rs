@@ -149,7 +149,8 @@ fn refusal_for(bytes: &[u8]) -> Option<Vec<u8>> {
 fn refusal_text(fault: &Fault) -> Vec<u8> {
     let body = fault.body();
     let status = fault.kind().row().status;
-    let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
+    let reason =
+        http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
     let id = crate::ids::RequestId::random();
     format!(
         "HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
@@ -183,11 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         if wire.refusal.is_none() && matches!(wire.phase.get(), IDLE | HEAD) {
             wire.refusal = refusal_for(bytes).map(|text| (text, 0));

@@ -109,10 +109,11 @@ fn damage_is_an_error_and_never_a_panic() {
 fn a_newer_schema_is_not_touched() {
     let dir = tempfile::tempdir().expect("dir");
     let store = Store::open(dir.path()).expect("opens");
-    let db = store.db.write();
-    let change = db.as_ref().expect("open").begin_write().expect("write");
+    let guard = store.db.write();
+    let change = guard.as_ref().expect("open").begin_write().expect("write");
     change.open_table(META).expect("table").insert("schema", SCHEMA + 1).expect("insert");
     change.commit().expect("commit");
+    drop(guard);
     drop(store);
     assert!(matches!(Store::open(dir.path()), Err(StoreError::Newer { found: 2, .. })));
 }

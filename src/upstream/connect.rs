@@ -45,7 +45,8 @@ impl Origin {
         };
         let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
         let origin = Self::new(is_tls, host, url.port_or_known_default()?);
-        let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let path =
+            url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
         Some((origin, path))
     }
 

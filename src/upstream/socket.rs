@@ -42,10 +42,7 @@ impl Upstream {
             Err(error) => return Err(SendError::Broken(error.to_string())),
         };
         let question = String::from_utf8_lossy(&request.body).into_owned();
-        socket
-            .send(Message::text(question))
-            .await
-            .map_err(|error| SendError::Broken(error.to_string()))?;
+        socket.send(Message::text(question)).await.map_err(|error| SendError::Broken(error.to_string()))?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         Ok(Answer { status: StatusCode::OK, headers, body: Source::Socket(Box::new(socket)) })

@@ -25,9 +25,9 @@ impl Source {
     /// The next bytes; `None` at the end.
     pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
         match self {
-            Source::Http(body) => {
-                body.poll_bytes(context).map(|next| next.map(|bytes| bytes.map_err(|error| error.to_string())))
-            }
+            Source::Http(body) => body
+                .poll_bytes(context)
+                .map(|next| next.map(|bytes| bytes.map_err(|error| error.to_string()))),
             Source::Socket(socket) => poll_socket(socket, context),
             Source::Fixed(bytes) => Poll::Ready(bytes.take().map(Ok)),
         }

@@ -24,7 +24,13 @@ use crate::secret::Secret;
 pub(super) const NOON: u64 = 1_795_262_400_000;
 
 pub(super) fn platform(name: &str) -> Arc<Platform> {
-    Arc::new(Platform { name: PlatformName::from(name), timezone: "UTC".to_owned() })
+    let row = serde_json::json!({
+        "name": name,
+        "base_url": "http://127.0.0.1:1",
+        "dialect": "openai",
+        "quota": {"timezone": "UTC"},
+    });
+    Arc::new(Platform::compile(serde_json::from_value(row).expect("a row")).expect("a platform"))
 }
 
 pub(super) fn account(id: &str) -> Account {

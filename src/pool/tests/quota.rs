@@ -173,7 +173,8 @@ fn what_was_dropped_is_counted_and_marked_as_estimated() {
 #[test]
 fn the_day_belongs_to_the_platform() {
     let mut shanghai = limited("a", daily(100));
-    let row = Platform { timezone: "Asia/Shanghai".to_owned(), ..(*shanghai.platform).clone() };
+    let mut row = Platform::clone(&shanghai.platform);
+    row.timezone = "Asia/Shanghai".to_owned();
     shanghai.platform = Arc::new(row);
     let world = World::new(vec![shanghai]);
     world.take().unwrap().settle(used(100));
