@@ -617,6 +617,47 @@ fn where_each_platform_is_and_how_it_is_told_who_calls() {
 }
 
 #[test]
+fn a_plain_request_reaches_each_platforms_own_url() {
+    for (name, model, url) in [
+        ("qwen", "qwen-max", "https://dashscope.aliyuncs.com/compatible-mode/v1/chat/completions"),
+        ("openai", "gpt-4o", "https://api.openai.com/v1/chat/completions"),
+        ("claude", "claude-opus-5-5", "https://api.anthropic.com/v1/messages"),
+        ("baidu", "ernie-5.1", "https://qianfan.baidubce.com/v2/chat/completions"),
+        ("zhipu", "glm-5.3", "https://open.bigmodel.cn/api/paas/v4/chat/completions"),
+        ("spark", "4.0Ultra", "https://spark-api-open.xf-yun.com/v1/chat/completions"),
+        (
+            "gemini",
+            "gemini-3.8-flash",
+            "https://generativelanguage.googleapis.com/v1beta/models/gemini-3.8-flash:generateContent",
+        ),
+        ("doubao", "ep-1", "https://ark.cn-beijing.volces.com/api/v3/chat/completions"),
+        ("huggingface", "org/name", "https://router.huggingface.co/v1/chat/completions"),
+        ("aihubmix", "gpt-4o", "https://aihubmix.com/v1/chat/completions"),
+        (
+            "dashscope",
+            "qwen-max",
+            "https://dashscope.aliyuncs.com/api/v1/services/aigc/text-generation/generation",
+        ),
+        (
+            "baidu-v1",
+            "ERNIE-4.0-8K",
+            "https://aip.baidubce.com/rpc/2.0/ai_custom/v1/wenxinworkshop/chat/completions_pro",
+        ),
+        ("spark-ws", "generalv3.5", "wss://spark-api.xf-yun.com/v3.5/chat"),
+    ] {
+        let platform = platform(name);
+        // What would lead a request elsewhere is stripped before any wire's encoder sees it.
+        let ask = ask("alias", json!({"api_base": "http://evil.example", "proxy": "p", "stop": null}));
+        let encoded = platform.encode_chat(&ask, model, false, Unsupported::Reject, &NoRecall).expect(name);
+        assert_eq!(format!("{}{}", platform.base, encoded.path), url);
+        assert_eq!(encoded.dropped, ["api_base", "proxy"], "{name}");
+        assert!(!String::from_utf8_lossy(&encoded.body).contains("evil"), "{name}");
+        assert!(!platform.splices(model) || name == "openai");
+        drop(platform.decoder(model));
+    }
+}
+
+#[test]
 fn headers_are_the_rows_and_the_encoders() {
     let encoded = Encoded {
         headers: vec![("x-dashscope-sse", "enable".to_owned()), ("accept", "text/event-stream".to_owned())],
