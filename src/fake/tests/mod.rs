@@ -2,6 +2,8 @@
 
 mod first;
 mod refusals;
+mod samples;
+mod talk;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
