@@ -18,6 +18,9 @@ use crate::fake::fault::Directives;
 /// Time for what was written to reach the wire before the connection is cut.
 const LAST_BREATH: Duration = Duration::from_millis(5);
 
+/// Time between the pieces of `@chunk`.
+const APART: Duration = Duration::from_millis(1);
+
 /// What a piece of a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -212,10 +215,11 @@ impl Body {
     /// Writes a piece of the event at hand.
     fn piece(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         if self.apart {
-            // One turn of the scheduler between pieces, so that each goes out in a write of its own.
+            // Without a pause the kernel would hand several writes to one read.
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(APART)));
+            ready!(sleep.as_mut().poll(context));
+            self.sleep = None;
             self.apart = false;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
         }
         let size = self.chunk.unwrap_or(usize::MAX).min(self.rest.len());
         self.apart = self.chunk.is_some();

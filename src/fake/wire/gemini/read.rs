@@ -23,6 +23,50 @@ fn bad(message: impl Into<String>) -> Refusal {
     Refusal::bad(message)
 }
 
+/// Names of several words, wherever they stand.
+const SPELT_TWICE: [&str; 40] = [
+    "systemInstruction",
+    "toolConfig",
+    "safetySettings",
+    "generationConfig",
+    "cachedContent",
+    "serviceTier",
+    "continuationToken",
+    "candidateCount",
+    "stopSequences",
+    "maxOutputTokens",
+    "topP",
+    "topK",
+    "responseMimeType",
+    "responseSchema",
+    "responseJsonSchema",
+    "presencePenalty",
+    "frequencyPenalty",
+    "responseLogprobs",
+    "responseModalities",
+    "mediaResolution",
+    "thinkingConfig",
+    "speechConfig",
+    "imageConfig",
+    "thinkingBudget",
+    "thinkingLevel",
+    "includeThoughts",
+    "functionDeclarations",
+    "googleSearch",
+    "codeExecution",
+    "urlContext",
+    "functionCallingConfig",
+    "allowedFunctionNames",
+    "parametersJsonSchema",
+    "inlineData",
+    "fileData",
+    "functionCall",
+    "functionResponse",
+    "thoughtSignature",
+    "mimeType",
+    "videoMetadata",
+];
+
 /// Proto JSON takes both spellings; from here on there is one.
 fn camel(fields: &Object) -> Object {
     let rename = |name: &String| {
@@ -35,7 +79,8 @@ fn camel(fields: &Object) -> Object {
             all
         })
     };
-    fields.iter().map(|(name, value)| (rename(name), value.clone())).collect()
+    let known = |name: &String| Some(rename(name)).filter(|renamed| SPELT_TWICE.contains(&renamed.as_str()));
+    fields.iter().map(|(name, value)| (known(name).unwrap_or_else(|| name.clone()), value.clone())).collect()
 }
 
 /// Reads the body.
