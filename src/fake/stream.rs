@@ -287,7 +287,7 @@ pub fn gzip_bomb() -> (Bytes, Bytes) {
     let mut bits = Bits::default();
     bits.low_first(0b011, 3); // last block, fixed codes
     bits.high_first(0b0011_0000, 8); // one literal zero
-    while bits.used % 8 != 0 {
+    while !bits.used.is_multiple_of(8) {
         bits.match_zeros();
     }
     let mut head = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -308,7 +308,7 @@ struct Bits {
 
 impl Bits {
     fn put(&mut self, bit: bool) {
-        if self.used % 8 == 0 {
+        if self.used.is_multiple_of(8) {
             self.bytes.push(0);
         }
         if let Some(last) = self.bytes.last_mut() {
