@@ -118,6 +118,8 @@ pub struct Body {
     source: Source,
     /// How the body ends: at its end, or with the connection.
     cut: Option<usize>,
+    /// Whether half of the event after the last goes out before the cut.
+    torn: bool,
     sent: usize,
     first: Duration,
     gap: Duration,
@@ -163,6 +165,7 @@ impl Body {
         Self {
             source,
             cut: None,
+            torn: false,
             sent: 0,
             first: Duration::ZERO,
             gap: Duration::ZERO,
@@ -177,7 +180,8 @@ impl Body {
 
     /// With the pace and the breaks that were asked for.
     pub fn paced(mut self, asked: &Directives) -> Self {
-        self.cut = asked.cut;
+        self.cut = asked.cut.or(asked.tear);
+        self.torn = asked.tear.is_some();
         self.first = asked.first;
         self.gap = asked.gap;
         self.chunk = asked.chunk;
@@ -245,7 +249,8 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<HttpFrame<Bytes>, io::Error>>> {
         let this = &mut *self;
         if this.rest.is_empty() {
-            if this.cut.is_some_and(|after| this.sent >= after) && !this.empty() {
+            let over = this.cut.is_some_and(|after| this.sent >= after) && !this.empty();
+            if over && !this.torn {
                 let dying = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_BREATH)));
                 ready!(dying.as_mut().poll(context));
                 this.end();
@@ -262,6 +267,10 @@ impl http_body::Body for Body {
                 exchange.served(0, frame.tokens);
             }
             this.rest = frame.bytes;
+            if over {
+                this.torn = false;
+                this.rest.truncate(this.rest.len() / 2);
+            }
         }
         let piece = ready!(this.piece(context));
         if this.rest.is_empty() && this.empty() {

@@ -38,6 +38,12 @@ async fn streams_break_as_asked() {
     let cut = stream(&fake, "a b c @cut=3").await;
     assert!(cut.broken && !cut.text().contains("[DONE]"));
     assert_eq!(cut.events().0.len(), 3);
+    let torn = stream(&fake, "a b c @tear=3").await;
+    assert!(
+        torn.broken && torn.text().len() > cut.text().len() && !torn.text().ends_with('\n'),
+        "{}",
+        torn.text()
+    );
     let inband = stream(&fake, "a @inband_error=rate_limited").await;
     assert_eq!((inband.status, inband.events().0.len()), (200, 1));
     assert_eq!(inband.events().0[0]["error"]["code"], "rate_limit_exceeded");

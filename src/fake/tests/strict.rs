@@ -93,6 +93,9 @@ async fn the_other_platforms_are_held_to_theirs() {
         ("spark", json!({"tools":tools,"tool_choice":{"type":"function","function":{"name":"f"}}}), false),
         ("spark", json!({"tools":tools,"tool_choice":{"type":"function","name":"f"}}), true),
         ("huggingface", json!({"max_completion_tokens":5}), false),
+        ("huggingface", json!({"model":"a/b:groq"}), true),
+        ("huggingface", json!({"model":"a/b:nobody"}), false),
+        ("huggingface", json!({"model":"plain"}), false),
         ("huggingface", json!({"top_logprobs":6,"logprobs":true}), false),
         ("aihubmix", json!({"temperature":3}), false),
     ];

@@ -182,7 +182,11 @@ fn call(pen: &mut Pen<'_>, call: &Call, at: usize, answer: &Answer) {
                 let delta = format!(
                     "{{{again}\"tool_calls\":[{{\"index\":{at},\"function\":{{\"arguments\":{shred}}}{later}}}]}}"
                 );
-                pen.part(0, 0, &delta);
+                match style {
+                    // Some of Qwen's chunks lack the keys that the others have.
+                    Style::Qwen => pen.chunk(Kind::Part, 0, 0, &delta, "", ",\"usage\":null"),
+                    _ => pen.part(0, 0, &delta),
+                }
             }
         }
     }
@@ -251,10 +255,10 @@ fn head(row: &Row, question: &Question, scene: &Scene<'_>) -> String {
     )
 }
 
-/// Several choices take turns.
+/// Several choices, or calls, take turns.
 fn interleaved(mut rolls: Vec<Vec<Frame>>) -> Vec<Frame> {
-    if rolls.len() == 1 {
-        return rolls.swap_remove(0);
+    if rolls.len() < 2 {
+        return rolls.pop().unwrap_or_default();
     }
     let mut rolls: Vec<_> = rolls.into_iter().map(Vec::into_iter).collect();
     let mut all = Vec::new();
@@ -283,11 +287,17 @@ pub fn render(row: &Row, question: &Question, answer: &Answer, scene: &Scene<'_>
     for index in 0..answer.copies {
         opening(&mut pen, answer, index);
         content(&mut pen, answer, index);
-        for (at, one) in answer.calls.iter().enumerate() {
+        let mut frames = std::mem::take(&mut pen.roll).cut();
+        let calls = answer.calls.iter().enumerate().map(|(at, one)| {
             call(&mut pen, one, at, answer);
-        }
+            std::mem::take(&mut pen.roll).cut()
+        });
+        let calls: Vec<_> = calls.collect();
+        // OpenAI may tell several calls by turns; they are told apart by their index.
+        frames.extend(if row.style == Style::OpenAi { interleaved(calls) } else { calls.concat() });
         closing(&mut pen, answer, index);
-        rolls.push(std::mem::take(&mut pen.roll).cut());
+        frames.extend(std::mem::take(&mut pen.roll).cut());
+        rolls.push(frames);
     }
     if usage && !matches!(row.style, Style::Zhipu | Style::Baidu | Style::Spark) {
         let told = whole::usage(row, answer);

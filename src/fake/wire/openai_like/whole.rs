@@ -121,6 +121,15 @@ fn choice(row: &Row, question: &Question, answer: &Answer, index: usize) -> Valu
     }
 }
 
+/// A length of time as Go prints it: `1m0s`.
+pub fn go_time(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 /// Headers of a good answer.
 pub fn headers(row: &Row, scene: &Scene<'_>) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
@@ -131,10 +140,10 @@ pub fn headers(row: &Row, scene: &Scene<'_>) -> Vec<(&'static str, String)> {
             headers.push(("openai-version", "2020-10-01".to_owned()));
             headers.push(("x-ratelimit-limit-requests", left.requests_limit.to_string()));
             headers.push(("x-ratelimit-remaining-requests", left.requests.to_string()));
-            headers.push(("x-ratelimit-reset-requests", format!("{}s", left.reset.as_secs())));
+            headers.push(("x-ratelimit-reset-requests", go_time(left.reset.as_secs())));
             headers.push(("x-ratelimit-limit-tokens", left.tokens_limit.to_string()));
             headers.push(("x-ratelimit-remaining-tokens", left.tokens.to_string()));
-            headers.push(("x-ratelimit-reset-tokens", format!("{}s", left.reset.as_secs())));
+            headers.push(("x-ratelimit-reset-tokens", go_time(left.reset.as_secs())));
         }
         (Style::Qwen, _) => {
             headers.push(("x-request-id", scene.id.clone()));
