@@ -361,6 +361,8 @@ async fn begin(
     let mut flow = flow_for(trip, aim);
     let mut sse = sse::Decoder::new(trip.world.sizes.event);
     let mut out = BytesMut::new();
+    // What came before the first event: an error may stand there as bare JSON, without any `data:`.
+    let mut opening = BytesMut::new();
     let ready = loop {
         while let Some(event) = sse.next().map_err(|too_long| broken(&too_long.to_string()))? {
             flow.push(event, trip.gateway, &mut out)
@@ -378,8 +380,15 @@ async fn begin(
         let silent = clock.now().since(asked_at);
         let patience = trip.timeouts.first_token.min(trip.timeouts.heartbeat).saturating_sub(silent);
         match tokio::time::timeout(patience, source.next()).await {
-            Ok(Some(Ok(bytes))) => sse.feed(&bytes),
+            Ok(Some(Ok(bytes))) => {
+                let room = MAX_EXPLANATION.saturating_sub(opening.len());
+                opening.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
+                sse.feed(&bytes);
+            }
             Ok(Some(Err(error))) => return Err(broken(&error)),
+            Ok(None) if aim.platform().is_error_in_200(&opening) => {
+                return Err(judge_report(trip, aim, headers, &opening));
+            }
             Ok(None) => return Err(broken("the stream ended before it began")),
             Err(_) if clock.now().since(asked_at) >= trip.timeouts.first_token => {
                 return Err(Trouble::Transport(TransportFailure::Timeout, "no first event".into()));
