@@ -11,7 +11,8 @@ fn read(file: &str) -> String {
 #[test]
 fn the_readme_names_every_error_that_callers_can_see() {
     let readme = read("README.md");
-    let table = readme.split("### Errors").nth(1).expect("a section").split("\n###").next().expect("its text");
+    let table =
+        readme.split("### Errors").nth(1).expect("a section").split("\n###").next().expect("its text");
     for kind in Kind::ALL {
         let row = kind.row();
         // Nobody is there to read it.
@@ -28,7 +29,8 @@ fn the_readme_names_every_error_that_callers_can_see() {
 fn the_readme_names_every_built_in_platform() {
     let readme = read("README.md").to_lowercase();
     for platform in weir::platform::profile::Platform::built_in().expect("rows") {
-        let vendor = platform.name.as_str().split('-').next().expect("a name").replace("huggingface", "hugging face");
+        let vendor =
+            platform.name.as_str().split('-').next().expect("a name").replace("huggingface", "hugging face");
         let known_as = if vendor == "dashscope" { "qwen" } else { &vendor };
         assert!(readme.contains(known_as), "{}", platform.name);
     }

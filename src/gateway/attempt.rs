@@ -25,7 +25,7 @@ use crate::dialect::splice::{self, Splicer};
 use crate::dialect::{Dialect, Encoded, Ending, Failure};
 use crate::fault::{Fault, Kind};
 use crate::platform::auth::{Outgoing, Token, TokenRefused, TokenScope};
-use crate::platform::judge::{Judgement, Scope, Verdict};
+use crate::platform::judge::{Judgement, NEVER, Scope, Verdict};
 use crate::platform::profile::{BaseScheme, Platform};
 use crate::pool::TransportFailure;
 use crate::pool::settings::Account;
@@ -119,14 +119,24 @@ pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble>
         let tried = exchange(trip, aim, &encoded, token.as_deref(), stream).await;
         match tried {
             Err(Trouble::Judged(judgement))
-                if judgement.verdict == Verdict::TokenExpired && token.is_some() && stale.is_none() =>
+                if is_about_the_token(judgement.verdict) && token.is_some() && stale.is_none() =>
             {
                 stale = token;
+            }
+            // A credential that cannot be renewed is not expired but refused.
+            Err(Trouble::Judged(judgement))
+                if judgement.verdict == Verdict::TokenExpired && token.is_none() =>
+            {
+                return Err(Trouble::Judged(Judgement { verdict: Verdict::AuthInvalid, ..judgement }));
             }
             Err(trouble) => return Err(trouble),
             Ok(won) => return Ok(Victory { won, dropped: encoded.dropped }),
         }
     }
+}
+
+fn is_about_the_token(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::TokenExpired | Verdict::AuthInvalid)
 }
 
 fn encode(trip: &Trip<'_>, aim: &Aim<'_>, stream: bool) -> Result<Encoded, Trouble> {
@@ -509,8 +519,8 @@ pub fn fault_of(trouble: Trouble) -> Fault {
 }
 
 fn fault_of_judgement(judgement: Judgement) -> Fault {
-    let Judgement { verdict, retry_after, message, code, param, status, .. } = judgement;
-    let wait = retry_after.unwrap_or(Duration::from_secs(1));
+    let code = judgement.openai_code();
+    let Judgement { verdict, retry_after, message, param, status, .. } = judgement;
     let blame = |kind: Kind| {
         let sentence =
             if message.is_empty() { "The platform refused the request.".to_owned() } else { message.clone() };
@@ -519,8 +529,8 @@ fn fault_of_judgement(judgement: Judgement) -> Fault {
             Some(param) => fault.param(param.clone()),
             None => fault,
         };
-        match &code {
-            Some(code) if kind == Kind::BadRequest => fault.code(code.clone()),
+        match code {
+            Some(code) if kind == Kind::BadRequest => fault.code(code),
             _ => fault,
         }
     };
@@ -530,7 +540,11 @@ fn fault_of_judgement(judgement: Judgement) -> Fault {
         }
         Verdict::RateLimited | Verdict::QuotaExhausted => {
             let sentence = "All accounts for this model are at their platform's limit.";
-            Fault::upstream(Kind::RateLimited, sentence).retry_after(wait)
+            let fault = Fault::upstream(Kind::RateLimited, sentence);
+            match retry_after {
+                Some(NEVER) => fault.no_retry(),
+                wait => fault.retry_after(wait.unwrap_or(Duration::from_secs(1))),
+            }
         }
         Verdict::TokenExpired | Verdict::AuthInvalid => {
             Fault::upstream(Kind::UpstreamAuth, "The platform did not accept the gateway's credential.")
