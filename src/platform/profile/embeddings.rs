@@ -92,7 +92,10 @@ fn gemini(
     for name in fields.keys() {
         match (name.as_str(), unsupported) {
             ("model" | "input" | "dimensions" | "encoding_format", _) => {}
-            (_, Unsupported::Drop) => dropped.push(name.clone()),
+            // The name is the caller's own, and it goes into a header.
+            (_, Unsupported::Drop) => {
+                dropped.push(name.chars().filter(char::is_ascii_graphic).take(64).collect())
+            }
             (_, Unsupported::Reject) => {
                 let sentence = format!("'{name}' is not supported by this model's platform.");
                 return Err(Fault::unsupported(name.clone(), sentence));

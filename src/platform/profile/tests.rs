@@ -848,6 +848,9 @@ fn gemini_embeddings_are_translated_and_nothing_is_lost_in_silence() {
         gemini.encode_embeddings(&odd, "e", Unsupported::Drop).expect("dropped").dropped,
         ["user", "task"]
     );
+    let inventive = embedding_ask(r#","t\u00e4sk\r\nx: y":1"#);
+    let encoded = gemini.encode_embeddings(&inventive, "e", Unsupported::Drop).expect("dropped");
+    assert_eq!(encoded.dropped, ["user", "tskx:y"]);
     let answer = br#"{"embeddings":[{"values":[0.5,-2]},{"values":[1,1]}]}"#;
     let decode = |ask: &Ask| {
         let bytes = gemini.decode_embeddings(answer, ask).expect("decoded");
