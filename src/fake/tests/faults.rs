@@ -252,12 +252,13 @@ async fn concurrency_is_counted_and_bounded() {
         }
     );
     assert_eq!((a.status, b.status, c.status), (200, 200, 429));
-    let told = fake.until("openai", "sk-one", "requests", 3).await;
+    assert_eq!(door.say(&fake, "d", json!({})).await.status, 200, "places are given back");
+    let told = fake.until("openai", "sk-one", "requests", 4).await;
     assert_eq!(
         (&told["max_concurrent"], &told["in_flight"], &told["streams"]),
         (&json!(3), &json!(0), &json!(2))
     );
-    assert_eq!(told["statuses"], json!({"200":2,"429":1}));
+    assert_eq!(told["statuses"], json!({"200":3,"429":1}));
 }
 
 #[tokio::test]

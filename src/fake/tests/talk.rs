@@ -268,6 +268,7 @@ async fn images_json_limits_and_stops() {
         .await
         .json();
     assert_eq!(body["choices"][0]["message"]["content"], "I see 1 image(s).");
+    assert_eq!(body["usage"]["prompt_tokens"], 86);
     let block = json!([{"type":"text","text":"What?"},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"iVBO"}}]);
     let seen = claude(&fake, "", json!({"messages":[{"role":"user","content":block}]})).await.json();
     assert_eq!(seen["content"][0]["text"], "I see 1 image(s).");
