@@ -22,7 +22,7 @@ use crate::api::ask::{Ask, Task};
 use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
 use crate::identity::Caller;
-use crate::ids::AccountId;
+use crate::ids::{AccountId, RequestId};
 use crate::keybook::Scope;
 use crate::platform::judge::Verdict;
 use crate::pool::settings::Strategy;
@@ -38,6 +38,7 @@ pub struct Reply {
 /// What came in, besides the body.
 #[derive(Debug)]
 pub struct Arrival<'a> {
+    pub id: &'a RequestId,
     pub headers: &'a HeaderMap,
     pub at: Moment,
 }
@@ -62,7 +63,7 @@ impl Gateway {
             Task::Embeddings => Ask::embeddings(bytes)?,
         };
         let route = find_route(&world, &ask, &caller)?;
-        let mut ticket = self.admit(&caller, &ask, route, arrival.at)?;
+        let mut ticket = self.admit(&caller, &ask, route, &arrival)?;
         let now = self.clock.now();
         let trip = Trip {
             gateway: self,
@@ -100,12 +101,13 @@ impl Gateway {
         caller: &Caller,
         ask: &Ask,
         route: &Route,
-        arrived: Moment,
+        arrival: &Arrival<'_>,
     ) -> Result<Ticket, Fault> {
         let estimate = Estimate::of(ask);
         let admission = caller.limiter.admit(estimate.total())?;
         self.pool.retry_budget().note_request();
-        Ok(Ticket::open(Arc::clone(self), admission, Arc::from(route.name.as_str()), estimate, arrived))
+        let (id, label) = (arrival.id.clone(), Arc::from(route.name.as_str()));
+        Ok(Ticket::open(Arc::clone(self), admission, id, label, estimate, arrival.at))
     }
 
     /// Tries account after account, target after target, as far as attempts, time and the retry budget go.
@@ -195,7 +197,7 @@ impl Gateway {
             }
             Trouble::Judged(judgement) => {
                 self.count_attempt(aim, verdict_label(judgement.verdict));
-                tracing::info!(account = %aim.account.id, verdict = ?judgement.verdict, code = ?judgement.code, "a platform refused");
+                tracing::info!(id = %ticket.id(), account = %aim.account.id, verdict = ?judgement.verdict, code = ?judgement.code, "a platform refused");
                 if let Some(reservation) = reservation {
                     reservation.settle_error(judgement);
                 }
@@ -207,7 +209,7 @@ impl Gateway {
             }
             Trouble::Transport(failure, why) => {
                 self.count_attempt(aim, "transport");
-                tracing::info!(account = %aim.account.id, ?failure, %why, "an attempt failed");
+                tracing::info!(id = %ticket.id(), account = %aim.account.id, ?failure, %why, "an attempt failed");
                 if let Some(reservation) = reservation {
                     reservation.settle_transport(*failure);
                 }
