@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::chat::{LARGE_BODY, aside};
 use super::estimate::tokens_of_bytes;
 use super::recall::Remembering;
 use super::relay::{Begun, Flow};
@@ -22,7 +23,7 @@ use crate::api::scan::Object;
 use crate::api::writer::{KEEP_ALIVE, Naming, Writer};
 use crate::clock::Moment;
 use crate::dialect::splice::{self, Splicer};
-use crate::dialect::{Dialect, Encoded, Ending, Failure};
+use crate::dialect::{Dialect, Encoded, Ending, Failure, Unsupported};
 use crate::fault::{Fault, Kind};
 use crate::platform::auth::{Outgoing, Token, TokenRefused, TokenScope};
 use crate::platform::judge::{Judgement, NEVER, Scope, Verdict};
@@ -112,7 +113,7 @@ const MAX_EXPLANATION: usize = 64 * 1024;
 pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble> {
     let is_chat = trip.ask.task == Task::Chat;
     let stream = is_chat && (trip.ask.stream || aim.platform().must_stream(trip.ask, &aim.model));
-    let encoded = encode(trip, aim, stream)?;
+    let encoded = encode(trip, aim, stream).await?;
     let mut stale = None;
     loop {
         let token = token(trip, aim, stale.as_ref()).await?;
@@ -139,14 +140,30 @@ fn is_about_the_token(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::TokenExpired | Verdict::AuthInvalid)
 }
 
-fn encode(trip: &Trip<'_>, aim: &Aim<'_>, stream: bool) -> Result<Encoded, Trouble> {
-    let (ask, unsupported) = (trip.ask, trip.route.unsupported);
-    let platform = aim.platform();
-    match ask.task {
-        Task::Chat => platform.encode_chat(ask, &aim.model, stream, unsupported, &trip.gateway.recall),
-        Task::Embeddings => platform.encode_embeddings(ask, &aim.model, unsupported),
+async fn encode(trip: &Trip<'_>, aim: &Aim<'_>, stream: bool) -> Result<Encoded, Trouble> {
+    let unsupported = trip.route.unsupported;
+    if trip.ask.body().len() <= LARGE_BODY {
+        return encode_here(trip.gateway, trip.ask, &aim.account, &aim.model, stream, unsupported)
+            .map_err(Trouble::Unfit);
     }
-    .map_err(Trouble::Unfit)
+    let (gateway, ask) = (Arc::clone(trip.gateway), trip.ask.clone());
+    let (account, model) = (Arc::clone(&aim.account), aim.model.clone());
+    let encoded = aside(move || encode_here(&gateway, &ask, &account, &model, stream, unsupported)).await;
+    encoded.and_then(|encoded| encoded).map_err(Trouble::Unfit)
+}
+
+fn encode_here(
+    gateway: &Gateway,
+    ask: &Ask,
+    account: &Account,
+    model: &str,
+    stream: bool,
+    unsupported: Unsupported,
+) -> Result<Encoded, Fault> {
+    match ask.task {
+        Task::Chat => account.platform.encode_chat(ask, model, stream, unsupported, &gateway.recall),
+        Task::Embeddings => account.platform.encode_embeddings(ask, model, unsupported),
+    }
 }
 
 async fn token(

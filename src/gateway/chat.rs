@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::Incoming;
 use rand::Rng;
@@ -58,10 +59,7 @@ impl Gateway {
         let caller = self.identify(&world, &arrival).await?;
         body::check_head(arrival.headers, world.sizes.body)?;
         let (bytes, held) = body::read(self, incoming, &world.sizes, &world.timeouts).await?;
-        let ask = match task {
-            Task::Chat => Ask::chat(bytes)?,
-            Task::Embeddings => Ask::embeddings(bytes)?,
-        };
+        let ask = read_ask(task, bytes).await?;
         let route = find_route(&world, &ask, &caller)?;
         let mut ticket = self.admit(&caller, &ask, route, &arrival)?;
         let now = self.clock.now();
@@ -104,7 +102,10 @@ impl Gateway {
         arrival: &Arrival<'_>,
     ) -> Result<Ticket, Fault> {
         let estimate = Estimate::of(ask);
-        let admission = caller.limiter.admit(estimate.total())?;
+        let admission = caller
+            .limiter
+            .admit(estimate.total())
+            .map_err(|fault| fault.headers(caller.limiter.standing().headers()))?;
         self.pool.retry_budget().note_request();
         let (id, label) = (arrival.id.clone(), Arc::from(route.name.as_str()));
         Ok(Ticket::open(Arc::clone(self), admission, id, label, estimate, arrival.at))
@@ -286,6 +287,29 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 
 fn milliseconds(length: Duration) -> String {
     format!("{:.3}", length.as_secs_f64() * 1000.0)
+}
+
+/// Bodies above this many bytes are read and written on a thread of their own: they would hold up every stream on this one.
+pub const LARGE_BODY: usize = 256 * 1024;
+
+async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {
+    let read = move |bytes| match task {
+        Task::Chat => Ask::chat(bytes),
+        Task::Embeddings => Ask::embeddings(bytes),
+    };
+    if bytes.len() <= LARGE_BODY {
+        return read(bytes);
+    }
+    aside(move || read(bytes)).await?
+}
+
+/// Runs `work` on a thread on which nothing else waits.
+///
+/// # Errors
+/// Where it panicked.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Fault::gateway(Kind::Internal, "The gateway failed on this request.").source(error))
 }
 
 fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Route, Fault> {

@@ -20,6 +20,7 @@ pub struct Refusal {
 pub fn refusal(fault: &Fault) -> Refusal {
     let row = fault.kind().row();
     let mut headers = HeaderMap::with_capacity(8);
+    headers.extend(fault.get_headers().iter().cloned());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(wait) = fault.get_retry_after().or_else(|| default_wait(fault.kind())) {
         // Never 0: two of the SDKs take that for "at once".
