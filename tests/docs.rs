@@ -1,10 +1,6 @@
 //! The documents say what is true: what they name exists.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test stops where its world is not as it must be"
-)]
+#![expect(clippy::expect_used, reason = "a test stops where its world is not as it must be")]
 
 use std::path::Path;
 
