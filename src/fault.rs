@@ -7,6 +7,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+
 /// Whose doing a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -161,6 +163,7 @@ struct Inner {
     code: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     no_retry: bool,
+    headers: Vec<(HeaderName, HeaderValue)>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -176,6 +179,7 @@ impl Fault {
             code: None,
             retry_after: None,
             no_retry: false,
+            headers: Vec::new(),
             source: None,
         }))
     }
@@ -233,6 +237,13 @@ impl Fault {
         self
     }
 
+    /// Further headers of the answer (the caller's standing under its limits).
+    #[must_use]
+    pub fn headers(mut self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Self {
+        self.0.headers.extend(headers);
+        self
+    }
+
     /// What lies beneath: for the operator's log only, never shown to a caller.
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -263,6 +274,11 @@ impl Fault {
     /// OpenAI's `error.code`.
     pub fn get_code(&self) -> Option<&str> {
         self.0.code.as_deref().or(self.0.kind.row().code)
+    }
+
+    /// Further headers of the answer.
+    pub fn get_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.0.headers
     }
 
     /// When to come back, if that helps.

@@ -8,7 +8,7 @@
 //!
 //! | floor | modules | what for |
 //! | --- | --- | --- |
-//! | ground | [`clock`] [`fault`] [`ids`] [`limits`] [`metrics`] [`secret`] | injected time; the one error; names; what may be limited; every metric's name; strings that print as `[redacted]` |
+//! | ground | [`clock`] [`fault`] [`glob`] [`ids`] [`limits`] [`metrics`] [`secret`] | injected time; the one error; names with `*`; names; what may be limited; every metric's name; strings that print as `[redacted]` |
 //! | 1 | [`sse`] [`keybook`] | server-sent events, sans-IO; what a key of our own is |
 //! | 2 | [`api`] | the OpenAI shapes that Weir accepts and emits, and their rules |
 //! | 3 | [`dialect`] | the wires that platforms speak: encode a request, decode an answer |
@@ -34,6 +34,7 @@ pub mod dialect;
 pub mod fake;
 pub mod fault;
 pub mod gateway;
+pub mod glob;
 pub mod http;
 pub mod identity;
 pub mod ids;

@@ -1,11 +1,13 @@
 //! The house has floors, and a module may only import from lower ones (see the tour in `src/lib.rs`). Why a test: the
 //! compiler does not mind an upward import, and after a few of them nothing can be understood by itself any more.
 
+#![expect(clippy::expect_used, reason = "a test stops where its world is not as it must be")]
+
 use std::path::{Path, PathBuf};
 
 /// Top-level modules by floor, from the ground up. Neighbours on one floor do not import each other either.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "fault", "ids", "limits", "metrics", "secret"],
+    &["clock", "fault", "glob", "ids", "limits", "metrics", "secret"],
     &["keybook", "sse"],
     &["api"],
     &["dialect"],

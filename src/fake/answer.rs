@@ -1,6 +1,7 @@
 //! One request, from its bytes to its answer: who calls, what is wanted, what shall go wrong, what the account may.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -49,9 +50,6 @@ pub async fn answer(
         Ok(want) => want,
         Err(refusal) => return Ok(refused(front, &refusal, exchange)),
     };
-    if account.latency_ms > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(account.latency_ms)).await;
-    }
     match want {
         Want::Told(native) => Ok(told(native, 0, exchange)),
         Want::Embed(embed) => {
@@ -114,34 +112,38 @@ impl Chat<'_> {
         if asked.once && asked.harmful() && !self.world.first(self.front.name(), &text, &self.caller.token) {
             asked.heal();
         }
-        if !asked.stall.is_zero() {
-            tokio::time::sleep(asked.stall).await;
-        }
-        if let Some(wreck) = asked.wreck {
-            return match wreck {
-                Wreck::Nothing => {
-                    exchange.finish();
-                    Err(Hang)
-                }
-                other => Ok(self.wreck(other, &asked, exchange)),
-            };
-        }
-        if let Some(class) = asked.error {
-            return Ok(refused(self.front, &Refusal::of(class), exchange));
-        }
         let answer = brain::think(self.question, &said, images, &asked);
-        match self.admit(&answer, &exchange) {
-            Ok(left) => Ok(self.render(&answer, &asked, left, exchange)),
-            Err(refusal) => Ok(refused(self.front, &refusal, exchange)),
+        let left = match self.admit(&answer, &asked, &exchange) {
+            Ok(left) => left,
+            Err(refusal) => return Ok(refused(self.front, &refusal, exchange)),
+        };
+        // A slow answer holds its place: admitted first, then late.
+        let wait = asked.stall + Duration::from_millis(self.account.latency_ms);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        match (asked.wreck, asked.error) {
+            (Some(Wreck::Nothing), _) => {
+                exchange.finish();
+                Err(Hang)
+            }
+            (Some(other), _) => Ok(self.wreck(other, &asked, exchange)),
+            (None, Some(class)) => Ok(refused(self.front, &Refusal::of(class), exchange)),
+            (None, None) => Ok(self.render(&answer, &asked, left, exchange)),
         }
     }
 
-    fn admit(&self, answer: &Answer, exchange: &Exchange) -> Result<Left, Refusal> {
+    fn admit(&self, answer: &Answer, asked: &Directives, exchange: &Exchange) -> Result<Left, Refusal> {
         entitled(self.account, &self.question.model)?;
-        if answer.tokens.prompt > self.world.script().context_tokens {
+        let tokens = answer.tokens;
+        if tokens.prompt > self.world.script().context_tokens {
             return Err(Refusal::of(Class::ContextTooLong));
         }
-        exchange.admit(self.account, answer.tokens.prompt, answer.tokens.completion)
+        // What fails costs a request, and no tokens.
+        match asked.error.is_some() || asked.wreck.is_some() {
+            true => exchange.admit(self.account, 0, 0),
+            false => exchange.admit(self.account, tokens.prompt, tokens.completion),
+        }
     }
 
     fn render(&self, answer: &Answer, asked: &Directives, left: Left, exchange: Exchange) -> Response<Body> {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ struct Numbers {
     prompt_tokens: u64,
     completion_tokens: u64,
     in_flight: u64,
+    /// Those in flight that were admitted.
+    running: u64,
     max_concurrent: u64,
     client_gone: u64,
     gone_at_ms: VecDeque<u64>,
@@ -97,7 +100,7 @@ impl Counters {
             numbers.in_flight += 1;
             numbers.max_concurrent = numbers.max_concurrent.max(numbers.in_flight);
         }
-        Exchange { tally, clock: clock.clone(), done: false }
+        Exchange { tally, clock: clock.clone(), admitted: AtomicBool::new(false), done: false }
     }
 
     /// Remembers a request.
@@ -148,6 +151,7 @@ impl Counters {
 pub struct Exchange {
     tally: Arc<Tally>,
     clock: Clock,
+    admitted: AtomicBool,
     done: bool,
 }
 
@@ -159,7 +163,7 @@ impl Exchange {
         let mut numbers = self.tally.0.lock();
         let wait = numbers.minute.turn(now, MINUTE);
         let night = numbers.day.turn(now, DAY);
-        if account.concurrency.is_some_and(|limit| numbers.in_flight > limit) {
+        if account.concurrency.is_some_and(|limit| numbers.running >= limit) {
             return Err(Refusal::of(Class::Concurrency).after(Duration::from_secs(1)));
         }
         if account.daily_tokens.is_some_and(|limit| numbers.day.tokens + tokens > limit) {
@@ -170,6 +174,9 @@ impl Exchange {
         }
         if account.tpm.is_some_and(|limit| numbers.minute.tokens + tokens > limit) {
             return Err(Refusal::of(Class::TokensLimited).after(wait));
+        }
+        if !self.admitted.swap(true, Ordering::SeqCst) {
+            numbers.running += 1;
         }
         numbers.minute.requests += 1;
         numbers.minute.tokens += tokens;
@@ -211,6 +218,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let mut numbers = self.tally.0.lock();
         numbers.in_flight = numbers.in_flight.saturating_sub(1);
+        if self.admitted.load(Ordering::SeqCst) {
+            numbers.running = numbers.running.saturating_sub(1);
+        }
         if !self.done {
             numbers.client_gone += 1;
             if numbers.gone_at_ms.len() == DEPARTURES {

@@ -126,6 +126,8 @@ pub struct Directives {
     pub midstream: Option<Class>,
     pub once: bool,
     pub cut: Option<usize>,
+    /// Like `cut`, and half of the next event goes out as well.
+    pub tear: Option<usize>,
     pub stall: Duration,
     pub first: Duration,
     pub gap: Duration,
@@ -170,6 +172,7 @@ impl Directives {
             "midstream_error" => self.midstream = Some(Class::named(value).unwrap_or(Class::Overloaded)),
             "once" => self.once = true,
             "cut" => self.cut = Some(count().unwrap_or(1)),
+            "tear" => self.tear = Some(count().unwrap_or(1)),
             "stall" => self.stall = millis(),
             "first" => self.first = millis(),
             "gap" => self.gap = millis(),
@@ -196,6 +199,7 @@ impl Directives {
             || self.inband.is_some()
             || self.midstream.is_some()
             || self.cut.is_some()
+            || self.tear.is_some()
             || self.wreck.is_some()
             || self.no_finish
             || self.no_done

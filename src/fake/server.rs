@@ -128,7 +128,8 @@ const OTHERS: [(&str, &str); 4] = [
 
 /// The base URL of every platform at `addr`, to be put into `weir.yaml`.
 pub fn endpoints(addr: SocketAddr) -> Vec<(String, String)> {
-    let rows = ROWS.iter().map(|row| (row.name, row.base));
+    // Spark's version depends on the model, so it belongs to the request's path and not to the base.
+    let rows = ROWS.iter().map(|row| (row.name, if row.name == "spark" { "" } else { row.base }));
     let http =
         rows.chain(OTHERS).map(|(name, base)| (name.to_owned(), format!("http://{addr}/{name}{base}")));
     http.chain([(socket::NAME.to_owned(), format!("ws://{addr}/{}", socket::NAME))]).collect()

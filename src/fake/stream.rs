@@ -18,6 +18,9 @@ use crate::fake::fault::Directives;
 /// Time for what was written to reach the wire before the connection is cut.
 const LAST_BREATH: Duration = Duration::from_millis(5);
 
+/// Time between the pieces of `@chunk`.
+const APART: Duration = Duration::from_millis(1);
+
 /// What a piece of a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -115,6 +118,8 @@ pub struct Body {
     source: Source,
     /// How the body ends: at its end, or with the connection.
     cut: Option<usize>,
+    /// Whether half of the event after the last goes out before the cut.
+    torn: bool,
     sent: usize,
     first: Duration,
     gap: Duration,
@@ -160,6 +165,7 @@ impl Body {
         Self {
             source,
             cut: None,
+            torn: false,
             sent: 0,
             first: Duration::ZERO,
             gap: Duration::ZERO,
@@ -174,7 +180,8 @@ impl Body {
 
     /// With the pace and the breaks that were asked for.
     pub fn paced(mut self, asked: &Directives) -> Self {
-        self.cut = asked.cut;
+        self.cut = asked.cut.or(asked.tear);
+        self.torn = asked.tear.is_some();
         self.first = asked.first;
         self.gap = asked.gap;
         self.chunk = asked.chunk;
@@ -212,10 +219,11 @@ impl Body {
     /// Writes a piece of the event at hand.
     fn piece(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         if self.apart {
-            // One turn of the scheduler between pieces, so that each goes out in a write of its own.
+            // Without a pause the kernel would hand several writes to one read.
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(APART)));
+            ready!(sleep.as_mut().poll(context));
+            self.sleep = None;
             self.apart = false;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
         }
         let size = self.chunk.unwrap_or(usize::MAX).min(self.rest.len());
         self.apart = self.chunk.is_some();
@@ -241,7 +249,8 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<HttpFrame<Bytes>, io::Error>>> {
         let this = &mut *self;
         if this.rest.is_empty() {
-            if this.cut.is_some_and(|after| this.sent >= after) && !this.empty() {
+            let over = this.cut.is_some_and(|after| this.sent >= after) && !this.empty();
+            if over && !this.torn {
                 let dying = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_BREATH)));
                 ready!(dying.as_mut().poll(context));
                 this.end();
@@ -258,6 +267,10 @@ impl http_body::Body for Body {
                 exchange.served(0, frame.tokens);
             }
             this.rest = frame.bytes;
+            if over {
+                this.torn = false;
+                this.rest.truncate(this.rest.len() / 2);
+            }
         }
         let piece = ready!(this.piece(context));
         if this.rest.is_empty() && this.empty() {
@@ -283,7 +296,7 @@ pub fn gzip_bomb() -> (Bytes, Bytes) {
     let mut bits = Bits::default();
     bits.low_first(0b011, 3); // last block, fixed codes
     bits.high_first(0b0011_0000, 8); // one literal zero
-    while bits.used % 8 != 0 {
+    while !bits.used.is_multiple_of(8) {
         bits.match_zeros();
     }
     let mut head = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -304,7 +317,7 @@ struct Bits {
 
 impl Bits {
     fn put(&mut self, bit: bool) {
-        if self.used % 8 == 0 {
+        if self.used.is_multiple_of(8) {
             self.bytes.push(0);
         }
         if let Some(last) = self.bytes.last_mut() {

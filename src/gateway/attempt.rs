@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::chat::{LARGE_BODY, aside};
 use super::estimate::tokens_of_bytes;
 use super::recall::Remembering;
 use super::relay::{Begun, Flow};
@@ -22,10 +23,10 @@ use crate::api::scan::Object;
 use crate::api::writer::{KEEP_ALIVE, Naming, Writer};
 use crate::clock::Moment;
 use crate::dialect::splice::{self, Splicer};
-use crate::dialect::{Dialect, Encoded, Ending, Failure};
+use crate::dialect::{Dialect, Encoded, Ending, Failure, Unsupported};
 use crate::fault::{Fault, Kind};
 use crate::platform::auth::{Outgoing, Token, TokenRefused, TokenScope};
-use crate::platform::judge::{Judgement, Scope, Verdict};
+use crate::platform::judge::{Judgement, NEVER, Scope, Verdict};
 use crate::platform::profile::{BaseScheme, Platform};
 use crate::pool::TransportFailure;
 use crate::pool::settings::Account;
@@ -112,16 +113,22 @@ const MAX_EXPLANATION: usize = 64 * 1024;
 pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble> {
     let is_chat = trip.ask.task == Task::Chat;
     let stream = is_chat && (trip.ask.stream || aim.platform().must_stream(trip.ask, &aim.model));
-    let encoded = encode(trip, aim, stream)?;
+    let encoded = encode(trip, aim, stream).await?;
     let mut stale = None;
     loop {
         let token = token(trip, aim, stale.as_ref()).await?;
         let tried = exchange(trip, aim, &encoded, token.as_deref(), stream).await;
         match tried {
             Err(Trouble::Judged(judgement))
-                if judgement.verdict == Verdict::TokenExpired && token.is_some() && stale.is_none() =>
+                if is_about_the_token(judgement.verdict) && token.is_some() && stale.is_none() =>
             {
                 stale = token;
+            }
+            // A credential that cannot be renewed is not expired but refused.
+            Err(Trouble::Judged(judgement))
+                if judgement.verdict == Verdict::TokenExpired && token.is_none() =>
+            {
+                return Err(Trouble::Judged(Judgement { verdict: Verdict::AuthInvalid, ..judgement }));
             }
             Err(trouble) => return Err(trouble),
             Ok(won) => return Ok(Victory { won, dropped: encoded.dropped }),
@@ -129,14 +136,34 @@ pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble>
     }
 }
 
-fn encode(trip: &Trip<'_>, aim: &Aim<'_>, stream: bool) -> Result<Encoded, Trouble> {
-    let (ask, unsupported) = (trip.ask, trip.route.unsupported);
-    let platform = aim.platform();
-    match ask.task {
-        Task::Chat => platform.encode_chat(ask, &aim.model, stream, unsupported, &trip.gateway.recall),
-        Task::Embeddings => platform.encode_embeddings(ask, &aim.model, unsupported),
+fn is_about_the_token(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::TokenExpired | Verdict::AuthInvalid)
+}
+
+async fn encode(trip: &Trip<'_>, aim: &Aim<'_>, stream: bool) -> Result<Encoded, Trouble> {
+    let unsupported = trip.route.unsupported;
+    if trip.ask.body().len() <= LARGE_BODY {
+        return encode_here(trip.gateway, trip.ask, &aim.account, &aim.model, stream, unsupported)
+            .map_err(Trouble::Unfit);
     }
-    .map_err(Trouble::Unfit)
+    let (gateway, ask) = (Arc::clone(trip.gateway), trip.ask.clone());
+    let (account, model) = (Arc::clone(&aim.account), aim.model.clone());
+    let encoded = aside(move || encode_here(&gateway, &ask, &account, &model, stream, unsupported)).await;
+    encoded.and_then(|encoded| encoded).map_err(Trouble::Unfit)
+}
+
+fn encode_here(
+    gateway: &Gateway,
+    ask: &Ask,
+    account: &Account,
+    model: &str,
+    stream: bool,
+    unsupported: Unsupported,
+) -> Result<Encoded, Fault> {
+    match ask.task {
+        Task::Chat => account.platform.encode_chat(ask, model, stream, unsupported, &gateway.recall),
+        Task::Embeddings => account.platform.encode_embeddings(ask, model, unsupported),
+    }
 }
 
 async fn token(
@@ -362,6 +389,8 @@ async fn begin(
     let mut flow = flow_for(trip, aim);
     let mut sse = sse::Decoder::new(trip.world.sizes.event);
     let mut out = BytesMut::new();
+    // What came before the first event: an error may stand there as bare JSON, without any `data:`.
+    let mut opening = BytesMut::new();
     let ready = loop {
         while let Some(event) = sse.next().map_err(|too_long| broken(&too_long.to_string()))? {
             flow.push(event, trip.gateway, &mut out)
@@ -379,8 +408,15 @@ async fn begin(
         let silent = clock.now().since(asked_at);
         let patience = trip.timeouts.first_token.min(trip.timeouts.heartbeat).saturating_sub(silent);
         match tokio::time::timeout(patience, source.next()).await {
-            Ok(Some(Ok(bytes))) => sse.feed(&bytes),
+            Ok(Some(Ok(bytes))) => {
+                let room = MAX_EXPLANATION.saturating_sub(opening.len());
+                opening.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
+                sse.feed(&bytes);
+            }
             Ok(Some(Err(error))) => return Err(broken(&error)),
+            Ok(None) if aim.platform().is_error_in_200(&opening) => {
+                return Err(judge_report(trip, aim, headers, &opening));
+            }
             Ok(None) => return Err(broken("the stream ended before it began")),
             Err(_) if clock.now().since(asked_at) >= trip.timeouts.first_token => {
                 return Err(Trouble::Transport(TransportFailure::Timeout, "no first event".into()));
@@ -501,8 +537,8 @@ pub fn fault_of(trouble: Trouble) -> Fault {
 }
 
 fn fault_of_judgement(judgement: Judgement) -> Fault {
-    let Judgement { verdict, retry_after, message, code, param, status, .. } = judgement;
-    let wait = retry_after.unwrap_or(Duration::from_secs(1));
+    let code = judgement.openai_code();
+    let Judgement { verdict, retry_after, message, param, status, .. } = judgement;
     let blame = |kind: Kind| {
         let sentence =
             if message.is_empty() { "The platform refused the request.".to_owned() } else { message.clone() };
@@ -511,8 +547,8 @@ fn fault_of_judgement(judgement: Judgement) -> Fault {
             Some(param) => fault.param(param.clone()),
             None => fault,
         };
-        match &code {
-            Some(code) if kind == Kind::BadRequest => fault.code(code.clone()),
+        match code {
+            Some(code) if kind == Kind::BadRequest => fault.code(code),
             _ => fault,
         }
     };
@@ -522,7 +558,11 @@ fn fault_of_judgement(judgement: Judgement) -> Fault {
         }
         Verdict::RateLimited | Verdict::QuotaExhausted => {
             let sentence = "All accounts for this model are at their platform's limit.";
-            Fault::upstream(Kind::RateLimited, sentence).retry_after(wait)
+            let fault = Fault::upstream(Kind::RateLimited, sentence);
+            match retry_after {
+                Some(NEVER) => fault.no_retry(),
+                wait => fault.retry_after(wait.unwrap_or(Duration::from_secs(1))),
+            }
         }
         Verdict::TokenExpired | Verdict::AuthInvalid => {
             Fault::upstream(Kind::UpstreamAuth, "The platform did not accept the gateway's credential.")

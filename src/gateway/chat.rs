@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::Incoming;
 use rand::Rng;
@@ -22,7 +23,7 @@ use crate::api::ask::{Ask, Task};
 use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
 use crate::identity::Caller;
-use crate::ids::AccountId;
+use crate::ids::{AccountId, RequestId};
 use crate::keybook::Scope;
 use crate::platform::judge::Verdict;
 use crate::pool::settings::Strategy;
@@ -38,6 +39,7 @@ pub struct Reply {
 /// What came in, besides the body.
 #[derive(Debug)]
 pub struct Arrival<'a> {
+    pub id: &'a RequestId,
     pub headers: &'a HeaderMap,
     pub at: Moment,
 }
@@ -57,12 +59,9 @@ impl Gateway {
         let caller = self.identify(&world, &arrival).await?;
         body::check_head(arrival.headers, world.sizes.body)?;
         let (bytes, held) = body::read(self, incoming, &world.sizes, &world.timeouts).await?;
-        let ask = match task {
-            Task::Chat => Ask::chat(bytes)?,
-            Task::Embeddings => Ask::embeddings(bytes)?,
-        };
+        let ask = read_ask(task, bytes).await?;
         let route = find_route(&world, &ask, &caller)?;
-        let mut ticket = self.admit(&caller, &ask, route, arrival.at)?;
+        let mut ticket = self.admit(&caller, &ask, route, &arrival)?;
         let now = self.clock.now();
         let trip = Trip {
             gateway: self,
@@ -100,12 +99,16 @@ impl Gateway {
         caller: &Caller,
         ask: &Ask,
         route: &Route,
-        arrived: Moment,
+        arrival: &Arrival<'_>,
     ) -> Result<Ticket, Fault> {
         let estimate = Estimate::of(ask);
-        let admission = caller.limiter.admit(estimate.total())?;
+        let admission = caller
+            .limiter
+            .admit(estimate.total())
+            .map_err(|fault| fault.headers(caller.limiter.standing().headers()))?;
         self.pool.retry_budget().note_request();
-        Ok(Ticket::open(Arc::clone(self), admission, Arc::from(route.name.as_str()), estimate, arrived))
+        let (id, label) = (arrival.id.clone(), Arc::from(route.name.as_str()));
+        Ok(Ticket::open(Arc::clone(self), admission, id, label, estimate, arrival.at))
     }
 
     /// Tries account after account, target after target, as far as attempts, time and the retry budget go.
@@ -195,7 +198,7 @@ impl Gateway {
             }
             Trouble::Judged(judgement) => {
                 self.count_attempt(aim, verdict_label(judgement.verdict));
-                tracing::info!(account = %aim.account.id, verdict = ?judgement.verdict, code = ?judgement.code, "a platform refused");
+                tracing::info!(id = %ticket.id(), account = %aim.account.id, verdict = ?judgement.verdict, code = ?judgement.code, "a platform refused");
                 if let Some(reservation) = reservation {
                     reservation.settle_error(judgement);
                 }
@@ -207,7 +210,7 @@ impl Gateway {
             }
             Trouble::Transport(failure, why) => {
                 self.count_attempt(aim, "transport");
-                tracing::info!(account = %aim.account.id, ?failure, %why, "an attempt failed");
+                tracing::info!(id = %ticket.id(), account = %aim.account.id, ?failure, %why, "an attempt failed");
                 if let Some(reservation) = reservation {
                     reservation.settle_transport(*failure);
                 }
@@ -284,6 +287,29 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 
 fn milliseconds(length: Duration) -> String {
     format!("{:.3}", length.as_secs_f64() * 1000.0)
+}
+
+/// Bodies above this many bytes are read and written on a thread of their own: they would hold up every stream on this one.
+pub const LARGE_BODY: usize = 256 * 1024;
+
+async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {
+    let read = move |bytes| match task {
+        Task::Chat => Ask::chat(bytes),
+        Task::Embeddings => Ask::embeddings(bytes),
+    };
+    if bytes.len() <= LARGE_BODY {
+        return read(bytes);
+    }
+    aside(move || read(bytes)).await?
+}
+
+/// Runs `work` on a thread on which nothing else waits.
+///
+/// # Errors
+/// Where it panicked.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Fault::gateway(Kind::Internal, "The gateway failed on this request.").source(error))
 }
 
 fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Route, Fault> {

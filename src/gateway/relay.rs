@@ -241,7 +241,7 @@ impl Relay {
 
     fn end_of_bytes(&mut self, error: Option<String>) {
         if let Some(error) = error {
-            tracing::debug!(%error, "the platform's stream broke");
+            tracing::debug!(id = %self.ticket.id(), %error, "the platform's stream broke");
         }
         self.complete();
     }
@@ -262,7 +262,7 @@ impl Relay {
     fn fail_upstream(&mut self, failure: Failure) {
         let fault = match failure {
             Failure::Malformed(why) => {
-                tracing::warn!(%why, "a platform left its wire in mid-stream");
+                tracing::warn!(id = %self.ticket.id(), %why, "a platform left its wire in mid-stream");
                 Fault::upstream(
                     Kind::UpstreamIncomplete,
                     "The platform's stream could not be read any further.",

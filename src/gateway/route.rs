@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::settings::Timeouts;
 use crate::dialect::Unsupported;
+use crate::glob;
 use crate::platform::profile::Platform;
 use crate::pool::settings::Strategy;
 
@@ -94,7 +95,7 @@ pub struct RouteTable {
     /// Place of every route whose name has no `*`.
     exact: HashMap<String, usize>,
     /// The routes whose names have, with their places, in order.
-    patterns: Vec<(Pattern, usize)>,
+    patterns: Vec<(String, usize)>,
     /// Routes for `platform/…`, by the platform's name.
     prefixed: HashMap<String, Route>,
     /// Names for `GET /v1/models`, with the place of their route.
@@ -108,7 +109,7 @@ impl RouteTable {
         let mut patterns = Vec::new();
         for (place, route) in routes.iter().enumerate() {
             if route.name.contains('*') {
-                patterns.push((Pattern::new(&route.name), place));
+                patterns.push((route.name.clone(), place));
             } else {
                 exact.entry(route.name.clone()).or_insert(place);
             }
@@ -161,7 +162,7 @@ impl RouteTable {
             .patterns
             .iter()
             .take_while(|(_, place)| exact.is_none_or(|exact| *place < exact))
-            .find(|(pattern, _)| pattern.fits(model));
+            .find(|(pattern, _)| glob::fits(pattern, model));
         match pattern.map(|(_, place)| *place).or(exact) {
             Some(place) => self.routes.get(place),
             None => {
@@ -192,50 +193,15 @@ impl RouteTable {
                 }
                 continue;
             }
-            let pattern = Pattern::new(&route.name);
             for target in route.targets.iter().filter(|target| target.model.is_none()) {
                 for model in &target.platform.models {
-                    if pattern.fits(model) && seen.insert(model) {
+                    if glob::fits(&route.name, model) && seen.insert(model) {
                         listed.push((model.clone(), place));
                     }
                 }
             }
         }
         listed
-    }
-}
-
-/// A name with `*` in it, each of which stands for any text, also for none and also with `/` in it.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    head: String,
-    middle: Vec<String>,
-    /// `None`: there is no `*`, and only the head itself fits.
-    tail: Option<String>,
-}
-
-impl Pattern {
-    /// Takes a pattern apart.
-    pub fn new(text: &str) -> Self {
-        let mut parts = text.split('*').map(str::to_owned);
-        let head = parts.next().unwrap_or_default();
-        let mut middle: Vec<String> = parts.collect();
-        let tail = middle.pop();
-        Self { head, middle, tail }
-    }
-
-    /// Whether all of `text` fits. Linear in `text` for each `*`.
-    pub fn fits(&self, text: &str) -> bool {
-        let Some(mut rest) = text.strip_prefix(self.head.as_str()) else { return false };
-        let Some(tail) = &self.tail else { return rest.is_empty() };
-        // Leftmost is best: it leaves the most to what follows.
-        for part in &self.middle {
-            match rest.split_once(part.as_str()) {
-                Some((_, after)) => rest = after,
-                None => return false,
-            }
-        }
-        rest.ends_with(tail.as_str())
     }
 }
 
@@ -360,7 +326,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_pattern_fits_what_its_meaning_says(pattern in "[ab/ä*]{0,8}", text in "[ab/ä]{0,10}") {
-            prop_assert_eq!(Pattern::new(&pattern).fits(&text), model(&chars(&pattern), &chars(&text)));
+            prop_assert_eq!(glob::fits(&pattern, &text), model(&chars(&pattern), &chars(&text)));
         }
 
         #[test]

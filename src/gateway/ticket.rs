@@ -10,7 +10,7 @@ use crate::api::piece::Usage;
 use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
 use crate::identity::limits::Admission;
-use crate::ids::PlatformName;
+use crate::ids::{PlatformName, RequestId};
 use crate::pool::{Reservation, Used};
 
 /// How a request ended, for the metrics: `ok`, or the label of the fault.
@@ -23,6 +23,7 @@ pub const OK: Outcome = "ok";
 #[derive(Debug)]
 pub struct Ticket {
     gateway: Arc<Gateway>,
+    id: RequestId,
     admission: Admission,
     /// The account at work, once there is one.
     reservation: Option<Reservation>,
@@ -43,6 +44,7 @@ impl Ticket {
     pub fn open(
         gateway: Arc<Gateway>,
         admission: Admission,
+        id: RequestId,
         route: Arc<str>,
         estimate: Estimate,
         arrived: Moment,
@@ -50,6 +52,7 @@ impl Ticket {
         gateway.metrics.in_flight.inc();
         Self {
             gateway,
+            id,
             admission,
             reservation: None,
             platform: None,
@@ -59,6 +62,11 @@ impl Ticket {
             first_token_seen: false,
             closed: false,
         }
+    }
+
+    /// The request's id, for the log.
+    pub fn id(&self) -> &RequestId {
+        &self.id
     }
 
     /// The guess with which the request was admitted.
@@ -165,6 +173,7 @@ impl Ticket {
         metrics.requests.with_label_values(&[&self.route, platform, outcome]).inc();
         let took = self.gateway.clock.now().since(self.arrived);
         metrics.duration.with_label_values(&[platform]).observe(took.as_secs_f64());
+        tracing::debug!(target: "weir::access", id = %self.id, route = %self.route, platform, outcome, ?took);
     }
 }
 

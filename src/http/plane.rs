@@ -84,7 +84,7 @@ async fn root() -> &'static str {
 async fn not_found(State(plane): State<Plane>, uri: Uri) -> Response {
     let path: String = crate::gateway::chat::printable(uri.path());
     let fault = Fault::client(Kind::NotFound, format!("There is nothing at {path}. The API begins at /v1."));
-    note(&fault, &plane.gateway.metrics);
+    note(&fault, None, &plane.gateway.metrics);
     Refused(fault).into_response()
 }
 
@@ -105,7 +105,7 @@ async fn ready(State(plane): State<Plane>) -> Response {
 
 async fn identify(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Refused> {
     plane.gateway.world().identity.verify(headers).await.map_err(|fault| {
-        note(&fault, &plane.gateway.metrics);
+        note(&fault, None, &plane.gateway.metrics);
         Refused(fault)
     })
 }

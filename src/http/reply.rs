@@ -5,6 +5,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::fault::{Fault, Kind, Who};
+use crate::ids::RequestId;
 use crate::metrics::Metrics;
 
 /// A fault, ready to be sent.
@@ -19,6 +20,7 @@ pub struct Refusal {
 pub fn refusal(fault: &Fault) -> Refusal {
     let row = fault.kind().row();
     let mut headers = HeaderMap::with_capacity(8);
+    headers.extend(fault.get_headers().iter().cloned());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(wait) = fault.get_retry_after().or_else(|| default_wait(fault.kind())) {
         // Never 0: two of the SDKs take that for "at once".
@@ -54,16 +56,17 @@ fn default_wait(kind: Kind) -> Option<std::time::Duration> {
 }
 
 /// Tells the operator: in the log, at the level that the table names, and in the metrics.
-pub fn note(fault: &Fault, metrics: &Metrics) {
+pub fn note(fault: &Fault, id: Option<&RequestId>, metrics: &Metrics) {
     let row = fault.kind().row();
     if fault.who() != Who::Upstream {
         metrics.refused.with_label_values(&[row.label]).inc();
     }
+    let id = id.map(RequestId::as_str).unwrap_or_default();
     let cause = fault.cause().map(ToString::to_string).unwrap_or_default();
     if row.loud {
-        tracing::warn!(kind = ?fault.kind(), who = ?fault.who(), %cause, "{}", fault.public());
+        tracing::warn!(id, kind = ?fault.kind(), who = ?fault.who(), %cause, "{}", fault.public());
     } else {
-        tracing::debug!(kind = ?fault.kind(), who = ?fault.who(), %cause, "{}", fault.public());
+        tracing::debug!(id, kind = ?fault.kind(), who = ?fault.who(), %cause, "{}", fault.public());
     }
 }
 

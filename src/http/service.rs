@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tower_service::Service;
-use tracing::Instrument;
 
 use super::reply::{note, refusal};
 use super::wire::Phase;
 use crate::api::ask::Task;
+use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
 use crate::gateway::answer::Answer;
@@ -113,8 +113,7 @@ pub async fn serve(
     let arrived = desk.gateway.clock.now();
     let id = RequestId::from_caller(request.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
     let is_http1 = request.version() <= Version::HTTP_11;
-    let span = tracing::debug_span!("request", id = %id);
-    let work = AssertUnwindSafe(dispatch(&desk, request, arrived)).catch_unwind().instrument(span.clone());
+    let work = AssertUnwindSafe(dispatch(&desk, request, &id, arrived)).catch_unwind();
     let served = work.await.unwrap_or_else(|_| {
         desk.gateway.metrics.panics.inc();
         Err((Fault::gateway(Kind::Internal, "The gateway failed on this request."), None))
@@ -122,7 +121,7 @@ pub async fn serve(
     let (status, mut headers, inner) = match served {
         Ok(made) => made,
         Err((fault, unread)) => {
-            span.in_scope(|| note(&fault, &desk.gateway.metrics));
+            note(&fault, Some(&id), &desk.gateway.metrics);
             refuse(&fault, unread.filter(|_| is_http1))
         }
     };
@@ -140,7 +139,8 @@ type Made = (http::StatusCode, HeaderMap, Inner);
 async fn dispatch(
     desk: &Desk,
     request: Request<Incoming>,
-    arrived: crate::clock::Moment,
+    id: &RequestId,
+    arrived: Moment,
 ) -> Result<Made, (Fault, Option<Incoming>)> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     if path.len() > MAX_PATH {
@@ -158,7 +158,7 @@ async fn dispatch(
         }
         Door::Path(task) => {
             let (head, mut incoming) = request.into_parts();
-            let arrival = Arrival { headers: &head.headers, at: arrived };
+            let arrival = Arrival { id, headers: &head.headers, at: arrived };
             match desk.gateway.answer(task, arrival, &mut incoming).await {
                 Ok(reply) => Ok((http::StatusCode::OK, reply.headers, Inner::Path(reply.body))),
                 Err(fault) => Err((fault, Some(incoming))),

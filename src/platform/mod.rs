@@ -7,7 +7,6 @@
 //! changes that need an `if`. [`judge`]: from a refusal to a verdict. [`auth`]: how a request says who calls.
 
 pub mod auth;
-mod glob;
 pub mod judge;
 pub mod profile;
 mod quirks;

@@ -8,8 +8,9 @@ use super::super::quantity::Length;
 use super::super::raw::{self, Raw};
 use super::super::report::{Position, Problems, check_name};
 use super::{accounts::platform, heartbeat_before_idle, time};
-use crate::gateway::route::{Defaults, Pattern, Route, RouteTable, Target};
+use crate::gateway::route::{Defaults, Route, RouteTable, Target};
 use crate::gateway::settings::Timeouts;
+use crate::glob;
 use crate::platform::profile::Platform;
 use crate::pool::settings::Account;
 
@@ -52,17 +53,17 @@ fn served<'a>(platforms: &'a Platforms, accounts: &'a [Account]) -> Vec<(&'a Arc
 
 /// Notes routes that an earlier one leaves nothing to.
 fn unreachable(given: &[(&raw::Route, Position)], problems: &Problems) {
-    let mut earlier: Vec<(&str, Pattern, u64)> = Vec::new();
+    let mut earlier: Vec<(&str, u64)> = Vec::new();
     for (model, at) in given.iter().filter_map(|(route, _)| route.model.placed()) {
         // Fits the pattern itself, `*` read as any other character: then it fits all that the pattern fits.
-        if let Some((name, _, line)) = earlier.iter().find(|(_, pattern, _)| pattern.fits(model)) {
+        if let Some((name, line)) = earlier.iter().find(|(pattern, _)| glob::fits(pattern, model)) {
             problems.add_with(
                 at,
                 format!("never reached: `{name}` at line {line} comes first"),
                 "the first route that fits wins; put the narrower one above",
             );
         }
-        earlier.push((model, Pattern::new(model), at.line));
+        earlier.push((model, at.line));
     }
 }
 

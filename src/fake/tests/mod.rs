@@ -1,7 +1,12 @@
 //! The simulated platform against the published facts: a real listener, a real client, every dialect.
 
+mod faults;
 mod first;
+mod legacy;
 mod refusals;
+mod samples;
+mod strict;
+mod talk;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -126,6 +126,20 @@ pub fn good_name(name: &str, marks: &str) -> bool {
         && name.chars().all(|symbol| symbol.is_ascii_alphanumeric() || marks.contains(symbol))
 }
 
+/// Sets a field of an object.
+pub fn put(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Value::Object(fields) = object {
+        fields.insert(name.to_owned(), value.into());
+    }
+}
+
+/// Sets a field of an object within an object.
+pub fn put_in(object: &mut Value, outer: &str, name: &str, value: impl Into<Value>) {
+    if let Some(inner) = object.get_mut(outer) {
+        put(inner, name, value);
+    }
+}
+
 /// Text as a JSON string.
 pub fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()

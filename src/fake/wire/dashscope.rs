@@ -8,7 +8,7 @@ use crate::fake::brain::{Answer, Finish, Limit, Question, pieces, words};
 use crate::fake::fault::{Class, Refusal};
 use crate::fake::server::World;
 use crate::fake::stream::{Kind, Roll};
-use crate::fake::wire::check::{self, Object, Range};
+use crate::fake::wire::check::{self, Object, Range, put};
 use crate::fake::wire::openai_like::{fields, messages, rows};
 use crate::fake::wire::{Asked, Caller, Embed, Events, Native, Scene, Want};
 use crate::ids::random_name;
@@ -268,7 +268,11 @@ fn usage(answer: &Answer, so_far: u64) -> Value {
     let mut usage = json!({"input_tokens":prompt,"output_tokens":so_far,"total_tokens":prompt + so_far,
         "prompt_tokens_details":{"cached_tokens":0}});
     if answer.tokens.reasoning > 0 {
-        usage["output_tokens_details"] = json!({"reasoning_tokens":answer.tokens.reasoning.min(so_far)});
+        put(
+            &mut usage,
+            "output_tokens_details",
+            json!({"reasoning_tokens":answer.tokens.reasoning.min(so_far)}),
+        );
     }
     usage
 }
@@ -293,16 +297,16 @@ fn output(question: &Question, answer: &Answer, scene: &Scene<'_>, said: &Said<'
         };
         let mut message = json!({"role":"assistant","content":content});
         if !answer.reasoning.is_empty() {
-            message["reasoning_content"] = json!(said.thinking);
+            put(&mut message, "reasoning_content", json!(said.thinking));
         }
         if let Some(calls) = &said.calls {
-            message["tool_calls"] = calls.clone();
+            put(&mut message, "tool_calls", calls.clone());
         }
         json!({"choices":[{"finish_reason":said.finish,"message":message}]})
     };
     let mut told = json!({"output":output,"request_id":scene.id});
     if !scene.no_usage {
-        told["usage"] = usage(answer, said.tokens);
+        put(&mut told, "usage", usage(answer, said.tokens));
     }
     told
 }

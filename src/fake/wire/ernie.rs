@@ -8,7 +8,7 @@ use crate::fake::brain::{Answer, Call, Choice, Finish, Limit, Question, Role, To
 use crate::fake::fault::{Class, Refusal};
 use crate::fake::server::World;
 use crate::fake::stream::{Kind, Roll};
-use crate::fake::wire::check::{self, Object, Range};
+use crate::fake::wire::check::{self, Object, Range, put};
 use crate::fake::wire::{Asked, Caller, Embed, Events, Native, Scene, Want};
 use crate::ids::random_name;
 
@@ -296,11 +296,11 @@ fn usage(answer: &Answer, so_far: u64) -> Value {
 
 /// The end of an answer: flags, a call, why.
 fn close(told: &mut Value, answer: &Answer) {
-    told["finish_reason"] = json!(finish(answer));
-    told["is_truncated"] = json!(answer.finish == Finish::Length);
-    told["need_clear_history"] = json!(answer.finish == Finish::Filtered);
+    put(told, "finish_reason", json!(finish(answer)));
+    put(told, "is_truncated", json!(answer.finish == Finish::Length));
+    put(told, "need_clear_history", json!(answer.finish == Finish::Filtered));
     if answer.finish == Finish::Filtered {
-        told["ban_round"] = json!(-1);
+        put(told, "ban_round", json!(-1));
     }
     if let Some(call) = answer.calls.first() {
         let arguments = Value::Object(call.arguments.clone()).to_string();
@@ -314,7 +314,7 @@ pub fn whole(answer: &Answer, scene: &Scene<'_>) -> Native {
     let mut told = json!({"id":format!("as-{}", scene.id),"object":"chat.completion","created":scene.created,"result":answer.text});
     close(&mut told, answer);
     if !scene.no_usage {
-        told["usage"] = usage(answer, answer.tokens.completion);
+        put(&mut told, "usage", usage(answer, answer.tokens.completion));
     }
     Native::json(200, &told)
 }
@@ -336,7 +336,7 @@ pub fn stream(answer: &Answer, scene: &Scene<'_>) -> Events {
             close(&mut told, answer);
         }
         if !scene.no_usage {
-            told["usage"] = usage(answer, so_far);
+            put(&mut told, "usage", usage(answer, so_far));
         }
         let kind = if end { Kind::Finish } else { Kind::Part };
         roll.add(kind, so_far - before, |out| out.push_str(&format!("data: {told}\n\n")));

@@ -11,7 +11,7 @@ use crate::fake::brain::{Answer, Call, Finish, Limit, Question, Role, Tool, Turn
 use crate::fake::fault::{Class, Refusal};
 use crate::fake::server::World;
 use crate::fake::stream::{Frame, Kind, Roll};
-use crate::fake::wire::check::{self, Object, Range};
+use crate::fake::wire::check::{self, Object, Range, put_in};
 use crate::fake::wire::openai_like::rows::Style;
 use crate::fake::wire::{Asked, Native, Scene};
 
@@ -281,8 +281,13 @@ pub fn frames(answer: &Answer, scene: &Scene<'_>) -> Vec<Frame> {
             "payload":{"choices":{"status":status,"seq":seq,"text":[text]}}});
         if seq == last && !scene.no_usage {
             let counted = answer.tokens;
-            told["payload"]["usage"] = json!({"text":{"question_tokens":counted.prompt,"prompt_tokens":counted.prompt,
-                "completion_tokens":counted.completion,"total_tokens":counted.total()}});
+            put_in(
+                &mut told,
+                "payload",
+                "usage",
+                json!({"text":{"question_tokens":counted.prompt,"prompt_tokens":counted.prompt,
+                "completion_tokens":counted.completion,"total_tokens":counted.total()}}),
+            );
         }
         let kind = if seq == last { Kind::Finish } else { Kind::Part };
         roll.add(kind, tokens, |out| out.push_str(&told.to_string()));

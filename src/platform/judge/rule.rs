@@ -7,7 +7,7 @@ use serde::de::{self, SeqAccess, Visitor};
 
 use super::report::Report;
 use super::{Scope, Verdict};
-use crate::platform::glob;
+use crate::glob;
 
 /// A line of a row's `errors:`. Fits where everything that it names fits.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

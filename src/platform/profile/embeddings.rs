@@ -4,12 +4,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Platform, judge, set_model};
 use crate::api::ask::Ask;
 use crate::api::scan::{Object, Rewriter};
-use crate::dialect::{Dialect, Encoded, Failure, Unsupported};
+use crate::dialect::{self, Dialect, Encoded, Failure, Unsupported};
 use crate::fault::Fault;
 use crate::platform::rules::{self, Draft};
 
@@ -24,8 +24,10 @@ impl Platform {
         model: &str,
         unsupported: Unsupported,
     ) -> Result<Encoded, Fault> {
-        let Some(path) = self.embeddings_path.clone().filter(|_| self.dialect == Dialect::Openai) else {
-            return Err(Fault::unsupported("model", format!("{} has no embeddings here.", self.title)));
+        let path = match (self.dialect, &self.embeddings_path) {
+            (Dialect::Gemini, _) => String::new(),
+            (Dialect::Openai, Some(path)) => path.clone(),
+            _ => return Err(Fault::unsupported("model", format!("{} has no embeddings here.", self.title))),
         };
         let mut draft = Draft::new(ask);
         rules::lacking(&mut draft, &self.embeddings_lacks, unsupported, &self.title)?;
@@ -34,6 +36,9 @@ impl Platform {
         let (body, mut dropped) = draft.finish();
         // What is made here is not missing.
         dropped.retain(|name| name != "encoding_format");
+        if self.dialect == Dialect::Gemini {
+            return gemini(&body, model, unsupported, dropped);
+        }
         Ok(Encoded { path, headers: Vec::new(), body, dropped })
     }
 
@@ -46,12 +51,15 @@ impl Platform {
         if judge::is_error(body) {
             return Err(Failure::Reported(body.to_vec()));
         }
+        if self.dialect == Dialect::Gemini {
+            return Ok(listed(&dialect::gemini::decode_embeddings(body)?, ask));
+        }
         let malformed = |why: &str| Failure::Malformed(format!("embeddings: {why}"));
         let fields = Object::scan(body).map_err(|wrong| malformed(&wrong.to_string()))?;
         let data = fields.get(body, "data").filter(|data| data.first() == Some(&b'['));
         let data = data.ok_or_else(|| malformed("no data"))?;
-        let wants_base64 = ask.raw("encoding_format") == Some(b"\"base64\"");
-        let data = encoded(data, wants_base64).ok_or_else(|| malformed("vectors that cannot be read"))?;
+        let data =
+            encoded(data, wants_base64(ask)).ok_or_else(|| malformed("vectors that cannot be read"))?;
         let mut out = Rewriter::new(body.len());
         out.field("object", "list");
         out.field("model", &ask.model);
@@ -66,6 +74,50 @@ impl Platform {
         }
         Ok(out.finish().into())
     }
+}
+
+fn wants_base64(ask: &Ask) -> bool {
+    ask.raw("encoding_format") == Some(b"\"base64\"")
+}
+
+/// Google's wire: input and dimensions are all that it takes.
+fn gemini(
+    body: &[u8],
+    model: &str,
+    unsupported: Unsupported,
+    mut dropped: Vec<String>,
+) -> Result<Encoded, Fault> {
+    let fields: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|wrong| Fault::bad("input", format!("The request could not be read: {wrong}.")))?;
+    for name in fields.keys() {
+        match (name.as_str(), unsupported) {
+            ("model" | "input" | "dimensions" | "encoding_format", _) => {}
+            // The name is the caller's own, and it goes into a header.
+            (_, Unsupported::Drop) => {
+                dropped.push(name.chars().filter(char::is_ascii_graphic).take(64).collect())
+            }
+            (_, Unsupported::Reject) => {
+                let sentence = format!("'{name}' is not supported by this model's platform.");
+                return Err(Fault::unsupported(name.clone(), sentence));
+            }
+        }
+    }
+    let dimensions = fields.get("dimensions").and_then(Value::as_u64);
+    let input = fields.get("input").unwrap_or(&Value::Null);
+    let encoded = dialect::gemini::encode_embeddings(input, model, dimensions)?;
+    dropped.extend(encoded.dropped);
+    Ok(Encoded { dropped, ..encoded })
+}
+
+/// Vectors as OpenAI lists them. Google says nothing of usage.
+fn listed(vectors: &[Vec<f32>], ask: &Ask) -> Bytes {
+    let one = |(index, vector): (usize, &Vec<f32>)| {
+        let vector = if wants_base64(ask) { json!(base64_of(vector)) } else { json!(vector) };
+        json!({"object": "embedding", "index": index, "embedding": vector})
+    };
+    let data: Vec<Value> = vectors.iter().enumerate().map(one).collect();
+    let usage = json!({"prompt_tokens": 0, "total_tokens": 0});
+    json!({"object": "list", "data": data, "model": ask.model, "usage": usage}).to_string().into()
 }
 
 /// `data` with its vectors in the wanted encoding; as it is where it is so already.
@@ -90,14 +142,16 @@ fn encoded(data: &[u8], wants_base64: bool) -> Option<std::borrow::Cow<'_, [u8]>
     serde_json::to_vec(&data).ok().map(Into::into)
 }
 
-/// Numbers as little-endian 32-bit floats in base64.
 #[expect(clippy::cast_possible_truncation, reason = "the encoding is 32 bit")]
 fn to_base64(numbers: &[Value]) -> Option<String> {
-    let mut bytes = Vec::with_capacity(numbers.len() * 4);
-    for number in numbers {
-        bytes.extend_from_slice(&(number.as_f64()? as f32).to_le_bytes());
-    }
-    Some(STANDARD.encode(bytes))
+    let floats = numbers.iter().map(|number| Some(number.as_f64()? as f32));
+    floats.collect::<Option<Vec<f32>>>().map(|floats| base64_of(&floats))
+}
+
+/// Little-endian 32-bit floats in base64, as OpenAI encodes them.
+fn base64_of(floats: &[f32]) -> String {
+    let bytes: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
+    STANDARD.encode(bytes)
 }
 
 fn from_base64(text: &str) -> Option<Value> {

@@ -6,7 +6,6 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 
 use super::auth::Scheme;
-use super::glob;
 use super::judge::{self, Judge, Judgement};
 use super::quirks::{self, Scene};
 use super::rules::{self, Draft, Operation};
@@ -14,6 +13,7 @@ use crate::api::ask::Ask;
 use crate::api::chat::ChatRequest;
 use crate::dialect::{self, Dialect, Encoded, Job, Quirk, Quirks, Recall, Unsupported};
 use crate::fault::{Fault, Kind};
+use crate::glob;
 use crate::ids::PlatformName;
 
 mod base;

@@ -617,6 +617,47 @@ fn where_each_platform_is_and_how_it_is_told_who_calls() {
 }
 
 #[test]
+fn a_plain_request_reaches_each_platforms_own_url() {
+    for (name, model, url) in [
+        ("qwen", "qwen-max", "https://dashscope.aliyuncs.com/compatible-mode/v1/chat/completions"),
+        ("openai", "gpt-4o", "https://api.openai.com/v1/chat/completions"),
+        ("claude", "claude-opus-5-5", "https://api.anthropic.com/v1/messages"),
+        ("baidu", "ernie-5.1", "https://qianfan.baidubce.com/v2/chat/completions"),
+        ("zhipu", "glm-5.3", "https://open.bigmodel.cn/api/paas/v4/chat/completions"),
+        ("spark", "4.0Ultra", "https://spark-api-open.xf-yun.com/v1/chat/completions"),
+        (
+            "gemini",
+            "gemini-3.8-flash",
+            "https://generativelanguage.googleapis.com/v1beta/models/gemini-3.8-flash:generateContent",
+        ),
+        ("doubao", "ep-1", "https://ark.cn-beijing.volces.com/api/v3/chat/completions"),
+        ("huggingface", "org/name", "https://router.huggingface.co/v1/chat/completions"),
+        ("aihubmix", "gpt-4o", "https://aihubmix.com/v1/chat/completions"),
+        (
+            "dashscope",
+            "qwen-max",
+            "https://dashscope.aliyuncs.com/api/v1/services/aigc/text-generation/generation",
+        ),
+        (
+            "baidu-v1",
+            "ERNIE-4.0-8K",
+            "https://aip.baidubce.com/rpc/2.0/ai_custom/v1/wenxinworkshop/chat/completions_pro",
+        ),
+        ("spark-ws", "generalv3.5", "wss://spark-api.xf-yun.com/v3.5/chat"),
+    ] {
+        let platform = platform(name);
+        // What would lead a request elsewhere is stripped before any wire's encoder sees it.
+        let ask = ask("alias", json!({"api_base": "http://evil.example", "proxy": "p", "stop": null}));
+        let encoded = platform.encode_chat(&ask, model, false, Unsupported::Reject, &NoRecall).expect(name);
+        assert_eq!(format!("{}{}", platform.base, encoded.path), url);
+        assert_eq!(encoded.dropped, ["api_base", "proxy"], "{name}");
+        assert!(!String::from_utf8_lossy(&encoded.body).contains("evil"), "{name}");
+        assert!(!platform.splices(model) || name == "openai");
+        drop(platform.decoder(model));
+    }
+}
+
+#[test]
 fn headers_are_the_rows_and_the_encoders() {
     let encoded = Encoded {
         headers: vec![("x-dashscope-sse", "enable".to_owned()), ("accept", "text/event-stream".to_owned())],
@@ -786,6 +827,42 @@ fn embeddings_are_asked_for_in_openais_shape() {
         let fault = platform(name).encode_embeddings(&ask, "e", Unsupported::Reject).expect_err(name);
         assert_eq!(fault.kind(), Kind::Unsupported, "{name}");
     }
+}
+
+#[test]
+fn gemini_embeddings_are_translated_and_nothing_is_lost_in_silence() {
+    let gemini = platform("gemini");
+    assert!(gemini.has_embeddings());
+    let ask = embedding_ask(r#","encoding_format":"base64","dimensions":4"#);
+    let encoded =
+        gemini.encode_embeddings(&ask, "gemini-embedding-001", Unsupported::Reject).expect("encoded");
+    assert_eq!(encoded.path, "/models/gemini-embedding-001:batchEmbedContents");
+    let body: Value = serde_json::from_slice(&encoded.body).expect("json");
+    assert_eq!(body["requests"][0]["content"]["parts"][0]["text"], "a");
+    assert_eq!(body["requests"][0]["outputDimensionality"], 4);
+    assert_eq!(encoded.dropped, ["user"]);
+    let odd = embedding_ask(r#","task":"x""#);
+    let fault = gemini.encode_embeddings(&odd, "e", Unsupported::Reject).expect_err("unknown");
+    assert_eq!(fault.get_param(), Some("task"));
+    assert_eq!(
+        gemini.encode_embeddings(&odd, "e", Unsupported::Drop).expect("dropped").dropped,
+        ["user", "task"]
+    );
+    let inventive = embedding_ask(r#","t\u00e4sk\r\nx: y":1"#);
+    let encoded = gemini.encode_embeddings(&inventive, "e", Unsupported::Drop).expect("dropped");
+    assert_eq!(encoded.dropped, ["user", "tskx:y"]);
+    let answer = br#"{"embeddings":[{"values":[0.5,-2]},{"values":[1,1]}]}"#;
+    let decode = |ask: &Ask| {
+        let bytes = gemini.decode_embeddings(answer, ask).expect("decoded");
+        serde_json::from_slice::<Value>(&bytes).expect("json")
+    };
+    let listed = decode(&ask);
+    assert_eq!((&listed["object"], &listed["model"]), (&json!("list"), &json!("alias")));
+    assert_eq!(listed["data"][0]["embedding"], "AAAAPwAAAMA=");
+    let plain = decode(&embedding_ask(""));
+    assert_eq!(plain["data"][1], json!({"object": "embedding", "index": 1, "embedding": [1.0, 1.0]}));
+    let report = br#"{"error":{"code":429,"message":"m"}}"#;
+    assert!(matches!(gemini.decode_embeddings(report, &ask), Err(Failure::Reported(_))));
 }
 
 #[test]

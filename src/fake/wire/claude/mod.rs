@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::fake::fault::{Class, Refusal};
 use crate::fake::server::World;
+use crate::fake::wire::check::put;
 use crate::fake::wire::{Asked, Caller, Native, Want};
 use crate::ids::random_name;
 
@@ -135,7 +136,7 @@ fn body(refusal: &Refusal, id: &str) -> (u16, Value) {
     let message = refusal.message.as_deref().unwrap_or(message);
     let mut error = json!({"type":kind,"message":message});
     if !code.is_empty() {
-        error["details"] = json!({ "error_code": code });
+        put(&mut error, "details", json!({ "error_code": code }));
     }
     (status, json!({"type":"error","error":error,"request_id":id}))
 }

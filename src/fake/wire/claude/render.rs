@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::signature;
 use crate::fake::brain::{Answer, Call, Finish, Question, pieces, words};
 use crate::fake::stream::{Kind, Roll};
-use crate::fake::wire::check::{quoted, shreds};
+use crate::fake::wire::check::{put, quoted, shreds};
 use crate::fake::wire::{Events, Native, Scene};
 
 fn stop_reason(answer: &Answer) -> (&'static str, Value) {
@@ -67,9 +67,13 @@ pub fn whole(question: &Question, answer: &Answer, scene: &Scene<'_>) -> Native 
     let mut body = json!({"id":format!("msg_01{}", scene.id),"type":"message","role":"assistant","model":question.model,
         "content":content,"stop_reason":reason,"stop_sequence":sequence,"stop_details":stop_details(answer)});
     if !scene.no_usage {
-        body["usage"] = json!({"input_tokens":tokens.prompt,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,
+        put(
+            &mut body,
+            "usage",
+            json!({"input_tokens":tokens.prompt,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,
             "cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},
-            "output_tokens":tokens.completion,"output_tokens_details":{"thinking_tokens":tokens.reasoning},"service_tier":"standard"});
+            "output_tokens":tokens.completion,"output_tokens_details":{"thinking_tokens":tokens.reasoning},"service_tier":"standard"}),
+        );
     }
     let mut native = Native::json(200, &body);
     native.headers.extend(headers(scene));
@@ -119,7 +123,11 @@ pub fn stream(question: &Question, answer: &Answer, scene: &Scene<'_>) -> Events
     let mut message = json!({"id":format!("msg_01{}", scene.id),"type":"message","role":"assistant","model":question.model,
         "content":[],"stop_reason":null,"stop_sequence":null});
     if !scene.no_usage {
-        message["usage"] = json!({"input_tokens":tokens.prompt,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":1});
+        put(
+            &mut message,
+            "usage",
+            json!({"input_tokens":tokens.prompt,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":1}),
+        );
     }
     pen.event(
         Kind::Part,
@@ -150,7 +158,11 @@ pub fn stream(question: &Question, answer: &Answer, scene: &Scene<'_>) -> Events
     let (reason, sequence) = stop_reason(answer);
     let mut data = json!({"type":"message_delta","delta":{"stop_reason":reason,"stop_sequence":sequence,"stop_details":stop_details(answer)}});
     if !scene.no_usage {
-        data["usage"] = json!({"output_tokens":tokens.completion,"output_tokens_details":{"thinking_tokens":tokens.reasoning}});
+        put(
+            &mut data,
+            "usage",
+            json!({"output_tokens":tokens.completion,"output_tokens_details":{"thinking_tokens":tokens.reasoning}}),
+        );
     }
     pen.event(Kind::Finish, 0, "message_delta", &data.to_string());
     pen.event(Kind::End, 0, "message_stop", "{\"type\":\"message_stop\"}");

@@ -1,5 +1,6 @@
 //! Google's Gemini API: the model in the path, parts instead of text, quota told in error details, signatures on calls.
 
+mod parts;
 mod read;
 mod render;
 mod schema;
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::fake::fault::{Class, Refusal};
 use crate::fake::server::World;
+use crate::fake::wire::check::put;
 use crate::fake::wire::{Asked, Caller, Embed, Native, Want};
 
 pub use render::{stream, whole};
@@ -219,7 +221,7 @@ fn body(refusal: &Refusal) -> (u16, Value) {
     };
     let mut error = json!({"code":code,"message":message,"status":status});
     if !details.is_null() {
-        error["details"] = details;
+        put(&mut error, "details", details);
     }
     (code, json!({ "error": error }))
 }

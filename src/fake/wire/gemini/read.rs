@@ -1,16 +1,15 @@
 //! A generateContent request, the strict way: proto JSON, where an unknown name is an error.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{schema, signature, thinks};
-use crate::fake::brain::{Call, Choice, Limit, Question, Role, Tool, Turn};
+use super::parts::contents;
+use super::{schema, thinks};
+use crate::fake::brain::{Choice, Limit, Question, Tool};
 use crate::fake::fault::Refusal;
 use crate::fake::wire::check::{self, Object, Range};
 
-/// The documented stand-in for a signature that was lost.
-const SKIP: &str = "skip_thought_signature_validator";
-
-fn unknown(at: &str) -> impl Fn(&str) -> Refusal + '_ {
+/// An unknown name, in Google's words.
+pub fn unknown(at: &str) -> impl Fn(&str) -> Refusal + '_ {
     move |name| {
         let name = name.rsplit('.').next().unwrap_or(name);
         Refusal::bad(format!(
@@ -19,12 +18,57 @@ fn unknown(at: &str) -> impl Fn(&str) -> Refusal + '_ {
     }
 }
 
-fn bad(message: impl Into<String>) -> Refusal {
+/// A request that is wrong.
+pub fn bad(message: impl Into<String>) -> Refusal {
     Refusal::bad(message)
 }
 
+/// Names of several words, wherever they stand.
+const SPELT_TWICE: [&str; 40] = [
+    "systemInstruction",
+    "toolConfig",
+    "safetySettings",
+    "generationConfig",
+    "cachedContent",
+    "serviceTier",
+    "continuationToken",
+    "candidateCount",
+    "stopSequences",
+    "maxOutputTokens",
+    "topP",
+    "topK",
+    "responseMimeType",
+    "responseSchema",
+    "responseJsonSchema",
+    "presencePenalty",
+    "frequencyPenalty",
+    "responseLogprobs",
+    "responseModalities",
+    "mediaResolution",
+    "thinkingConfig",
+    "speechConfig",
+    "imageConfig",
+    "thinkingBudget",
+    "thinkingLevel",
+    "includeThoughts",
+    "functionDeclarations",
+    "googleSearch",
+    "codeExecution",
+    "urlContext",
+    "functionCallingConfig",
+    "allowedFunctionNames",
+    "parametersJsonSchema",
+    "inlineData",
+    "fileData",
+    "functionCall",
+    "functionResponse",
+    "thoughtSignature",
+    "mimeType",
+    "videoMetadata",
+];
+
 /// Proto JSON takes both spellings; from here on there is one.
-fn camel(fields: &Object) -> Object {
+pub fn camel(fields: &Object) -> Object {
     let rename = |name: &String| {
         let mut words = name.split('_');
         let first = words.next().unwrap_or_default().to_owned();
@@ -35,7 +79,8 @@ fn camel(fields: &Object) -> Object {
             all
         })
     };
-    fields.iter().map(|(name, value)| (rename(name), value.clone())).collect()
+    let known = |name: &String| Some(rename(name)).filter(|renamed| SPELT_TWICE.contains(&renamed.as_str()));
+    fields.iter().map(|(name, value)| (known(name).unwrap_or_else(|| name.clone()), value.clone())).collect()
 }
 
 /// Reads the body.
@@ -292,195 +337,4 @@ fn declare(declared: &Object, question: &mut Question) -> Result<(), Refusal> {
     }
     question.tools.push(Tool { name: name.to_owned(), parameters: old.or(new).cloned() });
     Ok(())
-}
-
-fn contents(fields: &Object, question: &mut Question, key: &str) -> Result<(), Refusal> {
-    let contents = check::list(fields, "contents")?.map(Vec::as_slice).unwrap_or_default();
-    if contents.is_empty() {
-        return Err(bad("* GenerateContentRequest.contents: contents is not specified"));
-    }
-    let last_words = contents.iter().rposition(|content| says_something(content)).unwrap_or(0);
-    let mut open: Vec<(String, String)> = Vec::new();
-    for (index, content) in contents.iter().enumerate() {
-        let content = check::as_object(content, "contents")?;
-        check::only(content, &["role", "parts"], "", unknown(&format!("contents[{index}]")))?;
-        let role = match check::text(content, "role")? {
-            Some("user") | None => Role::User,
-            Some("model") => Role::Assistant,
-            Some(_) => return Err(bad("Please use a valid role: user, model.")),
-        };
-        let parts = check::list(content, "parts")?.map(Vec::as_slice).unwrap_or_default();
-        if parts.is_empty() {
-            return Err(bad(format!(
-                "* GenerateContentRequest.contents[{index}].parts: contents.parts must not be empty."
-            )));
-        }
-        let mut turn = Turn::new(role, "");
-        let mut answered = 0;
-        for (number, part) in parts.iter().enumerate() {
-            let part = camel(check::as_object(part, "parts")?);
-            let at = format!("contents[{index}].parts[{number}]");
-            part_in(&part, &at, &mut turn, &mut open, &mut answered, question)?;
-            if part.contains_key("functionCall") {
-                let first = turn.calls.len() == 1;
-                signed(&part, &at, question, key, first && index > last_words)?;
-            }
-        }
-        if role == Role::User && !open.is_empty() {
-            return Err(mismatch());
-        }
-        if !turn.calls.is_empty() {
-            open = turn.calls.iter().map(|call| (call.id.clone(), call.name.clone())).collect();
-        }
-        if !turn.text.is_empty() || turn.images > 0 || !turn.calls.is_empty() {
-            question.turns.push(turn);
-        }
-    }
-    if !open.is_empty() {
-        return Err(mismatch());
-    }
-    Ok(())
-}
-
-fn mismatch() -> Refusal {
-    bad(
-        "Please ensure that the number of function response parts is equal to the number of function call parts of the function call turn.",
-    )
-}
-
-/// Whether a content is the caller's own words: there the current turn begins.
-fn says_something(content: &Value) -> bool {
-    let user = content.get("role").is_none_or(|role| role == "user");
-    let parts = content.get("parts").and_then(Value::as_array).into_iter().flatten();
-    user && parts.clone().any(|part| part.get("text").is_some() || part.get("inlineData").is_some())
-}
-
-fn part_in(
-    part: &Object,
-    at: &str,
-    turn: &mut Turn,
-    open: &mut Vec<(String, String)>,
-    answered: &mut usize,
-    question: &mut Question,
-) -> Result<(), Refusal> {
-    let known = [
-        "text",
-        "inlineData",
-        "fileData",
-        "functionCall",
-        "functionResponse",
-        "executableCode",
-        "codeExecutionResult",
-        "thought",
-        "thoughtSignature",
-        "videoMetadata",
-        "mediaResolution",
-    ];
-    check::only(part, &known, "", unknown(at))?;
-    if let Some(text) = check::text(part, "text")? {
-        if check::flag(part, "thought")? != Some(true) {
-            if !turn.text.is_empty() {
-                turn.text.push(' ');
-            }
-            turn.text.push_str(text);
-        }
-    } else if let Some(data) = check::object(part, "inlineData")? {
-        let data = camel(data);
-        check::only(&data, &["mimeType", "data", "displayName"], "", unknown(&format!("{at}.inline_data")))?;
-        let kind = check::text(&data, "mimeType")?.unwrap_or_default();
-        if kind.is_empty()
-            || check::text(&data, "data")?.is_none_or(|data| data.is_empty() || data.starts_with("data:"))
-        {
-            return Err(bad(format!(
-                "Invalid value at '{at}.inline_data.data' (TYPE_BYTES), Base64 decoding failed"
-            )));
-        }
-        turn.images += u64::from(kind.starts_with("image/"));
-    } else if check::object(part, "fileData")?.is_some() {
-        turn.images += 1;
-    } else if let Some(call) = check::object(part, "functionCall")? {
-        check::only(call, &["id", "name", "args"], "", unknown(&format!("{at}.function_call")))?;
-        let name = check::text(call, "name")?.filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| {
-            bad(format!("* GenerateContentRequest.{at}.function_call.name: Name cannot be empty."))
-        })?;
-        let id = check::text(call, "id")?.unwrap_or_default().to_owned();
-        let arguments = check::object(call, "args")?.map(Map::clone).unwrap_or_default();
-        turn.calls.push(Call { id, name: name.to_owned(), arguments });
-    } else if let Some(response) = check::object(part, "functionResponse")? {
-        check::only(
-            response,
-            &["id", "name", "response", "willContinue", "scheduling", "parts"],
-            "",
-            unknown(&format!("{at}.function_response")),
-        )?;
-        let name = check::text(response, "name")?.filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| {
-            bad(format!("* GenerateContentRequest.{at}.function_response.name: Name cannot be empty."))
-        })?;
-        let id = check::text(response, "id")?.unwrap_or_default();
-        let content =
-            check::object(response, "response")?.ok_or_else(|| bad("function_response.response: missing"))?;
-        let found = open.iter().position(|(open_id, open_name)| {
-            open_name == name && (id.is_empty() || open_id.is_empty() || open_id == id)
-        });
-        let (call_id, name) = open.remove(found.ok_or_else(mismatch)?);
-        *answered += 1;
-        let about = reference(question, call_id, name, *answered);
-        question.turns.push(Turn { answers: Some(about), ..Turn::new(Role::Tool, result_text(content)) });
-    } else if part.get("thoughtSignature").is_none() {
-        return Err(bad(format!(
-            "* GenerateContentRequest.{at}.data: required oneof field 'data' must have one initialized field"
-        )));
-    }
-    Ok(())
-}
-
-/// Calls without an id are given one, so that their results can be told apart.
-fn reference(question: &mut Question, id: String, name: String, number: usize) -> String {
-    if !id.is_empty() {
-        return id;
-    }
-    let made = format!("{name}#{number}");
-    let calls =
-        question.turns.iter_mut().rev().find(|turn| !turn.calls.is_empty()).map(|turn| turn.calls.iter_mut());
-    if let Some(call) = calls.into_iter().flatten().find(|call| call.id.is_empty() && call.name == name) {
-        call.id.clone_from(&made);
-    }
-    made
-}
-
-/// A result's own text where it is wrapped in an object of one field.
-fn result_text(content: &Object) -> String {
-    let mut values = content.values();
-    match (values.next(), values.next()) {
-        (Some(Value::String(text)), None) => text.clone(),
-        _ => Value::Object(content.clone()).to_string(),
-    }
-}
-
-/// Gemini 3 wants its signature back on the first call of every step of the current turn.
-fn signed(part: &Object, at: &str, question: &Question, key: &str, needed: bool) -> Result<(), Refusal> {
-    if !question.model.starts_with("gemini-3") {
-        return Ok(());
-    }
-    let name = part
-        .get("functionCall")
-        .and_then(|call| call.get("name"))
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    match check::text(part, "thoughtSignature")? {
-        Some(given) if given == signature(&question.model, key, name) || skips(given) => Ok(()),
-        Some(_) => Err(bad("Corrupted thought signature.")),
-        None if !needed => Ok(()),
-        None => Err(bad(format!(
-            "Function call is missing a thought_signature in functionCall parts. This is required for tools to work correctly, and missing thought_signature may lead to degraded model performance. Additional data, function call `default_api:{name}`, position {at}."
-        ))),
-    }
-}
-
-fn skips(given: &str) -> bool {
-    use base64::Engine;
-    let decoded = base64::engine::general_purpose::STANDARD.decode(given);
-    decoded.is_ok_and(|bytes| bytes == SKIP.as_bytes()) || given == SKIP
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::signature;
 use crate::fake::brain::{Answer, Finish, Question, pieces, words};
 use crate::fake::stream::{Frame, Kind, Roll};
-use crate::fake::wire::check::quoted;
+use crate::fake::wire::check::{put, quoted};
 use crate::fake::wire::{Events, Native, Scene};
 
 fn finish_reason(answer: &Answer) -> &'static str {
@@ -22,13 +22,13 @@ fn usage(answer: &Answer, so_far: Option<u64>) -> Value {
     let spoken = so_far.unwrap_or(tokens.completion - tokens.reasoning);
     let mut usage = json!({"promptTokenCount":tokens.prompt});
     if spoken > 0 {
-        usage["candidatesTokenCount"] = json!(spoken);
+        put(&mut usage, "candidatesTokenCount", json!(spoken));
     }
     if tokens.reasoning > 0 {
-        usage["thoughtsTokenCount"] = json!(tokens.reasoning);
+        put(&mut usage, "thoughtsTokenCount", json!(tokens.reasoning));
     }
-    usage["totalTokenCount"] = json!(tokens.prompt + spoken + tokens.reasoning);
-    usage["promptTokensDetails"] = json!([{"modality":"TEXT","tokenCount":tokens.prompt}]);
+    put(&mut usage, "totalTokenCount", json!(tokens.prompt + spoken + tokens.reasoning));
+    put(&mut usage, "promptTokensDetails", json!([{"modality":"TEXT","tokenCount":tokens.prompt}]));
     usage
 }
 
@@ -38,7 +38,7 @@ fn calls(question: &Question, answer: &Answer, scene: &Scene<'_>) -> Vec<Value> 
     let part = |(index, call): (usize, &crate::fake::brain::Call)| {
         let mut told = json!({"functionCall":{"name":call.name,"args":call.arguments}});
         if third && index == 0 {
-            told["thoughtSignature"] = json!(signature(&question.model, scene.key, &call.name));
+            put(&mut told, "thoughtSignature", json!(signature(&question.model, scene.key, &call.name)));
         }
         told
     };
@@ -62,18 +62,18 @@ pub fn whole(question: &Question, answer: &Answer, scene: &Scene<'_>) -> Native 
         parts.extend(calls(question, answer, scene));
         let mut content = json!({"role":"model"});
         if !parts.is_empty() {
-            content["parts"] = Value::Array(parts);
+            put(&mut content, "parts", Value::Array(parts));
         }
         let mut told = json!({"content":content,"finishReason":finish_reason(answer)});
         if index > 0 {
-            told["index"] = json!(index);
+            put(&mut told, "index", json!(index));
         }
         told
     };
     let candidates: Vec<Value> = (0..answer.copies).map(candidate).collect();
     let mut body = json!({"candidates":candidates,"modelVersion":question.model,"responseId":scene.id});
     if !scene.no_usage {
-        body["usageMetadata"] = usage(answer, None);
+        put(&mut body, "usageMetadata", usage(answer, None));
     }
     let mut native = Native::json(200, &body);
     native.headers = headers("application/json; charset=UTF-8");

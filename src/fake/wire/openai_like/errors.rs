@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::rows::{Row, Style};
 use super::usual::usual;
+use super::whole::go_time;
 use crate::fake::fault::{Class, Refusal};
 use crate::fake::wire::Native;
 use crate::ids::random_name;
@@ -24,6 +25,7 @@ fn say(row: &Row, refusal: &Refusal) -> Said {
     if let Some(own) = refusal.code {
         match row.style {
             Style::OpenAi | Style::Zhipu | Style::Spark => code = own,
+            Style::HuggingFace if own.is_empty() => code = own,
             Style::Doubao if own == "unknown_parameter" => code = "InvalidParameter.UnsupportedParameter",
             Style::Doubao if own == "missing_required_parameter" => code = "MissingParameter",
             _ => {}
@@ -101,7 +103,7 @@ pub fn refuse(row: &Row, refusal: &Refusal) -> Native {
                 .with("retry-after", wait.to_string())
                 .with("retry-after-ms", (wait * 1000).to_string())
                 .with("x-ratelimit-remaining-requests", "0")
-                .with("x-ratelimit-reset-requests", format!("{wait}s"))
+                .with("x-ratelimit-reset-requests", go_time(wait))
         }
         Style::OpenAi => native.with("x-request-id", random_name("req_", 24)),
         Style::HuggingFace if limited => {

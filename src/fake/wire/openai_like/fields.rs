@@ -58,7 +58,7 @@ fn known_model(row: &Row, model: &str, path: &str) -> Result<(), Refusal> {
         }
         Style::Spark if path.starts_with("/v2/") => matches!(model, "spark-x" | "x1"),
         Style::Spark => model.starts_with("spark-x"),
-        Style::HuggingFace => model.contains('/'),
+        Style::HuggingFace => return routed(model),
         _ => true,
     };
     match row.style {
@@ -67,6 +67,44 @@ fn known_model(row: &Row, model: &str, path: &str) -> Result<(), Refusal> {
         _ => Err(Refusal::of(Class::NotEntitled)
             .saying(format!("The model `{model}` does not exist or you do not have access to it."))),
     }
+}
+
+/// Hugging Face: `org/name`, and a provider or a policy after the last colon.
+fn routed(model: &str) -> Result<(), Refusal> {
+    const WAYS: [&str; 21] = [
+        "fastest",
+        "cheapest",
+        "preferred",
+        "baseten",
+        "cerebras",
+        "cohere",
+        "deepinfra",
+        "fal-ai",
+        "featherless-ai",
+        "fireworks-ai",
+        "groq",
+        "hf-inference",
+        "novita",
+        "nscale",
+        "ovhcloud",
+        "publicai",
+        "replicate",
+        "scaleway",
+        "together",
+        "wavespeed",
+        "zai-org",
+    ];
+    let (name, way) = model.rsplit_once(':').unwrap_or((model, "fastest"));
+    if !WAYS.contains(&way) {
+        return Err(Refusal::of(Class::NotEntitled)
+            .code("")
+            .saying(format!("Model not supported by provider {way}")));
+    }
+    if name.contains('/') && !name.starts_with("no-such") {
+        return Ok(());
+    }
+    Err(Refusal::of(Class::NotEntitled)
+        .saying(format!("The requested model '{model}' is not supported by any provider you have enabled.")))
 }
 
 /// OpenAI's reasoning models, which refuse sampling and `max_tokens`.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::fake::fault::{Class, Refusal};
 use crate::fake::server::World;
-use crate::fake::wire::check::{self, Object};
+use crate::fake::wire::check::{self, Object, put};
 use crate::fake::wire::{Asked, Embed, Native, Want};
 use rows::{Row, Style};
 
@@ -38,7 +38,7 @@ pub fn read(row: &Row, asked: &Asked, rest: &str, world: &World) -> Result<Want,
         (&Method::GET, "/models") => Ok(Want::Told(models(row))),
         (&Method::GET, one) if one.starts_with("/models/") => {
             let id = one.trim_start_matches("/models/");
-            let known = row.models.iter().any(|known| *known == id);
+            let known = row.models.contains(&id);
             if known {
                 Ok(Want::Told(Native::json(200, &model(row, id))))
             } else {
@@ -71,8 +71,12 @@ fn unique(row: &Row, asked: &Asked, world: &World) -> Result<(), Refusal> {
 fn model(row: &Row, id: &str) -> Value {
     let mut told = json!({"id":id,"object":"model","created":1_686_935_002,"owned_by":row.name});
     if row.style == Style::HuggingFace {
-        told["providers"] = json!([{"provider":"novita","status":"live","context_length":131_072,
-            "pricing":{"input":1.69,"output":3.38},"supports_tools":true}]);
+        put(
+            &mut told,
+            "providers",
+            json!([{"provider":"novita","status":"live","context_length":131_072,
+            "pricing":{"input":1.69,"output":3.38},"supports_tools":true}]),
+        );
     }
     told
 }
@@ -142,7 +146,7 @@ pub fn embed(row: &Row, embed: &Embed) -> Native {
     let mut body = json!({"object":"list","model":embed.model,"data":data.collect::<Vec<_>>(),
         "usage":{"prompt_tokens":tokens,"total_tokens":tokens}});
     if row.style == Style::Qwen {
-        body["id"] = Value::from(crate::ids::random_name("", 32));
+        put(&mut body, "id", Value::from(crate::ids::random_name("", 32)));
     }
     Native::json(200, &body)
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::rows::{Row, Style};
 use super::whole::{self, call_id, finish, odd, thinking_name};
 use crate::fake::brain::{Answer, Call, Question, pieces, words};
-use crate::fake::stream::{Kind, Roll};
+use crate::fake::stream::{Frame, Kind, Roll};
 use crate::fake::wire::check::{quoted, shreds};
 use crate::fake::wire::{Events, Scene};
 
@@ -182,7 +182,11 @@ fn call(pen: &mut Pen<'_>, call: &Call, at: usize, answer: &Answer) {
                 let delta = format!(
                     "{{{again}\"tool_calls\":[{{\"index\":{at},\"function\":{{\"arguments\":{shred}}}{later}}}]}}"
                 );
-                pen.part(0, 0, &delta);
+                match style {
+                    // Some of Qwen's chunks lack the keys that the others have.
+                    Style::Qwen => pen.chunk(Kind::Part, 0, 0, &delta, "", ",\"usage\":null"),
+                    _ => pen.part(0, 0, &delta),
+                }
             }
         }
     }
@@ -251,6 +255,22 @@ fn head(row: &Row, question: &Question, scene: &Scene<'_>) -> String {
     )
 }
 
+/// Several choices, or calls, take turns.
+fn interleaved(mut rolls: Vec<Vec<Frame>>) -> Vec<Frame> {
+    if rolls.len() < 2 {
+        return rolls.pop().unwrap_or_default();
+    }
+    let mut rolls: Vec<_> = rolls.into_iter().map(Vec::into_iter).collect();
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        all.extend(rolls.iter_mut().filter_map(Iterator::next));
+        if all.len() == before {
+            return all;
+        }
+    }
+}
+
 /// A stream.
 pub fn render(row: &Row, question: &Question, answer: &Answer, scene: &Scene<'_>) -> Events {
     let usage = !scene.no_usage
@@ -263,13 +283,21 @@ pub fn render(row: &Row, question: &Question, answer: &Answer, scene: &Scene<'_>
     };
     let mut pen =
         Pen { row, question, head: head(row, question, scene), no_usage_yet, usage, roll: Roll::default() };
+    let mut rolls = Vec::new();
     for index in 0..answer.copies {
         opening(&mut pen, answer, index);
         content(&mut pen, answer, index);
-        for (at, one) in answer.calls.iter().enumerate() {
+        let mut frames = std::mem::take(&mut pen.roll).cut();
+        let calls = answer.calls.iter().enumerate().map(|(at, one)| {
             call(&mut pen, one, at, answer);
-        }
+            std::mem::take(&mut pen.roll).cut()
+        });
+        let calls: Vec<_> = calls.collect();
+        // OpenAI may tell several calls by turns; they are told apart by their index.
+        frames.extend(if row.style == Style::OpenAi { interleaved(calls) } else { calls.concat() });
         closing(&mut pen, answer, index);
+        frames.extend(std::mem::take(&mut pen.roll).cut());
+        rolls.push(frames);
     }
     if usage && !matches!(row.style, Style::Zhipu | Style::Baidu | Style::Spark) {
         let told = whole::usage(row, answer);
@@ -290,5 +318,7 @@ pub fn render(row: &Row, question: &Question, answer: &Answer, scene: &Scene<'_>
     let mut headers = whole::headers(row, scene);
     let kind = if row.style == Style::Qwen { "text/event-stream;charset=UTF-8" } else { "text/event-stream" };
     headers.push(("content-type", kind.to_owned()));
-    Events { headers, frames: pen.roll.cut() }
+    let mut frames = interleaved(rolls);
+    frames.extend(pen.roll.cut());
+    Events { headers, frames }
 }

@@ -167,32 +167,42 @@ fn zhipu(class: Class) -> Usual {
     }
 }
 
-fn doubao(class: Class) -> Usual {
+/// Doubao's many kinds of 429.
+fn doubao_busy(class: Class) -> (&'static str, &'static str) {
     match class {
-        Class::RateLimited => (
-            429,
-            "TooManyRequests",
-            "ModelAccountRpmRateLimitExceeded",
-            "The requests per minute (RPM) limit of the model for this account has been exceeded.",
-        ),
         Class::TokensLimited => (
-            429,
-            "TooManyRequests",
             "ModelAccountTpmRateLimitExceeded",
             "The tokens per minute (TPM) limit of the model for this account has been exceeded.",
         ),
         Class::Concurrency => (
-            429,
-            "TooManyRequests",
             "InflightBatchsizeExceeded",
             "The maximum number of in-flight requests for this account has been reached.",
         ),
         Class::DailyQuota => (
-            429,
-            "TooManyRequests",
             "SetLimitExceeded",
             "Your account has reached the set inference limit for this model, and the model service has been paused.",
         ),
+        Class::Overloaded => (
+            "ServerOverloaded",
+            "The service is currently unable to handle additional requests due to server overload.",
+        ),
+        _ => (
+            "ModelAccountRpmRateLimitExceeded",
+            "The requests per minute (RPM) limit of the model for this account has been exceeded.",
+        ),
+    }
+}
+
+fn doubao(class: Class) -> Usual {
+    match class {
+        Class::RateLimited
+        | Class::TokensLimited
+        | Class::Concurrency
+        | Class::DailyQuota
+        | Class::Overloaded => {
+            let (code, words) = doubao_busy(class);
+            (429, "TooManyRequests", code, words)
+        }
         Class::QuotaExhausted => (
             403,
             "Forbidden",
@@ -210,12 +220,6 @@ fn doubao(class: Class) -> Usual {
             "NotFound",
             "InvalidEndpointOrModel.NotFound",
             "The model or endpoint does not exist or you do not have access to it.",
-        ),
-        Class::Overloaded => (
-            429,
-            "TooManyRequests",
-            "ServerOverloaded",
-            "The service is currently unable to handle additional requests due to server overload.",
         ),
         Class::BadRequest => {
             (400, "BadRequest", "InvalidParameter", "A parameter specified in the request is not valid.")

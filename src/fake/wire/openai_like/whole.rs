@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::rows::{Row, Style};
 use crate::fake::brain::{Answer, Call, Finish, Question};
+use crate::fake::wire::check::{put, put_in};
 use crate::fake::wire::{Native, Scene};
 
 /// The id of an answer, as the platform makes them.
@@ -51,13 +52,13 @@ pub fn usage(row: &Row, answer: &Answer) -> Value {
     if matches!(row.style, Style::Spark | Style::Baidu) {
         return usage;
     }
-    usage["prompt_tokens_details"] = json!({"cached_tokens":0});
+    put(&mut usage, "prompt_tokens_details", json!({"cached_tokens":0}));
     if tokens.reasoning > 0 || matches!(row.style, Style::OpenAi | Style::Doubao) {
-        usage["completion_tokens_details"] = json!({"reasoning_tokens":tokens.reasoning});
+        put(&mut usage, "completion_tokens_details", json!({"reasoning_tokens":tokens.reasoning}));
     }
     if row.style == Style::OpenAi {
-        usage["completion_tokens_details"]["accepted_prediction_tokens"] = json!(0);
-        usage["completion_tokens_details"]["rejected_prediction_tokens"] = json!(0);
+        put_in(&mut usage, "completion_tokens_details", "accepted_prediction_tokens", json!(0));
+        put_in(&mut usage, "completion_tokens_details", "rejected_prediction_tokens", json!(0));
     }
     usage
 }
@@ -77,7 +78,7 @@ fn calls(row: &Row, question: &Question, answer: &Answer) -> Option<Value> {
         let mut told =
             json!({"id":call_id(call),"type":"function","function":{"name":call.name,"arguments":arguments}});
         if matches!(row.style, Style::Qwen | Style::Zhipu) {
-            told["index"] = json!(index);
+            put(&mut told, "index", json!(index));
         }
         told
     });
@@ -120,6 +121,15 @@ fn choice(row: &Row, question: &Question, answer: &Answer, index: usize) -> Valu
     }
 }
 
+/// A length of time as Go prints it: `1m0s`.
+pub fn go_time(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 /// Headers of a good answer.
 pub fn headers(row: &Row, scene: &Scene<'_>) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
@@ -130,10 +140,10 @@ pub fn headers(row: &Row, scene: &Scene<'_>) -> Vec<(&'static str, String)> {
             headers.push(("openai-version", "2020-10-01".to_owned()));
             headers.push(("x-ratelimit-limit-requests", left.requests_limit.to_string()));
             headers.push(("x-ratelimit-remaining-requests", left.requests.to_string()));
-            headers.push(("x-ratelimit-reset-requests", format!("{}s", left.reset.as_secs())));
+            headers.push(("x-ratelimit-reset-requests", go_time(left.reset.as_secs())));
             headers.push(("x-ratelimit-limit-tokens", left.tokens_limit.to_string()));
             headers.push(("x-ratelimit-remaining-tokens", left.tokens.to_string()));
-            headers.push(("x-ratelimit-reset-tokens", format!("{}s", left.reset.as_secs())));
+            headers.push(("x-ratelimit-reset-tokens", go_time(left.reset.as_secs())));
         }
         (Style::Qwen, _) => {
             headers.push(("x-request-id", scene.id.clone()));
@@ -173,15 +183,15 @@ pub fn render(row: &Row, question: &Question, answer: &Answer, scene: &Scene<'_>
     };
     match row.style {
         Style::OpenAi => {
-            body["service_tier"] = json!("default");
-            body["system_fingerprint"] = json!("fp_44709d6fcb");
+            put(&mut body, "service_tier", json!("default"));
+            put(&mut body, "system_fingerprint", json!("fp_44709d6fcb"));
         }
-        Style::Qwen => body["system_fingerprint"] = Value::Null,
-        Style::Doubao => body["service_tier"] = json!("default"),
+        Style::Qwen => put(&mut body, "system_fingerprint", Value::Null),
+        Style::Doubao => put(&mut body, "service_tier", json!("default")),
         _ => {}
     }
     if !scene.no_usage {
-        body["usage"] = usage(row, answer);
+        put(&mut body, "usage", usage(row, answer));
     }
     let mut native = Native::json(200, &body);
     native.headers.extend(headers(row, scene));
