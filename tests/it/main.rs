@@ -1,0 +1,9 @@
+//! The integration tests: the real binary as a child process, against simulated and scripted platforms. One binary, so
+//! that everything is linked once.
+
+#![cfg(test)]
+
+mod house;
+mod puppet;
+
+mod smoke;
