@@ -135,6 +135,7 @@ async fn r1_an_error_in_a_begun_stream_is_told_and_no_end_is_invented() {
         ("no JSON", format!("data: {{\"choices\": [{{]]\n\n{DONE}")),
         ("a web page", "<!DOCTYPE html><html>\n\n".to_owned()),
         ("nothing", String::new()),
+        ("an empty reason, which is none", delta("").replace("null", "\"\"")),
     ] {
         script.set(format!("{EVENTS_HEAD}{}{tail}", delta("Half an answer")), End::Close);
         let answer = house.stream("m", "error").await;
@@ -228,6 +229,14 @@ async fn what_is_odd_but_whole_is_an_answer() {
         ("carriage returns alone", answer("200 OK", events, &stream.replace('\n', "\r"))),
         ("no space after the colon", answer("200 OK", events, &stream.replace("data: ", "data:"))),
         ("ids and retries", answer("200 OK", events, &format!("retry: 5\nid: 7\n{stream}"))),
+        (
+            "pings of all kinds",
+            answer(
+                "200 OK",
+                events,
+                &format!("event: ping\ndata:\n\ndata:\n\ndata: {{\"type\":\"ping\"}}\n\n{stream}"),
+            ),
+        ),
         ("no end mark", answer("200 OK", events, stream.strip_suffix(DONE).expect("an end"))),
         ("a charset", answer("200 OK", "content-type: Text/Event-Stream; charset=UTF-8\r\n", &stream)),
     ] {

@@ -135,7 +135,7 @@ impl Events {
 
     pub fn finish(&self) -> Option<String> {
         let reasons = self.chunks.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str());
-        reasons.last().map(str::to_owned)
+        reasons.filter(|reason| !reason.is_empty()).last().map(str::to_owned)
     }
 
     /// `error.code` of the in-band error, if there is one.

@@ -7,6 +7,7 @@ mod house;
 mod puppet;
 
 mod broken;
+mod failover;
 mod leaving;
 mod refusals;
 mod silence;
