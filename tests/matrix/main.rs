@@ -7,6 +7,8 @@
 //!
 //! [`golden`] the matrix · [`laws`] what must hold for every stream · [`fuzz`] what must hold for any bytes at all
 
+mod checker;
 mod fixtures;
 mod golden;
+mod laws;
 mod stage;

@@ -181,6 +181,9 @@ impl Stage {
                 };
                 let before = out.len();
                 if let Err(failure) = flow.push(event, &self.memory, &mut out) {
+                    if flow.is_told() {
+                        break 'bytes;
+                    }
                     if before == 0 {
                         out.clear();
                     }
@@ -327,6 +330,13 @@ impl Flow {
                 out.unsplit(writer.take());
                 pushed
             }
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        match self {
+            Flow::Splice(splicer) => splicer.ending() == Ending::Complete,
+            Flow::Translate(both) => both.1.is_finished(),
         }
     }
 
