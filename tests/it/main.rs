@@ -1,0 +1,13 @@
+//! The integration tests: the real binary as a child process, against simulated and scripted platforms. One binary, so
+//! that everything is linked once.
+
+#![cfg(test)]
+
+mod house;
+mod puppet;
+
+mod broken;
+mod leaving;
+mod refusals;
+mod silence;
+mod smoke;
