@@ -25,7 +25,7 @@ KEYS = {
     "baidu": "api_key: bce-v3/{case}", "spark": "api_key: {case}", "huggingface": "api_key: hf_{case}",
     "aihubmix": "api_key: sk-{case}", "dashscope": "api_key: sk-{case}",
     "baidu-v1": "access_key: {case}, secret_key: secret",
-    "spark-ws": "app_id: '12345678', api_key: {case}, api_secret: secret",
+    "spark-ws": "app_id: '12345678', api_key: {case}, api_secret: {case}-secret",
 }
 
 

@@ -14,9 +14,13 @@ import time
 import traceback
 import urllib.request
 
-import httpx
 import openai
 from pydantic import BaseModel
+
+try:
+    import httpx2 as httpx  # what version 3 stands on
+except ImportError:
+    import httpx
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from configure import HERE, key_of  # noqa: E402
@@ -245,7 +249,7 @@ def call_of(city):
 @case("choices")
 def one_tool_call(p):
     found, usage, whole = both(name_of(p), "What is the weather in Oslo?", tools=[WEATHER])
-    same(found, [(0, "", [call_of("Oslo")], "tool_calls", "")])
+    same(found, [(0, "", [call_of("Oslo")], "tool_calls", p.get("thought_before_call", ""))])
     same(usage, (words("What is the weather in Oslo get weather city"), words("get weather city Oslo"), 13))
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", whole.choices[0].message.tool_calls[0].id)
 
@@ -255,7 +259,8 @@ def tool_calls_in_parallel(p):
     cities = ["Oslo"] if p.get("one_call") else ["Oslo", "Rome", "Paris"]
     more = {} if p.get("one_call") else {"parallel_tool_calls": True}
     found, usage, whole = both(name_of(p), "The weather in Oslo, Rome and Paris, please.", tools=[WEATHER, CLOCK], **more)
-    same(found, [(0, "", [call_of(city) for city in cities], "tool_calls", "")])
+    same(found, [(0, "", [call_of(city) for city in cities], "tool_calls",
+                  p.get("thought_before_call", ""))])
     same(usage[1], len(cities) * 4)
     same(len({call.id for call in whole.choices[0].message.tool_calls}), len(cities), "ids")
 
@@ -345,7 +350,7 @@ def images_are_refused_by_the_blind(p):
     content = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": PIXEL}}]
     error = fails(openai.BadRequestError, lambda: asked(name_of(p), [{"role": "user", "content": content}]))
     same((error.code, error.type), ("unsupported_parameter", "invalid_request_error"))
-    assert error.param.startswith("messages[0].content"), error.param
+    assert error.param.startswith("messages[0]"), error.param
 
 
 class Place(BaseModel):
@@ -435,6 +440,8 @@ def what_a_platform_lacks_is_refused_by_name(p):
     if "logprobs" not in p and p["name"] != "gemini":
         lacking.append(("logprobs", {"logprobs": True}))
     for param, more in lacking:
+        if param in p.get("passes", []):
+            continue  # depends on the model: the platform says
         error = fails(openai.BadRequestError, lambda: asked(name_of(p), "Hello", **more))
         same((error.code, error.type, error.param), ("unsupported_parameter", "invalid_request_error", param))
         assert error.request_id
@@ -519,7 +526,8 @@ def all_platforms_answer_alike():
         text, tools = "Hello from the SDK", {"tools": [WEATHER]}
         plain = both(name_of(p), text)[:2]
         call = both(name_of(p), "The weather in Oslo, please.", **tools)[:2]
-        answers[p["name"]] = json.dumps([plain, call], sort_keys=True)
+        told_apart = json.dumps([plain, call], sort_keys=True).replace(p.get("thought_before_call", "\0"), "")
+        answers[p["name"]] = told_apart
     assert len(set(answers.values())) == 1, json.dumps(answers, indent=1)
 
 
@@ -623,11 +631,16 @@ FAULTS = [
 ]
 
 
+# Said without a code of its own: 11200 is an empty purse too; the others filter inside of a 200.
+NO_CODE = [("spark", "not_entitled"), ("spark-ws", "not_entitled"), ("gemini", "content_filtered"),
+           ("baidu-v1", "content_filtered")]
+
+
 @case()
 def platforms_errors_have_their_classes(p):
     for directive, kind, code, type_ in FAULTS:
-        if (p["name"], directive) in (("spark", "not_entitled"), ("gemini", "content_filtered")):
-            continue  # no code of their own: 11200 is also an empty purse, and Google filters in a 200
+        if (p["name"], directive) in NO_CODE:
+            continue
         at, sent = counted(url=FAILS, max_retries=2 if kind is not openai.RateLimitError else 0)
         for stream in ((False, True) if directive in ("bad_request", "content_filtered", "context_too_long") else (False,)):
             sent.clear()
@@ -673,9 +686,7 @@ def an_empty_purse_is_not_tried_again():
 
 @case()
 def streams_that_break_raise(p):
-    for case_, directive in (("midstream", "@midstream_error=overloaded"), ("cut", "@cut=20"), ("nofinish", "@nofinish")):
-        if case_ == "nofinish" and p["name"] == "spark":
-            continue  # knows no finish: its end mark is the end
+    for case_, directive in (("midstream", "@midstream_error=overloaded"), ("cut", "@cut=20"), ("nofinish", "@nofinish @no_done")):
         texts = []
 
         def ask():
