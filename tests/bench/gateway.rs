@@ -59,7 +59,9 @@ impl Plan {
         if process::has_nginx() {
             plan.subjects.push(Subject::Nginx);
         } else {
-            println!("nginx is not installed: no floor to compare with (Debian: apt-get install nginx-light)");
+            println!(
+                "nginx is not installed: no floor to compare with (Debian: apt-get install nginx-light)"
+            );
         }
         plan.subjects.extend(builds);
         Ok(plan)

@@ -44,7 +44,8 @@ async fn converse(mut stream: TcpStream, clock: Clock, number: u32) -> Option<()
     loop {
         request.clear();
         read_request(&mut stream, &mut request).await?;
-        let style = if memmem::find(&request, b"/messages").is_some() { Style::Claude } else { Style::OpenAi };
+        let style =
+            if memmem::find(&request, b"/messages").is_some() { Style::Claude } else { Style::OpenAi };
         let mode = memmem::find(&request, b"mode=").and_then(|at| request.get(at + 5..at + 9));
         match mode? {
             b"whol" => stream.write_all(&whole).await.ok()?,
@@ -118,7 +119,8 @@ fn whole_answer() -> Vec<u8> {
     let text = "a weir holds back the river ".repeat(40);
     let fill = WHOLE.saturating_sub(frame("").len());
     let body = frame(text.get(..fill).unwrap_or_default());
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_up\r\ncontent-length: ";
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_up\r\ncontent-length: ";
     format!("{head}{}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
@@ -127,7 +129,10 @@ fn opening(style: Style) -> Vec<u8> {
                     transfer-encoding: chunked\r\n\r\n"
         .to_vec();
     if let Style::Claude = style {
-        chunk(&mut out, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-haiku-4-5\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":200,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n");
+        chunk(
+            &mut out,
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-haiku-4-5\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":200,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+        );
     }
     out
 }
@@ -136,15 +141,31 @@ fn opening(style: Style) -> Vec<u8> {
 fn push_event(out: &mut Vec<u8>, style: Style, clock: &Clock) {
     let now = clock.now().as_nanos() / 1000;
     match style {
-        Style::OpenAi => chunk(out, &format!("data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o-mini\",\"system_fingerprint\":\"fp_bench\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"@{now:015} \"}},\"logprobs\":null,\"finish_reason\":null}}]}}\n\n")),
-        Style::Claude => chunk(out, &format!("event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"@{now:015} \"}}}}\n\n")),
+        Style::OpenAi => chunk(
+            out,
+            &format!(
+                "data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o-mini\",\"system_fingerprint\":\"fp_bench\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"@{now:015} \"}},\"logprobs\":null,\"finish_reason\":null}}]}}\n\n"
+            ),
+        ),
+        Style::Claude => chunk(
+            out,
+            &format!(
+                "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"@{now:015} \"}}}}\n\n"
+            ),
+        ),
     }
 }
 
 fn push_end(out: &mut Vec<u8>, style: Style) {
     match style {
-        Style::OpenAi => chunk(out, "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o-mini\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"),
-        Style::Claude => chunk(out, "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":3}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
+        Style::OpenAi => chunk(
+            out,
+            "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o-mini\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
+        ),
+        Style::Claude => chunk(
+            out,
+            "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":3}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        ),
     }
     out.extend_from_slice(b"0\r\n\r\n");
 }
