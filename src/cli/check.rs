@@ -3,11 +3,15 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Report};
 use crate::gateway::route::{Route, Target};
+use crate::identity::Identity;
+use crate::keybook::NoKeys;
 use crate::limits::Limits;
 use crate::pool::settings::{Account, Strategy};
 
@@ -32,7 +36,7 @@ pub fn run(
     out: &mut dyn Write,
     errors: &mut dyn Write,
 ) -> io::Result<bool> {
-    let result = config::load(path, environment);
+    let result = config::load(path, environment).and_then(|config| try_out(config, path));
     match (&result, format) {
         (Ok(config), Format::Table) => table(config, path, out)?,
         (Ok(config), Format::Json) => writeln!(out, "{:#}", document(config))?,
@@ -44,6 +48,16 @@ pub fn run(
         (Err(report), Format::Json) => writeln!(out, "{:#}", wrong(report))?,
     }
     Ok(result.is_ok())
+}
+
+/// What only shows when the parts are built as `weir serve` builds them: issuers whose keys cannot be used.
+fn try_out(config: Config, path: Option<&Path>) -> Result<Config, Report> {
+    let file = path.map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
+    let trouble = |what: String| Report::of_file(&file, what);
+    let client = super::wiring::back_office().map_err(|error| trouble(error.to_string()))?;
+    Identity::new(config.identity.clone(), Arc::new(NoKeys), Clock::system(), client)
+        .map_err(|error| trouble(error.to_string()))?;
+    Ok(config)
 }
 
 fn wrong(report: &Report) -> Value {

@@ -239,10 +239,12 @@ async fn exchange(
     let mut headers = platform.headers(encoded);
     headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     let mut body = encoded.body.clone();
+    let origin = origin_of(platform);
+    let authority = origin.authority();
     let mut outgoing = Outgoing {
         method: "POST",
         path: &mut path,
-        host: &platform.base.host,
+        host: &authority,
         headers: &mut headers,
         body: &mut body,
     };
@@ -250,8 +252,7 @@ async fn exchange(
         .scheme
         .apply(&aim.account.credential, token, &mut outgoing, &gateway.clock)
         .map_err(Trouble::Unfit)?;
-    let request =
-        upstream::Request { origin: &origin_of(platform), method: Method::POST, path: &path, headers, body };
+    let request = upstream::Request { origin: &origin, method: Method::POST, path: &path, headers, body };
     let asked_at = gateway.clock.now();
     let answered = if platform.dialect == Dialect::Spark {
         gateway.upstream.converse(request, patience(trip)).await

@@ -63,6 +63,14 @@ impl Flow {
         }
     }
 
+    /// Whether the caller has the whole answer: every choice has been finished, whatever the platform still owes.
+    fn is_told(&self) -> bool {
+        match self {
+            Flow::Splice(splicer) => splicer.ending() == Ending::Complete,
+            Flow::Translate(both) => both.1.is_finished(),
+        }
+    }
+
     fn usage(&self) -> Option<Usage> {
         match self {
             Flow::Splice(splicer) => splicer.usage(),
@@ -239,7 +247,8 @@ impl Relay {
                 Err(broken) => return self.fail_upstream(Failure::Malformed(broken.to_string())),
             };
             if let Err(failure) = self.flow.push(event, &self.gateway, &mut self.out) {
-                return self.fail_upstream(failure);
+                // What fails behind the last word takes nothing from the answer: the caller has all of it.
+                return if self.flow.is_told() { self.complete() } else { self.fail_upstream(failure) };
             }
         }
         if self.out.len() > before {

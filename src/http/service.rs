@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tower_service::Service;
 
+use super::host;
 use super::reply::{note, refusal};
 use super::wire::Phase;
 use crate::api::ask::Task;
@@ -21,7 +22,9 @@ use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
 use crate::gateway::answer::Answer;
+use crate::gateway::body;
 use crate::gateway::chat::Arrival;
+use crate::gateway::settings::Sizes;
 use crate::ids::RequestId;
 
 /// Longest path and query that is taken, in bytes.
@@ -147,11 +150,14 @@ async fn dispatch(
         let fault = Fault::client(Kind::UriTooLong, "The request's path is too long.");
         return Err((fault, Some(request.into_body())));
     }
+    if let Err(fault) = host::check(&request) {
+        return Err((fault, Some(request.into_body())));
+    }
     if !desk.is_public {
-        return Ok(ask_plane(desk, request).await);
+        return ask_plane(desk, request).await;
     }
     match door(request.method(), request.uri().path()) {
-        Door::Plane => Ok(ask_plane(desk, request).await),
+        Door::Plane => ask_plane(desk, request).await,
         Door::WrongMethod => {
             let fault = Fault::client(Kind::MethodNotAllowed, "This endpoint takes POST requests only.");
             Err((fault, Some(request.into_body())))
@@ -167,25 +173,42 @@ async fn dispatch(
     }
 }
 
-async fn ask_plane(desk: &Desk, request: Request<Incoming>) -> Made {
+/// Largest body that the control plane takes, in bytes.
+const MAX_PLANE_BODY: usize = 256 * 1024;
+
+/// The body is read first, whoever answers: what a handler left unread would close the connection behind an answer that
+/// does not say so, or stay open for as long as the caller pleases.
+async fn ask_plane(desk: &Desk, request: Request<Incoming>) -> Result<Made, (Fault, Option<Incoming>)> {
+    let (head, mut incoming) = request.into_parts();
+    let mut body = Bytes::new();
+    if !incoming.is_end_stream() {
+        let world = desk.gateway.world();
+        let sizes = Sizes { body: MAX_PLANE_BODY, ..world.sizes };
+        match body::read(&desk.gateway, &mut incoming, &sizes, &world.timeouts).await {
+            Ok((bytes, _held)) => body = bytes,
+            Err(fault) => return Err((fault, Some(incoming))),
+        }
+    }
     let mut plane = desk.plane.clone();
-    let response = match plane.call(request.map(axum::body::Body::new)).await {
+    let response = match plane.call(Request::from_parts(head, axum::body::Body::from(body))).await {
         Ok(response) => response,
         Err(never) => match never {},
     };
     let (head, body) = response.into_parts();
-    (head.status, head.headers, Inner::Plane(body))
+    Ok((head.status, head.headers, Inner::Plane(body)))
 }
 
-/// The answer to a fault. Where the request's body has not been read, the connection reads on for a while and closes.
+/// The answer to a fault. Where the request's body has not been read, the connection reads on for a while and closes; at
+/// once where the caller has stopped sending anyway.
 fn refuse(fault: &Fault, unread: Option<Incoming>) -> Made {
     let refusal = refusal(fault);
     let mut headers = refusal.headers;
-    let answer = match unread.filter(|incoming| !incoming.is_end_stream()) {
-        Some(incoming) => {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            Answer::early(refusal.body, incoming)
-        }
+    let unread = unread.filter(|incoming| !incoming.is_end_stream());
+    if unread.is_some() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let answer = match unread.filter(|_| fault.kind() != Kind::SlowClient) {
+        Some(incoming) => Answer::early(refusal.body, incoming),
         None => {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(refusal.body.len()));
             Answer::Whole(refusal.body)

@@ -283,8 +283,9 @@ fn choice(row: &Row, value: &Value, question: &Question) -> Result<Choice, Refus
     }
     let forced = check::as_object(value, "tool_choice")?;
     let name = match (row.style, forced.get("name"), forced.get("function")) {
-        (Style::Spark, Some(name), None) => name.as_str(),
-        (Style::Spark, ..) => None,
+        // Flat in the newer version, as OpenAI has it in the older one.
+        (Style::Spark, Some(name), None) if newer_spark(&question.model) => name.as_str(),
+        (Style::Spark, ..) if newer_spark(&question.model) => None,
         (_, None, Some(function)) => function.get("name").and_then(Value::as_str),
         _ => None,
     };
@@ -294,6 +295,10 @@ fn choice(row: &Row, value: &Value, question: &Question) -> Result<Choice, Refus
         return Err(wrong(&format!("Tool choice '{name}' not found in 'tools' parameter.")));
     }
     Ok(Choice::Named(name.to_owned()))
+}
+
+fn newer_spark(model: &str) -> bool {
+    model.starts_with("spark-x") || model == "x1"
 }
 
 /// Whether the model thinks, by request or by nature.

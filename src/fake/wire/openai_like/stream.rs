@@ -255,7 +255,7 @@ fn head(row: &Row, question: &Question, scene: &Scene<'_>) -> String {
     )
 }
 
-/// Several choices, or calls, take turns.
+/// Several choices take turns.
 fn interleaved(mut rolls: Vec<Vec<Frame>>) -> Vec<Frame> {
     if rolls.len() < 2 {
         return rolls.pop().unwrap_or_default();
@@ -292,9 +292,8 @@ pub fn render(row: &Row, question: &Question, answer: &Answer, scene: &Scene<'_>
             call(&mut pen, one, at, answer);
             std::mem::take(&mut pen.roll).cut()
         });
-        let calls: Vec<_> = calls.collect();
-        // OpenAI may tell several calls by turns; they are told apart by their index.
-        frames.extend(if row.style == Style::OpenAi { interleaved(calls) } else { calls.concat() });
+        // One call after the other: the SDKs' helpers take the next call for the end of the one before.
+        frames.extend(calls.flatten());
         closing(&mut pen, answer, index);
         frames.extend(std::mem::take(&mut pen.roll).cut());
         rolls.push(frames);
