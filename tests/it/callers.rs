@@ -139,7 +139,6 @@ async fn a_token_may_what_it_says_and_nothing_more() {
     // Nothing in the request widens it.
     let mut wide = question("qwen-plus", "x", false);
     wide["models"] = json!(["*"]);
-    wide["api_base"] = json!("http://127.0.0.1:1/");
     wide["user"] = json!("admin");
     let spoofed = house
         .client
