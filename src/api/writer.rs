@@ -187,8 +187,17 @@ impl Writer {
         if choice.finished.is_some() {
             return;
         }
-        let first = !std::mem::replace(&mut choice.started, true);
+        let first = !choice.started;
         let logprobs = choice.logprobs.take();
+        if first && logprobs.is_some() {
+            // OpenAI's first chunk brings the role alone, and a helper counts probabilities in the first one twice.
+            self.text_delta(index, "content", "");
+            if let Some(choice) = self.choice(index) {
+                choice.logprobs = logprobs;
+            }
+            return self.delta(index, body);
+        }
+        choice.started = true;
         self.open();
         self.put(b",\"choices\":[{\"index\":");
         self.put_json(&index);
@@ -404,6 +413,20 @@ mod tests {
         assert_eq!(chunks[1]["choices"][0]["delta"], serde_json::json!({"content": "b"}));
         assert_eq!(chunks[2]["choices"][0]["finish_reason"], "stop");
         assert!(writer.is_finished());
+    }
+
+    #[test]
+    fn the_first_chunk_has_no_probabilities_since_a_helper_would_count_them_twice() {
+        let mut writer = writer(false);
+        let probable = serde_json::json!({"content": [{"token": "a", "logprob": -0.1}], "refusal": null});
+        writer.piece(Piece::Logprobs { choice: 0, value: probable.clone() });
+        writer.piece(Piece::Text { choice: 0, text: "a" });
+        let chunks = chunks(&mut writer);
+        assert_eq!(chunks.len(), 2);
+        assert_eq!(chunks[0]["choices"][0]["delta"], serde_json::json!({"role": "assistant", "content": ""}));
+        assert_eq!(chunks[0]["choices"][0].get("logprobs"), None);
+        assert_eq!(chunks[1]["choices"][0]["delta"], serde_json::json!({"content": "a"}));
+        assert_eq!(chunks[1]["choices"][0]["logprobs"], probable);
     }
 
     #[test]
