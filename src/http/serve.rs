@@ -253,9 +253,10 @@ impl ShutdownSignalWatch for Signals {
 }
 
 impl Signals {
+    /// Not pingora's fast shutdown: that drops connections before their streams could say why they end.
     fn at_once(&self) -> ShutdownSignal {
         self.desk.gateway.drain.end();
-        ShutdownSignal::FastShutdown
+        ShutdownSignal::GracefulTerminate
     }
 }
 

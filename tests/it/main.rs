@@ -7,8 +7,10 @@ mod house;
 mod puppet;
 
 mod broken;
+mod callers;
 mod failover;
 mod leaving;
+mod lifecycle;
 mod refusals;
 mod silence;
 mod smoke;

@@ -1,7 +1,6 @@
 //! A platform whose every byte is written by the test: for what the simulated platforms, which speak correct HTTP, cannot
 //! do. Counts what reaches it and sees when the gateway goes away.
 
-#![expect(dead_code, reason = "a vocabulary: not every word is used in every state of the tests")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
