@@ -48,6 +48,22 @@ async fn r25_1_sigterm_lets_streams_finish_and_then_exits_with_0() {
     drop((idle, kept));
 }
 
+/// Broke in an upgrade under load: the codec closed connections that had been accepted and not yet read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_accepted_just_before_the_end_may_still_bring_its_request() {
+    let mut house = House::start(ONE).await;
+    let mut fresh = house.connect().await;
+    until("it is accepted", || async { house.metric("weir_connections").await >= 2.0 }).await;
+    house.signal("TERM");
+    until("it drains", || async { house.log().contains("shutting down") }).await;
+    sleep(Duration::from_millis(100)).await;
+    fresh.send(&house.wire_chat("gpt-4o", "hello", true)).await;
+    let answer = fresh.answer().await.expect("closed unread");
+    assert!(answer.events().is_whole(), "{}", answer.text());
+    assert_eq!(answer.header("connection"), "close");
+    assert!(house.ended().await.success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r25_1_what_does_not_finish_in_time_is_ended_with_a_reason() {
     let mut house = House::start(&format!("{ONE}drain: {{delay: 0s, timeout: 700ms}}\n")).await;

@@ -14,3 +14,4 @@ mod lifecycle;
 mod refusals;
 mod silence;
 mod smoke;
+mod wires;
