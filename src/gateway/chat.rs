@@ -280,7 +280,8 @@ impl Gateway {
 }
 
 fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+    // The name of a model is the caller's own word; beyond ASCII a header means something else to everyone who reads it.
+    if let Some(value) = HeaderValue::from_str(value).ok().filter(|_| value.is_ascii()) {
         headers.insert(HeaderName::from_static(name), value);
     }
 }
@@ -339,7 +340,12 @@ const fn verdict_label(verdict: Verdict) -> &'static str {
 }
 
 /// A caller's own word, fit to stand in a sentence: short, and without anything a terminal would obey.
+/// Nor may it be a key in the wrong place: what is said here is logged, too.
 pub fn printable(text: &str) -> String {
+    let begins = ["sk-", "eyJ", "Bearer "].iter().any(|mark| text.trim_start_matches('/').starts_with(mark));
+    if begins || text.contains(crate::keybook::PREFIX) {
+        return "(something like a key)".to_owned();
+    }
     text.chars().filter(|character| !character.is_control()).take(128).collect()
 }
 

@@ -6,5 +6,6 @@ pub mod plane;
 pub mod reply;
 pub mod serve;
 pub mod service;
+mod streams;
 pub mod tls;
 pub mod wire;

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 
 use async_trait::async_trait;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::ListenerConfig;
@@ -33,6 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::service::{Desk, serve};
+use super::streams::Streams;
 use super::wire::{Patience, Phase, Wire};
 
 /// What one listener needs.
@@ -85,13 +86,10 @@ impl Connections {
 struct App {
     desk: Arc<Desk>,
     tls: Option<TlsAcceptor>,
-    codec: auto::Builder<TokioExecutor>,
+    codec: auto::Builder<Streams>,
     patience: Patience,
     connections: Arc<Connections>,
 }
-
-/// A TLS handshake that takes longer is given up.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl ServerApp for App {
@@ -99,7 +97,7 @@ impl ServerApp for App {
         let _counted = self.connections.enter(&self.desk.gateway.metrics.connections);
         match &self.tls {
             None => self.speak(stream, shutdown.clone()).await,
-            Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            Some(acceptor) => match tokio::time::timeout(self.patience.head, acceptor.accept(stream)).await {
                 Ok(Ok(secured)) => self.speak(secured, shutdown.clone()).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -155,8 +153,8 @@ async fn told_to_stop(shutdown: &mut ShutdownWatch) {
     drop(shutdown.wait_for(|stop| *stop).await);
 }
 
-fn codec(head_limit: usize) -> auto::Builder<TokioExecutor> {
-    let mut codec = auto::Builder::new(TokioExecutor::new());
+fn codec(head_limit: usize, stall: Duration) -> auto::Builder<Streams> {
+    let mut codec = auto::Builder::new(Streams { stall });
     codec
         .http1()
         .max_buf_size(head_limit.max(8 * 1024))
@@ -213,7 +211,7 @@ pub fn build(
         let app = App {
             desk: listener.desk,
             tls: listener.tls.map(TlsAcceptor::from),
-            codec: codec(listener.head_limit),
+            codec: codec(listener.head_limit, listener.patience.stall),
             patience: listener.patience,
             connections: Arc::clone(connections),
         };

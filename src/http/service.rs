@@ -16,7 +16,8 @@ use tower_service::Service;
 
 use super::host;
 use super::reply::{note, refusal};
-use super::wire::Phase;
+use super::streams::Moves;
+use super::wire::{Busy, Phase};
 use crate::api::ask::Task;
 use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
@@ -34,7 +35,8 @@ const MAX_PATH: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct Out {
     inner: Inner,
-    phase: Arc<Phase>,
+    moves: Option<Arc<Moves>>,
+    _busy: Busy,
 }
 
 #[derive(Debug)]
@@ -51,12 +53,17 @@ impl Body for Out {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match &mut self.get_mut().inner {
+        let out = self.get_mut();
+        let polled = match &mut out.inner {
             Inner::Path(answer) => {
                 Pin::new(answer).poll_frame(context).map_err(|never: Infallible| match never {})
             }
             Inner::Plane(body) => Pin::new(body).poll_frame(context),
+        };
+        if let Some(moves) = &out.moves {
+            moves.note(polled.is_ready());
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -71,12 +78,6 @@ impl Body for Out {
             Inner::Path(answer) => answer.size_hint(),
             Inner::Plane(body) => body.size_hint(),
         }
-    }
-}
-
-impl Drop for Out {
-    fn drop(&mut self) {
-        self.phase.end();
     }
 }
 
@@ -112,7 +113,7 @@ pub async fn serve(
     phase: Arc<Phase>,
     request: Request<Incoming>,
 ) -> Result<Response<Out>, Infallible> {
-    phase.begin();
+    let busy = phase.begin();
     let arrived = desk.gateway.clock.now();
     let id = RequestId::from_caller(request.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
     let is_http1 = request.version() <= Version::HTTP_11;
@@ -131,7 +132,7 @@ pub async fn serve(
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         headers.insert("x-request-id", id);
     }
-    let mut response = Response::new(Out { inner, phase });
+    let mut response = Response::new(Out { inner, moves: Moves::of_this_stream(), _busy: busy });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)

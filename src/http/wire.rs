@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,9 +15,28 @@ use tokio::time::{Instant, Sleep};
 
 use crate::fault::{Fault, Kind};
 
-/// Where a connection stands. Shared between the socket, the service and the answer's body, all in one task.
+/// Where a connection stands. Shared between the socket, the service and the answer's body; over HTTP/2 these are in tasks
+/// of their own.
 #[derive(Debug, Default)]
-pub struct Phase(AtomicU8);
+pub struct Phase {
+    state: AtomicU8,
+    /// Requests that are being served.
+    open: AtomicU32,
+    /// Requests that have been served; wraps.
+    served: AtomicU32,
+}
+
+/// A request that is being served, until this is dropped.
+#[derive(Debug)]
+pub struct Busy(Arc<Phase>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.served.fetch_add(1, Ordering::Relaxed);
+        self.0.advance(ANSWERED);
+    }
+}
 
 /// No byte of a request has come yet.
 const IDLE: u8 = 0;
@@ -27,23 +46,20 @@ const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 /// A request has been answered; the next one may come.
 const ANSWERED: u8 = 3;
-/// HTTP/2: many requests at once, watched over by the codec.
+/// HTTP/2: many requests at once.
 const MULTIPLEXED: u8 = 4;
 
 impl Phase {
-    /// A request's head is complete.
-    pub fn begin(&self) {
+    /// A request's head is complete. To be dropped when its answer has been handed out, or will not be.
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.open.fetch_add(1, Ordering::Relaxed);
         self.advance(BUSY);
-    }
-
-    /// Its answer has been handed out (or dropped).
-    pub fn end(&self) {
-        self.advance(ANSWERED);
+        Busy(Arc::clone(self))
     }
 
     /// The connection speaks HTTP/2.
     pub fn multiplex(&self) {
-        self.0.store(MULTIPLEXED, Ordering::Relaxed);
+        self.state.store(MULTIPLEXED, Ordering::Relaxed);
     }
 
     /// Whether the connection speaks HTTP/2.
@@ -58,14 +74,30 @@ impl Phase {
 
     fn advance(&self, to: u8) {
         if !self.is_multiplexed() {
-            self.0.store(to, Ordering::Relaxed);
+            self.state.store(to, Ordering::Relaxed);
         }
     }
 
     fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        self.state.load(Ordering::Relaxed)
+    }
+
+    /// How long the caller may now be silent, and the name of this silence; `None` where we are the ones to speak.
+    fn silence(&self, patience: &Patience) -> Option<(Silence, Duration)> {
+        let (state, served) = (self.get(), self.served.load(Ordering::Relaxed));
+        let limit = match state {
+            BUSY => return None,
+            MULTIPLEXED if self.open.load(Ordering::Relaxed) > 0 => return None,
+            MULTIPLEXED if served > 0 => patience.keep_alive,
+            ANSWERED => patience.keep_alive,
+            _ => patience.head,
+        };
+        Some(((state, served), limit))
     }
 }
+
+/// One stretch of waiting for a caller: the state, and how many requests came before it.
+type Silence = (u8, u32);
 
 /// Time limits of a caller's connection.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +116,10 @@ pub struct Wire<S> {
     stream: S,
     phase: Arc<Phase>,
     patience: Patience,
-    /// Runs while a head is awaited; wound anew when the phase changes.
-    reading: Option<(u8, Pin<Box<Sleep>>)>,
+    /// Runs while a head is awaited; wound anew for each.
+    reading: Option<(Silence, Pin<Box<Sleep>>)>,
+    /// How much of HTTP/2's preface has come so far; `None`: it is none. It may come in pieces.
+    preface: Option<usize>,
     /// Runs while the caller does not take what we write.
     writing: Option<Pin<Box<Sleep>>>,
     /// Our own words in place of the codec's bare refusal: how much of them is out.
@@ -95,29 +129,24 @@ pub struct Wire<S> {
 impl<S> Wire<S> {
     /// Watches over `stream`.
     pub fn new(stream: S, phase: Arc<Phase>, patience: Patience) -> Self {
-        Self { stream, phase, patience, reading: None, writing: None, refusal: None }
+        Self { stream, phase, patience, reading: None, preface: Some(0), writing: None, refusal: None }
     }
 }
 
 impl<S: AsyncWrite + Unpin> Wire<S> {
     /// While nothing comes: has the caller's time for it run out?
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        let phase = self.phase.get();
-        let limit = match phase {
-            BUSY | MULTIPLEXED => {
-                self.reading = None;
-                return Poll::Pending;
-            }
-            ANSWERED => self.patience.keep_alive,
-            _ => self.patience.head,
+        let Some((silence, limit)) = self.phase.silence(&self.patience) else {
+            self.reading = None;
+            return Poll::Pending;
         };
-        let is_wound = self.reading.as_ref().is_some_and(|(wound_in, _)| *wound_in == phase);
+        let is_wound = self.reading.as_ref().is_some_and(|(wound_for, _)| *wound_for == silence);
         if !is_wound {
-            self.reading = Some((phase, Box::pin(tokio::time::sleep(limit))));
+            self.reading = Some((silence, Box::pin(tokio::time::sleep(limit))));
         }
         let Some((_, timer)) = &mut self.reading else { return Poll::Pending };
         ready!(Future::poll(timer.as_mut(), context));
-        if phase == HEAD {
+        if self.phase.get() == HEAD {
             let late = Fault::client(Kind::SlowClient, "The request's head did not arrive in time.");
             let text = refusal_text(&late);
             // One try: a caller too slow to send is not waited for to read.
@@ -138,6 +167,25 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(instead_of))
     }
 }
+
+impl<S> Wire<S> {
+    fn look_for_preface(&mut self, bytes: &[u8]) {
+        let Some(so_far) = self.preface else { return };
+        let expected = PREFACE.get(so_far..).unwrap_or_default();
+        let common = expected.len().min(bytes.len());
+        if expected.get(..common) != bytes.get(..common) {
+            self.preface = None;
+        } else if common == expected.len() {
+            self.preface = None;
+            self.phase.multiplex();
+        } else {
+            self.preface = Some(so_far + common);
+        }
+    }
+}
+
+/// How a connection begins that speaks HTTP/2; no request of HTTP/1 begins so.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// A refusal by the codec (`HTTP/1.1 4xx …` without a body), told in our own words.
 fn refusal_for(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -175,10 +223,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         let before = buffer.filled().len();
         match Pin::new(&mut wire.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
-                if buffer.filled().len() > before && matches!(wire.phase.get(), IDLE | ANSWERED) {
-                    if buffer.filled().get(before..).is_some_and(|bytes| bytes.starts_with(b"PRI * HTTP/2")) {
-                        wire.phase.multiplex();
-                    }
+                let bytes = buffer.filled().get(before..).unwrap_or_default();
+                if !bytes.is_empty() && matches!(wire.phase.get(), IDLE | HEAD | ANSWERED) {
+                    wire.look_for_preface(bytes);
                     wire.phase.advance(HEAD);
                 }
                 Poll::Ready(read)
@@ -252,7 +299,7 @@ mod tests {
     async fn a_caller_that_does_not_read_is_cut_off() {
         let (ours, _theirs) = tokio::io::duplex(16);
         let phase: Arc<Phase> = Arc::default();
-        phase.begin();
+        let _busy = phase.begin();
         let mut wire = Wire::new(ours, phase, PATIENCE);
         let error = wire.write_all(&[0; 64]).await.expect_err("stalled");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -264,12 +311,46 @@ mod tests {
         let phase: Arc<Phase> = Arc::default();
         let mut wire = Wire::new(ours, Arc::clone(&phase), PATIENCE);
         wire.write_all(b"HTTP/1.1 431 x\r\ncontent-length: 0\r\n\r\n").await.expect("write");
-        phase.begin();
-        phase.end();
+        drop(phase.begin());
         wire.write_all(b"HTTP/1.1 404 ours").await.expect("write");
         drop(wire);
         let mut text = String::new();
         theirs.read_to_string(&mut text).await.expect("read");
         assert!(text.contains("headers_too_large") && text.ends_with("HTTP/1.1 404 ours"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_preface_in_pieces_is_a_preface() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let phase: Arc<Phase> = Arc::default();
+        let mut wire = Wire::new(ours, Arc::clone(&phase), PATIENCE);
+        for piece in [&b"PRI"[..], b" * HT", b"TP/2.0\r\n\r\nSM\r\n\r\n"] {
+            assert!(!phase.is_multiplexed());
+            theirs.write_all(piece).await.expect("write");
+            let mut buffer = [0; 64];
+            wire.read(&mut buffer).await.expect("read");
+        }
+        assert!(phase.is_multiplexed());
+    }
+
+    #[tokio::test]
+    async fn http_2_without_a_request_is_cut_off_and_with_one_it_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let phase: Arc<Phase> = Arc::default();
+        let mut wire = Wire::new(ours, Arc::clone(&phase), PATIENCE);
+        theirs.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("write");
+        let mut buffer = [0; 64];
+        wire.read(&mut buffer).await.expect("read");
+        let busy = phase.begin();
+        let waited = tokio::time::timeout(Duration::from_millis(300), wire.read(&mut buffer)).await;
+        assert!(waited.is_err(), "cut off in the middle of a request");
+        drop(busy);
+        let waited = tokio::time::timeout(Duration::from_millis(300), wire.read(&mut buffer)).await;
+        assert!(waited.is_err(), "cut off before the next request could come");
+        let idle: Arc<Phase> = Arc::default();
+        idle.multiplex();
+        let (ours, _theirs) = tokio::io::duplex(1024);
+        let error = Wire::new(ours, idle, PATIENCE).read(&mut buffer).await.expect_err("too slow");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -11,13 +11,13 @@ pub struct Asked<'a> {
     pub choices: usize,
     /// Whether usage may lack although asked for: the platform broke off behind the finish, and its stream passes through.
     pub usage_may_lack: bool,
-    /// Whether arguments of finished calls must be JSON: so where the platform is sane.
-    pub sane_arguments: bool,
+    /// The platform writes nonsense: its choices and the words of its calls are its own; our framing is still ours.
+    pub is_wild: bool,
 }
 
 impl<'a> Asked<'a> {
     pub fn of(model: &'a str, include_usage: bool) -> Self {
-        Self { model, include_usage, choices: 1, usage_may_lack: false, sane_arguments: true }
+        Self { model, include_usage, choices: 1, usage_may_lack: false, is_wild: false }
     }
 }
 
@@ -62,6 +62,7 @@ struct Reader<'a> {
 
 #[derive(Default)]
 struct Choice {
+    began: bool,
     message: Map<String, Value>,
     calls: Vec<Value>,
     logprobs: Option<Value>,
@@ -99,6 +100,10 @@ impl Reader<'_> {
         choices.iter().try_for_each(|choice| self.choice(choice))
     }
 
+    fn begun(&self) -> impl Iterator<Item = &Choice> {
+        self.choices.iter().filter(|choice| choice.began)
+    }
+
     fn error(&mut self, error: &Value) -> Law {
         let text = |name: &str| error.get(name).is_some_and(Value::is_string);
         law(text("message") && text("type"), "C3: an error without message or type")?;
@@ -107,7 +112,7 @@ impl Reader<'_> {
             "C3: an error without param or code",
         )?;
         law(self.usage.is_none(), "an answer that broke names no usage")?;
-        law(self.choices.iter().any(|choice| choice.finish.is_none()), "an error after a finished answer")?;
+        law(self.begun().any(|choice| choice.finish.is_none()), "an error after a finished answer")?;
         self.failed = true;
         Ok(())
     }
@@ -131,10 +136,7 @@ impl Reader<'_> {
         let count = |name: &str| usage.get(name).and_then(Value::as_u64).ok_or(format!("C5: no {name}"));
         let (prompt, completion) = (count("prompt_tokens")?, count("completion_tokens")?);
         law(count("total_tokens")? >= prompt.saturating_add(completion), "C5: a total below its parts")?;
-        law(
-            !self.choices.is_empty() && self.choices.iter().all(|choice| choice.finish.is_some()),
-            "C5: usage before the finish",
-        )?;
+        law(self.begun().all(|choice| choice.finish.is_some()), "C5: usage before the finish")?;
         self.usage = Some(usage.clone());
         Ok(())
     }
@@ -142,12 +144,13 @@ impl Reader<'_> {
     fn choice(&mut self, part: &Value) -> Law {
         let index = part.get("index").and_then(Value::as_u64).ok_or("C8: a choice without index")?;
         let index = usize::try_from(index).map_err(|_| "C8: a huge index")?;
-        law(index <= self.choices.len() && index < self.asked.choices, "C8: choices are not dense from 0")?;
-        let is_new = index == self.choices.len();
-        if is_new {
+        let is_dense = index <= self.choices.len() && index < self.asked.choices;
+        law(is_dense || (self.asked.is_wild && index < 128), "C8: choices are not dense from 0")?;
+        while self.choices.len() <= index {
             self.choices.push(Choice::default());
         }
         let choice = &mut self.choices[index];
+        let is_new = !std::mem::replace(&mut choice.began, true);
         law(choice.finish.is_none(), "C8: something after the finish")?;
         let delta = part.get("delta").and_then(Value::as_object).ok_or("C8: a choice without delta")?;
         let role = delta.get("role").filter(|role| !role.is_null());
@@ -167,11 +170,9 @@ impl Reader<'_> {
 
     fn end(self) -> Result<Seen, String> {
         if !self.failed {
-            law(self.choices.len() == self.asked.choices, "a choice is missing")?;
-            law(
-                self.choices.iter().all(|choice| choice.finish.is_some()),
-                "C4: an end without finish or error",
-            )?;
+            let is_complete = self.choices.len() == self.asked.choices || self.asked.is_wild;
+            law(is_complete && self.begun().count() > 0, "a choice is missing")?;
+            law(self.begun().all(|choice| choice.finish.is_some()), "C4: an end without finish or error")?;
             let is_due = self.asked.include_usage && !self.asked.usage_may_lack;
             law(self.usage.is_some() || !is_due, "C5: no usage, although asked for")?;
         }
@@ -234,7 +235,7 @@ impl Choice {
         law(delta.is_empty(), "C8: the finish comes with an empty delta")?;
         law(reason != "stop" || self.calls.is_empty(), "R9.4: calls, and yet `stop`")?;
         law(reason != "tool_calls" || !self.calls.is_empty(), "R9.4: `tool_calls`, and no call")?;
-        if asked.sane_arguments && reason == "tool_calls" {
+        if !asked.is_wild && reason == "tool_calls" {
             for call in self.calls.iter().filter(|call| call["type"] == "function") {
                 let text = call["function"]["arguments"].as_str().unwrap_or_default();
                 let is_json = serde_json::from_str::<Map<String, Value>>(text).is_ok();

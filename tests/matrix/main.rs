@@ -9,6 +9,7 @@
 
 mod checker;
 mod fixtures;
+mod fuzz;
 mod golden;
 mod laws;
 mod stage;

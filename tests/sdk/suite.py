@@ -267,6 +267,8 @@ def tool_calls_in_parallel(p):
 
 @case("choices")
 def tools_and_back(p):
+    if p.get("no_results"):
+        return  # the wire has no turn for them: they become words
     text = "The weather in Oslo and Rome, please." if not p.get("one_call") else "The weather in Oslo, please."
     degrees = {"Oslo": "12C", "Rome": "25C"}
     for streamed in (False, True):
@@ -301,6 +303,8 @@ def a_call_without_arguments_has_an_empty_object(p):
     same((call.function.name, call.function.arguments), ("get_time", "{}"))
     stream = told(name_of(p), text, tools=[CLOCK], **more)
     same(stream.calls[0][0]["arguments"], "{}")
+    if p.get("no_results"):
+        return
     messages = [*user(text), whole.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "noon"}]
     same(asked(name_of(p), messages, tools=[CLOCK]).choices[0].message.content, "It is noon in get_time.")
 
@@ -632,8 +636,8 @@ FAULTS = [
 
 
 # Said without a code of its own: 11200 is an empty purse too; the others filter inside of a 200.
-NO_CODE = [("spark", "not_entitled"), ("spark-ws", "not_entitled"), ("gemini", "content_filtered"),
-           ("baidu-v1", "content_filtered")]
+NO_CODE = [("spark", "not_entitled"), ("spark-ws", "not_entitled"), ("spark-ws", "token_expired"),
+           ("spark-ws", "auth_invalid"), ("gemini", "content_filtered"), ("baidu-v1", "content_filtered")]
 
 
 @case()
@@ -658,8 +662,10 @@ def platforms_errors_have_their_classes(p):
                 # A key of one word is in the question itself.
                 assert secret == directive or secret not in text, f"{secret} in {text}"
             if kind is openai.RateLimitError:
-                wait = int(error.response.headers["retry-after"])
-                assert wait >= 1, error.response.headers
+                # A time that is one, or the word that waiting does not help.
+                wait = int(error.response.headers.get("retry-after", 0))
+                hopeless = error.response.headers.get("x-should-retry") == "false"
+                assert 1 <= wait < 32 * 86400 if wait else hopeless, error.response.headers
 
 
 @once
@@ -687,12 +693,15 @@ def an_empty_purse_is_not_tried_again():
 @case()
 def streams_that_break_raise(p):
     for case_, directive in (("midstream", "@midstream_error=overloaded"), ("cut", "@cut=20"), ("nofinish", "@nofinish @no_done")):
+        if case_ == "nofinish" and p["name"] == "spark":
+            continue  # names none: the last words bring the usage, and that is the end
         texts = []
 
         def ask():
-            for chunk in asked(f"{p['name']}/{case_}", f"Hello @words=40 {directive}", BROKEN, stream=True):
-                texts.extend(choice.delta.content or "" for choice in chunk.choices)
-                assert all(choice.finish_reason is None for choice in chunk.choices), "an invented end"
+            with asked(f"{p['name']}/{case_}", f"Hello @words=40 {directive}", BROKEN, stream=True) as chunks:
+                for chunk in chunks:
+                    texts.extend(choice.delta.content or "" for choice in chunk.choices)
+                    assert all(choice.finish_reason is None for choice in chunk.choices), "an invented end"
 
         try:
             error = fails(openai.APIError, ask)

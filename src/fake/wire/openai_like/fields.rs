@@ -154,7 +154,9 @@ fn numbers(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Re
             format!("Invalid 'top_logprobs': at most {}.", row.top_logprobs_max),
         ));
     }
-    if check::get(fields, "top_logprobs").is_some() && check::flag(fields, "logprobs")? != Some(true) {
+    let top = check::count(fields, "top_logprobs")?.and_then(|top| usize::try_from(top).ok());
+    question.logprobs = check::flag(fields, "logprobs")?.and_then(|on| on.then_some(top.unwrap_or(0)));
+    if check::get(fields, "top_logprobs").is_some() && question.logprobs.is_none() {
         return Err(invalid(
             "top_logprobs",
             "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",

@@ -112,6 +112,10 @@ fn content(pen: &mut Pen<'_>, answer: &Answer, index: usize) {
         if spark_v1 && at == last {
             let tail = if pen.usage { usage_tail(pen.row, answer) } else { String::new() };
             pen.chunk(Kind::Part, 1, index, &delta, "", &tail);
+        } else if let Some(top) = pen.question.logprobs {
+            let more = format!(",\"logprobs\":{},\"finish_reason\":null", whole::logprobs(&[*piece], top));
+            let tail = pen.no_usage_yet;
+            pen.chunk(Kind::Part, 1, index, &delta, &more, tail);
         } else {
             pen.part(1, index, &delta);
         }
