@@ -3,7 +3,16 @@
 
 #![cfg(test)]
 
+mod canary;
+mod frames;
+mod hostile;
 mod house;
 mod puppet;
 
+mod secure_gate;
+mod secure_h2;
+mod secure_json;
+mod secure_leaks;
+mod secure_limits;
+mod secure_smuggling;
 mod smoke;
