@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::piece::{FinishReason, Piece, Sink, Usage};
-use super::writer::{Naming, mint_call_id, settle_reason};
+use super::writer::{Naming, own_call_id, settle_reason};
 use crate::ids::random_name;
 
 /// Collects pieces into one `chat.completion` object.
@@ -200,7 +200,8 @@ impl Sink for Assembler {
 impl Choice {
     fn tool_start(&mut self, key: u32, id: Option<&str>, name: &str, extra: Option<Value>, custom: bool) {
         if self.tools.iter().all(|tool| tool.key != key) {
-            let id = id.filter(|id| !id.is_empty()).map_or_else(mint_call_id, str::to_owned);
+            let id = id.unwrap_or_default().to_owned();
+            let id = own_call_id(id, self.tools.iter().map(|known| known.id.as_str()));
             let (name, arguments) = (name.to_owned(), String::new());
             self.tools.push(Tool { key, id, name, arguments, extra, custom });
         }

@@ -51,9 +51,16 @@ struct Choice {
 #[derive(Debug)]
 struct Tool {
     key: u32,
+    id: String,
     has_arguments: bool,
     /// One of OpenAI's custom tools: `input` instead of `arguments`.
     custom: bool,
+}
+
+impl Tool {
+    fn new(key: u32, id: Option<&str>, custom: bool) -> Self {
+        Self { key, id: id.unwrap_or_default().to_owned(), has_arguments: false, custom }
+    }
 }
 
 impl Writer {
@@ -187,8 +194,17 @@ impl Writer {
         if choice.finished.is_some() {
             return;
         }
-        let first = !std::mem::replace(&mut choice.started, true);
+        let first = !choice.started;
         let logprobs = choice.logprobs.take();
+        if first && logprobs.is_some() {
+            // OpenAI's first chunk brings the role alone, and a helper counts probabilities in the first one twice.
+            self.text_delta(index, "content", "");
+            if let Some(choice) = self.choice(index) {
+                choice.logprobs = logprobs;
+            }
+            return self.delta(index, body);
+        }
+        choice.started = true;
         self.open();
         self.put(b",\"choices\":[{\"index\":");
         self.put_json(&index);
@@ -221,22 +237,16 @@ impl Writer {
         });
     }
 
-    fn tool_start(&mut self, index: u32, tool: Tool, id: Option<&str>, name: &str, extra: Option<Value>) {
-        let (key, custom) = (tool.key, tool.custom);
+    fn tool_start(&mut self, index: u32, mut tool: Tool, name: &str, extra: Option<Value>) {
+        let custom = tool.custom;
         let Some(choice) = self.choice(index) else { return };
-        if choice.tools.iter().any(|tool| tool.key == key) {
+        if choice.tools.iter().any(|known| known.key == tool.key) {
             return;
         }
         let position = choice.tools.len();
+        tool.id = own_call_id(tool.id, choice.tools.iter().map(|known| known.id.as_str()));
+        let id = tool.id.clone();
         choice.tools.push(tool);
-        let minted;
-        let id = match id {
-            Some(id) if !id.is_empty() => id,
-            _ => {
-                minted = mint_call_id();
-                &minted
-            }
-        };
         let (kind, body) = if custom {
             ("custom", serde_json::json!({"name": name, "input": ""}))
         } else {
@@ -328,6 +338,11 @@ pub fn mint_call_id() -> String {
     random_name("call_", 24)
 }
 
+/// The platform's id of a call, unless it gave none, or the same to an earlier call: results could not be told apart.
+pub(super) fn own_call_id<'a>(id: String, mut earlier: impl Iterator<Item = &'a str>) -> String {
+    if id.is_empty() || earlier.any(|known| known == id) { mint_call_id() } else { id }
+}
+
 impl Sink for Writer {
     fn piece(&mut self, piece: Piece<'_>) {
         match piece {
@@ -341,10 +356,10 @@ impl Sink for Writer {
             Piece::Reasoning { choice, text } => self.text_delta(choice, "reasoning_content", text),
             Piece::Refusal { choice, text } => self.text_delta(choice, "refusal", text),
             Piece::ToolStart { choice, key, id, name, extra } => {
-                self.tool_start(choice, Tool { key, has_arguments: false, custom: false }, id, name, extra)
+                self.tool_start(choice, Tool::new(key, id, false), name, extra)
             }
             Piece::CustomToolStart { choice, key, id, name } => {
-                self.tool_start(choice, Tool { key, has_arguments: false, custom: true }, id, name, None)
+                self.tool_start(choice, Tool::new(key, id, true), name, None)
             }
             Piece::ToolArguments { choice, key, text } => self.tool_arguments(choice, key, text),
             Piece::Logprobs { choice, value } => {
@@ -407,6 +422,20 @@ mod tests {
     }
 
     #[test]
+    fn the_first_chunk_has_no_probabilities_since_a_helper_would_count_them_twice() {
+        let mut writer = writer(false);
+        let probable = serde_json::json!({"content": [{"token": "a", "logprob": -0.1}], "refusal": null});
+        writer.piece(Piece::Logprobs { choice: 0, value: probable.clone() });
+        writer.piece(Piece::Text { choice: 0, text: "a" });
+        let chunks = chunks(&mut writer);
+        assert_eq!(chunks.len(), 2);
+        assert_eq!(chunks[0]["choices"][0]["delta"], serde_json::json!({"role": "assistant", "content": ""}));
+        assert_eq!(chunks[0]["choices"][0].get("logprobs"), None);
+        assert_eq!(chunks[1]["choices"][0]["delta"], serde_json::json!({"content": "a"}));
+        assert_eq!(chunks[1]["choices"][0]["logprobs"], probable);
+    }
+
+    #[test]
     fn tool_indices_are_dense_and_bare_calls_get_an_empty_object() {
         let mut writer = writer(false);
         let start = |key, id| Piece::ToolStart { choice: 0, key, id, name: "f", extra: None };
@@ -454,6 +483,18 @@ mod tests {
         let text = String::from_utf8(writer.take().to_vec()).expect("utf-8");
         assert_eq!(text.matches("service_tier").count(), 1);
         assert!(text.contains("scale"));
+    }
+
+    #[test]
+    fn two_calls_under_one_id_get_two() {
+        let mut writer = writer(false);
+        for key in 0..2 {
+            writer.piece(Piece::ToolStart { choice: 0, key, id: Some("0"), name: "f", extra: None });
+        }
+        let chunks = chunks(&mut writer);
+        let id = |n: usize| chunks[n]["choices"][0]["delta"]["tool_calls"][0]["id"].as_str().expect("an id");
+        assert_eq!(id(0), "0");
+        assert!(id(1).starts_with("call_"), "{}", id(1));
     }
 
     #[test]

@@ -169,26 +169,27 @@ async fn show(listen: SocketAddr, bearer: &str) -> anyhow::Result<()> {
     ))
 }
 
+/// Without a margin: what is pasted as Python must not be indented.
 fn how_to_go_on(base: &str, bearer: &str) -> String {
     format!(
         r#"Try it yourself (this token is good for a day):
 
-  export WEIR_URL={base}/v1
-  export WEIR_TOKEN={bearer}
+export WEIR_URL={base}/v1
+export WEIR_TOKEN={bearer}
 
-  curl -N "$WEIR_URL/chat/completions" -H "Authorization: Bearer $WEIR_TOKEN" \
-    -d '{{"model":"{MODEL}","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
+curl -N "$WEIR_URL/chat/completions" -H "Authorization: Bearer $WEIR_TOKEN" \
+  -d '{{"model":"{MODEL}","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
 
-  python3 -c 'import os, openai
-  client = openai.OpenAI(base_url=os.environ["WEIR_URL"], api_key=os.environ["WEIR_TOKEN"])
-  for chunk in client.chat.completions.create(model="{MODEL}", stream=True, messages=[{{"role": "user", "content": "Hello"}}]):
-      print(chunk.choices[0].delta.content or "", end="")'
+python3 -c 'import os, openai
+client = openai.OpenAI(base_url=os.environ["WEIR_URL"], api_key=os.environ["WEIR_TOKEN"])
+for chunk in client.chat.completions.create(model="{MODEL}", stream=True, messages=[{{"role": "user", "content": "Hello"}}]):
+    print(chunk.choices[0].delta.content or "", end="")'
 
-  node -e 'import("openai").then(async ({{default: OpenAI}}) => {{
-    const client = new OpenAI({{baseURL: process.env.WEIR_URL, apiKey: process.env.WEIR_TOKEN}});
-    const stream = await client.chat.completions.create({{model: "{MODEL}", stream: true, messages: [{{role: "user", content: "Hello"}}]}});
-    for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.content ?? "");
-  }})'
+node -e 'import("openai").then(async ({{default: OpenAI}}) => {{
+  const client = new OpenAI({{baseURL: process.env.WEIR_URL, apiKey: process.env.WEIR_TOKEN}});
+  const stream = await client.chat.completions.create({{model: "{MODEL}", stream: true, messages: [{{role: "user", content: "Hello"}}]}});
+  for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.content ?? "");
+}})'
 
 Models here: smart, gpt-*, claude-*, gemini-*, qwen*. Ctrl-C ends the demo.
 "#

@@ -171,7 +171,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 #[derive(clap::Args, Debug, Clone)]
 struct ConfigFile {
     /// The configuration file; without one, the defaults.
-    #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG")]
+    #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG", global = true)]
     config: Option<PathBuf>,
 }
 

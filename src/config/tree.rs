@@ -79,8 +79,9 @@ pub fn parse(text: &str) -> Result<Node, Problem> {
     Ok(typed.into_node(text))
 }
 
-/// Deeper nesting than any setting has, and far from the end of a stack.
-const MAX_DEPTH: usize = 64;
+/// Twice as deep as any setting lies, and far from the end of a thread's stack of 2 MiB: a level of maps takes 60 KiB of it
+/// in a build without optimisation.
+const MAX_DEPTH: usize = 16;
 /// Enough for a hundred thousand accounts.
 const MAX_NODES: usize = 4_000_000;
 /// Enough for ten thousand accounts that share their limits by `*alias`; a bomb is stopped in a blink.
@@ -291,6 +292,10 @@ mod tests {
         };
         assert!(parse(&wide(150)).is_ok());
         parse(&wide(250)).unwrap_err();
-        parse(&format!("a: {}{}", "[".repeat(5000), "]".repeat(5000))).unwrap_err();
+        for depth in [17, 64, 5000] {
+            parse(&format!("a: {}{}", "[".repeat(depth), "]".repeat(depth))).unwrap_err();
+            parse(&format!("a: {}1{}", "{b: ".repeat(depth), "}".repeat(depth))).unwrap_err();
+        }
+        assert!(parse(&format!("a: {}1{}", "{b: ".repeat(12), "}".repeat(12))).is_ok());
     }
 }

@@ -260,6 +260,10 @@ impl Decoder {
     /// # Errors
     /// [`Failure`] where the event is an error report or not of this wire; the answer is over then.
     pub fn push(&mut self, event: Event<'_>, sink: &mut dyn Sink) -> Result<(), Failure> {
+        // A ping by another name.
+        if event.data.is_empty() {
+            return Ok(());
+        }
         each!(self, inner => inner.push(event, sink))
     }
 

@@ -64,6 +64,10 @@ impl Splicer {
             return Ok(());
         }
         let data = event.data;
+        if data.is_empty() {
+            // A ping by another name.
+            return Ok(());
+        }
         let object = Object::scan(data).map_err(|wrong| Failure::Malformed(wrong.to_string()))?;
         refuse_error(&object, data)?;
         // A ping object without choices would crash an SDK's helper.
@@ -114,7 +118,8 @@ fn count_finishes(choices: &[u8]) -> u32 {
     for at in memmem::find_iter(choices, b"\"finish_reason\"") {
         let rest = choices.get(at + 15..).unwrap_or_default();
         let mut rest = rest.iter().filter(|byte| !byte.is_ascii_whitespace());
-        if rest.next() == Some(&b':') && rest.next() == Some(&b'"') {
+        // An empty reason is one-api's word for none.
+        if rest.next() == Some(&b':') && rest.next() == Some(&b'"') && rest.next() != Some(&b'"') {
             finishes += 1;
         }
     }

@@ -22,6 +22,8 @@ pub struct Question {
     pub limit: Option<Limit>,
     pub stop: Vec<String>,
     pub n: usize,
+    /// How many alternatives each token's probability comes with, where probabilities are wanted.
+    pub logprobs: Option<usize>,
     pub stream: bool,
     /// Whether usage was asked for in a stream.
     pub usage: bool,

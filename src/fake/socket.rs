@@ -96,7 +96,12 @@ impl Talk<'_> {
             }
         };
         let mut asked = Directives::default();
-        let (frames, harm) = match self.frames(text.as_str(), &mut asked, &exchange).await {
+        let thought = tokio::select! {
+            thought = self.frames(text.as_str(), &mut asked, &exchange) => thought,
+            // Nothing but the end of the conversation comes from the caller here.
+            _ = socket.next() => return,
+        };
+        let (frames, harm) = match thought {
             Ok(frames) => (frames, asked.wreck),
             Err(refusal) => {
                 let frame = spark_ws::error_frame(&refusal).into();

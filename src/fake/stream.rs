@@ -78,7 +78,9 @@ pub fn bend(frames: &mut Vec<Frame>, asked: &Directives, ping: &Bytes, error: Op
         frames.retain(|frame| frame.kind != Kind::End);
     }
     if let Some(error) = error {
-        frames.truncate(if asked.inband.is_some() { 0 } else { 3 });
+        // In mid-stream is where something has been said.
+        let said = frames.iter().position(|frame| frame.tokens > 0).map_or(3, |at| at + 1);
+        frames.truncate(if asked.inband.is_some() { 0 } else { said.max(3) });
         frames.push(Frame { bytes: error, kind: Kind::Part, tokens: 0 });
     }
     if asked.ping {

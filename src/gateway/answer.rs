@@ -30,6 +30,7 @@ impl Answer {
             text: Some(text),
             rest,
             patience: Box::pin(tokio::time::sleep(READ_ON_FOR)),
+            quiet: Box::pin(tokio::time::sleep(READ_ON_QUIET)),
             left: READ_ON_BYTES,
         }))
     }
@@ -42,10 +43,13 @@ pub struct Early {
     text: Option<Bytes>,
     rest: Incoming,
     patience: Pin<Box<Sleep>>,
+    /// Runs while nothing comes: who has stopped writing (or asked first, with `expect`) waits for our last byte.
+    quiet: Pin<Box<Sleep>>,
     left: usize,
 }
 
 const READ_ON_FOR: Duration = Duration::from_secs(10);
+const READ_ON_QUIET: Duration = Duration::from_secs(1);
 const READ_ON_BYTES: usize = 256 << 20;
 
 impl Early {
@@ -56,9 +60,10 @@ impl Early {
         }
         loop {
             match Pin::new(&mut self.rest).poll_frame(context) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return Future::poll(self.quiet.as_mut(), context),
                 Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
                 Poll::Ready(Some(Ok(frame))) => {
+                    self.quiet.as_mut().reset(tokio::time::Instant::now() + READ_ON_QUIET);
                     let read = frame.data_ref().map_or(0, Bytes::len);
                     self.left = self.left.saturating_sub(read);
                     if self.left == 0 {

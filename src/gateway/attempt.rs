@@ -316,13 +316,14 @@ async fn read_answer(
     }
 }
 
-/// Reads a body to its end, bounded in size and in the time between two reads.
+/// Reads a body to its end, bounded in size, in the time between two reads and in all.
 async fn read_all(trip: &Trip<'_>, source: &mut Source, limit: usize) -> Result<Bytes, Trouble> {
     let asked_at = trip.gateway.clock.now();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
-        let bytes = match tokio::time::timeout(trip.timeouts.idle, source.next()).await {
+        let left = trip.timeouts.total.saturating_sub(trip.gateway.clock.now().since(asked_at));
+        let bytes = match tokio::time::timeout(trip.timeouts.idle.min(left), source.next()).await {
             Err(_) => return Err(Trouble::Transport(TransportFailure::Timeout, "the body stalled".into())),
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(Some(Ok(bytes))) => bytes,
@@ -426,13 +427,13 @@ async fn begin(
         }
     };
     trip.waited.add(clock.now().since(asked_at));
-    if !ready {
-        out.extend_from_slice(KEEP_ALIVE);
-    }
     let mut pulse = Writer::new(naming(trip, aim), false);
     pulse.keep_alive_chunk();
     let pulse = (trip.world.heartbeat == super::settings::Heartbeat::Data).then(|| pulse.take().freeze());
-    Ok(Won::Stream { begun: Begun { source, sse, flow, out }, pulse })
+    if !ready {
+        out.extend_from_slice(pulse.as_deref().unwrap_or(KEEP_ALIVE));
+    }
+    Ok(Won::Stream { begun: Begun { source, sse, flow, out, asked_at, is_silent: !ready }, pulse })
 }
 
 /// Reads a stream to its end for a caller who did not ask for one.
@@ -450,7 +451,8 @@ async fn assemble(
     let mut patience = trip.timeouts.first_token;
     let mut taken = 0;
     while !decoder.is_done() {
-        let bytes = match tokio::time::timeout(patience, source.next()).await {
+        let left = trip.timeouts.total.saturating_sub(trip.gateway.clock.now().since(asked_at));
+        let bytes = match tokio::time::timeout(patience.min(left), source.next()).await {
             Ok(Some(Ok(bytes))) => bytes,
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(None) => break,

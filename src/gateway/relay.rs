@@ -63,6 +63,14 @@ impl Flow {
         }
     }
 
+    /// Whether the caller has the whole answer: every choice has been finished, whatever the platform still owes.
+    fn is_told(&self) -> bool {
+        match self {
+            Flow::Splice(splicer) => splicer.ending() == Ending::Complete,
+            Flow::Translate(both) => both.1.is_finished(),
+        }
+    }
+
     fn usage(&self) -> Option<Usage> {
         match self {
             Flow::Splice(splicer) => splicer.usage(),
@@ -138,8 +146,12 @@ pub struct Begun {
     pub source: Source,
     pub sse: sse::Decoder,
     pub flow: Flow,
-    /// What the first events have already written.
+    /// What the first events have already written, or a heartbeat.
     pub out: BytesMut,
+    /// When the platform's answer began.
+    pub asked_at: Moment,
+    /// No event has come yet: what is written is no content.
+    pub is_silent: bool,
 }
 
 impl Relay {
@@ -153,11 +165,10 @@ impl Relay {
     ) -> Self {
         gateway.metrics.open_streams.inc();
         let now = gateway.clock.now();
-        let Begun { source, sse, flow, out } = begun;
-        let has_output = !out.is_empty();
+        let Begun { source, sse, flow, out, asked_at, is_silent } = begun;
         let mut relay = Self {
             over: Box::pin(gateway.drain.over()),
-            timer: Box::pin(tokio::time::sleep(manner.timeouts.heartbeat)),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             gateway,
             source: Some(source),
             sse,
@@ -166,15 +177,16 @@ impl Relay {
             ticket,
             manner,
             pulse,
-            began: now,
-            last_event: has_output.then_some(now),
+            began: asked_at,
+            last_event: (!is_silent).then_some(now),
             last_sent: now,
             taken_bytes: 0,
             waker: None,
         };
-        if has_output {
+        if !is_silent {
             relay.ticket.note_first_token();
         }
+        relay.wind(now);
         // Events that came together with the first one.
         relay.take_events();
         relay
@@ -214,13 +226,20 @@ impl Relay {
         self.taken_bytes += bytes.len() as u64;
         self.sse.feed(bytes);
         self.take_events();
-        if self.taken_bytes > self.manner.sizes.answer as u64 && self.source.is_some() {
+        if self.source.is_none() {
+            return;
+        }
+        if self.taken_bytes > self.manner.sizes.answer as u64 {
             let sentence = "The platform's answer is larger than this gateway relays.";
             self.fail(&Fault::upstream(Kind::UpstreamIncomplete, sentence));
+        } else if now.since(self.began) >= self.manner.timeouts.total {
+            // Asked here too: a platform that never pauses leaves the timer no turn.
+            self.fail(&too_slow());
         }
     }
 
     fn take_events(&mut self) {
+        let before = self.out.len();
         while self.source.is_some() && !self.flow.is_done() {
             let event = match self.sse.next() {
                 Ok(Some(event)) => event,
@@ -228,10 +247,11 @@ impl Relay {
                 Err(broken) => return self.fail_upstream(Failure::Malformed(broken.to_string())),
             };
             if let Err(failure) = self.flow.push(event, &self.gateway, &mut self.out) {
-                return self.fail_upstream(failure);
+                // What fails behind the last word takes nothing from the answer: the caller has all of it.
+                return if self.flow.is_told() { self.complete() } else { self.fail_upstream(failure) };
             }
         }
-        if !self.out.is_empty() {
+        if self.out.len() > before {
             self.ticket.note_first_token();
         }
         if self.flow.is_done() && self.source.is_some() {
@@ -317,31 +337,45 @@ impl Relay {
     /// The timer has struck: ends what has waited too long, keeps awake what has been quiet, and winds the timer.
     fn strike(&mut self) -> bool {
         let now = self.gateway.clock.now();
-        let Timeouts { first_token, idle, total, heartbeat, .. } = self.manner.timeouts;
-        let silent_since = self.last_event.unwrap_or(self.began);
-        let patience = if self.last_event.is_some() { idle } else { first_token };
+        let Timeouts { total, heartbeat, .. } = self.manner.timeouts;
+        let (silent_since, patience) = self.silence();
         if now.since(silent_since) >= patience || now.since(self.began) >= total {
-            let sentence = "The platform took too long to go on with its answer.";
-            self.fail(&Fault::upstream(Kind::UpstreamTimeout, sentence));
+            self.fail(&too_slow());
             return true;
         }
-        let quiet = now.since(self.last_sent);
-        let beats = quiet >= heartbeat;
+        let beats = now.since(self.last_sent) >= heartbeat;
         if beats {
             match (&self.pulse, self.manner.heartbeat) {
                 (Some(pulse), Heartbeat::Data) => self.out.extend_from_slice(pulse),
                 _ => self.out.extend_from_slice(KEEP_ALIVE),
             }
+            self.last_sent = now;
         }
-        let next_beat = if beats { heartbeat } else { heartbeat.saturating_sub(quiet) };
-        let next = next_beat
+        self.wind(now);
+        beats
+    }
+
+    /// Since when the platform is silent, and how long it may be.
+    fn silence(&self) -> (Moment, Duration) {
+        let Timeouts { first_token, idle, .. } = self.manner.timeouts;
+        self.last_event.map_or((self.began, first_token), |last| (last, idle))
+    }
+
+    /// Winds the timer for whatever is due first.
+    fn wind(&mut self, now: Moment) {
+        let Timeouts { total, heartbeat, .. } = self.manner.timeouts;
+        let (silent_since, patience) = self.silence();
+        let next = heartbeat
+            .saturating_sub(now.since(self.last_sent))
             .min(patience.saturating_sub(now.since(silent_since)))
             .min(total.saturating_sub(now.since(self.began)))
             .max(Duration::from_millis(1));
-        let deadline = tokio::time::Instant::now() + next;
-        self.timer.as_mut().reset(deadline);
-        beats
+        self.timer.as_mut().reset(tokio::time::Instant::now() + next);
     }
+}
+
+fn too_slow() -> Fault {
+    Fault::upstream(Kind::UpstreamTimeout, "The platform took too long to go on with its answer.")
 }
 
 impl Drop for Relay {

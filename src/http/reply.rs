@@ -22,7 +22,7 @@ pub fn refusal(fault: &Fault) -> Refusal {
     let mut headers = HeaderMap::with_capacity(8);
     headers.extend(fault.get_headers().iter().cloned());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(wait) = fault.get_retry_after().or_else(|| default_wait(fault.kind())) {
+    if let Some(wait) = fault.get_retry_after().or_else(|| default_wait(fault)) {
         // Never 0: two of the SDKs take that for "at once".
         let seconds = wait.as_millis().div_ceil(1000).max(1);
         let millis = wait.as_millis().max(1);
@@ -46,13 +46,14 @@ pub fn refusal(fault: &Fault) -> Refusal {
     Refusal { status, headers, body: Bytes::from(fault.body()) }
 }
 
-/// Waiting helps with these even where nobody said for how long.
-fn default_wait(kind: Kind) -> Option<std::time::Duration> {
-    matches!(
-        kind,
+/// Waiting helps with these even where nobody said for how long, unless somebody said that it never will.
+fn default_wait(fault: &Fault) -> Option<std::time::Duration> {
+    let is_hopeless = fault.should_retry() == Some(false);
+    let is_passing = matches!(
+        fault.kind(),
         Kind::RateLimited | Kind::Overloaded | Kind::NoAccount | Kind::PoolUnavailable | Kind::Shutdown
-    )
-    .then(|| std::time::Duration::from_secs(1))
+    );
+    (is_passing && !is_hopeless).then(|| std::time::Duration::from_secs(1))
 }
 
 /// Tells the operator: in the log, at the level that the table names, and in the metrics.
@@ -95,6 +96,13 @@ mod tests {
         assert_eq!(refusal.headers[RETRY_AFTER], "1");
         assert_eq!(refusal.headers["retry-after-ms"], "1");
         assert_eq!(refusal.status, 429);
+    }
+
+    #[test]
+    fn whoever_is_told_not_to_come_back_is_given_no_time_to_do_so() {
+        let refusal = refusal(&Fault::upstream(Kind::RateLimited, "used up for good").no_retry());
+        assert_eq!(refusal.headers.get(RETRY_AFTER), None);
+        assert_eq!(refusal.headers["x-should-retry"], "false");
     }
 
     #[test]

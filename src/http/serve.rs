@@ -5,6 +5,7 @@
 //! handed to a new process that was started with `--upgrade`, so that no connection is refused in between. A second
 //! `SIGTERM`, or `SIGINT`, is quick.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -113,15 +114,28 @@ impl App {
     {
         let phase: Arc<Phase> = Arc::default();
         let wire = Wire::new(stream, Arc::clone(&phase), self.patience);
-        let desk = Arc::clone(&self.desk);
+        let (desk, begun) = (Arc::clone(&self.desk), Arc::clone(&phase));
         let service = service_fn(move |request| serve(Arc::clone(&desk), Arc::clone(&phase), request));
         let mut connection = pin!(self.codec.serve_connection(TokioIo::new(wire), service));
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
             () = told_to_stop(&mut shutdown) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                let mut patience = pin!(tokio::time::sleep(FIRST_REQUEST));
+                let mut told = false;
+                poll_fn(|context| {
+                    if !told && (begun.has_begun() || patience.as_mut().poll(context).is_ready()) {
+                        told = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    let polled = connection.as_mut().poll(context);
+                    if !told && begun.has_begun() {
+                        // It began in this very poll: once more, so that it hears of the end.
+                        context.waker().wake_by_ref();
+                    }
+                    polled
+                })
+                .await
             }
         };
         if let Err(error) = ended {
@@ -129,6 +143,10 @@ impl App {
         }
     }
 }
+
+/// How long a connection that was made just before the end may take to bring its first request: the codec would close
+/// it unread, and its caller has done nothing wrong.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 async fn told_to_stop(shutdown: &mut ShutdownWatch) {
     // An error means that the sender is gone: the process is going down anyway.
@@ -251,9 +269,10 @@ impl ShutdownSignalWatch for Signals {
 }
 
 impl Signals {
+    /// Not pingora's fast shutdown: that drops connections before their streams could say why they end.
     fn at_once(&self) -> ShutdownSignal {
         self.desk.gateway.drain.end();
-        ShutdownSignal::FastShutdown
+        ShutdownSignal::GracefulTerminate
     }
 }
 

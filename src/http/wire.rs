@@ -67,6 +67,11 @@ impl Phase {
         self.get() == MULTIPLEXED
     }
 
+    /// Whether the connection has brought a request, or at least shown which version of HTTP it speaks.
+    pub fn has_begun(&self) -> bool {
+        !matches!(self.get(), IDLE | HEAD)
+    }
+
     fn advance(&self, to: u8) {
         if !self.is_multiplexed() {
             self.state.store(to, Ordering::Relaxed);

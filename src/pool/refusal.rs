@@ -40,6 +40,9 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
+/// Quotas come back within a month; what rests for longer waits for a person.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
+
 /// What is said where the true wait depends on requests under way.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
@@ -108,6 +111,8 @@ impl Refusal {
             .no_retry(),
         };
         match self.retry_after {
+            // Until a person helps: a time would be a lie.
+            Some(wait) if wait > LONGEST_WAIT => fault.no_retry(),
             Some(wait) => fault.retry_after(wait),
             None if self.why == Why::Unavailable => fault.retry_after(SOON),
             None => fault,
@@ -139,6 +144,7 @@ mod tests {
             (Why::Cooling, Some(30), (429, code("rate_limit_exceeded"), Some(30), None)),
             (Why::LimitReached, Some(1), (429, code("rate_limit_exceeded"), Some(1), None)),
             (Why::LimitReached, None, (429, code("rate_limit_exceeded"), None, Some(false))),
+            (Why::Exhausted, Some(315_359_999), (429, code("rate_limit_exceeded"), None, Some(false))),
             (Why::Exhausted, Some(7200), (429, code("rate_limit_exceeded"), Some(7200), Some(false))),
         ];
         for (why, wait, expected) in table {

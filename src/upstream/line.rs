@@ -1,6 +1,8 @@
 //! One connection to a platform, and the answer that comes over it.
 
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -75,11 +77,18 @@ impl Line {
         .await;
         result.map_err(|failed| {
             let error = failed.error();
-            let no_byte_came = error.is_canceled() || error.is_incomplete_message() || error.is_closed();
+            let no_byte_came =
+                error.is_canceled() || error.is_incomplete_message() || error.is_closed() || is_reset(error);
             let broken = SendError::Broken(error.to_string());
             (broken, no_byte_came.then_some(spare))
         })
     }
+}
+
+/// Whether the other side had closed before it saw the request: its system then answers with a reset.
+fn is_reset(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
 }
 
 /// The body of an answer. Dropping it before its end closes the connection.

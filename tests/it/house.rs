@@ -135,7 +135,7 @@ impl Events {
 
     pub fn finish(&self) -> Option<String> {
         let reasons = self.chunks.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str());
-        reasons.last().map(str::to_owned)
+        reasons.filter(|reason| !reason.is_empty()).last().map(str::to_owned)
     }
 
     /// `error.code` of the in-band error, if there is one.
@@ -585,6 +585,13 @@ pub fn value_of(metrics: &str, series: &str) -> f64 {
         .into_iter()
         .find(|(name, _)| *name == series)
         .map_or(0.0, |(_, value)| value.parse().expect("a number"))
+}
+
+/// The sum of all series of one metric that carry a label.
+pub fn sum_of(metrics: &str, name: &str, label: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+    let values = lines.filter_map(|line| line.rsplit_once(' '));
+    values.map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
 }
 
 /// Waits for a process to end by itself.

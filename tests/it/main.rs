@@ -9,10 +9,18 @@ mod hostile;
 mod house;
 mod puppet;
 
+mod broken;
+mod callers;
+mod failover;
+mod leaving;
+mod lifecycle;
+mod refusals;
 mod secure_gate;
 mod secure_h2;
 mod secure_json;
 mod secure_leaks;
 mod secure_limits;
 mod secure_smuggling;
+mod silence;
 mod smoke;
+mod wires;

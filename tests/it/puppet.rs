@@ -1,7 +1,6 @@
 //! A platform whose every byte is written by the test: for what the simulated platforms, which speak correct HTTP, cannot
 //! do. Counts what reaches it and sees when the gateway goes away.
 
-#![expect(dead_code, reason = "a vocabulary: not every word is used in every state of the tests")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -211,4 +210,74 @@ pub fn good_json() -> String {
 /// An answer with a length.
 pub fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
+}
+
+/// How a scripted answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// An orderly close.
+    Close,
+    /// A reset.
+    Reset,
+    /// Silence, until the gateway goes.
+    Hang,
+}
+
+/// What a puppet says next: the bytes, in pieces of `piece`, and then the end.
+#[derive(Clone, Debug)]
+pub struct Play {
+    pub bytes: Vec<u8>,
+    pub piece: usize,
+    pub end: End,
+}
+
+/// Sets what a puppet plays from now on.
+#[derive(Clone)]
+pub struct Script(Arc<parking_lot::Mutex<Play>>);
+
+impl Script {
+    /// These bytes in one piece.
+    pub fn set(&self, bytes: impl Into<Vec<u8>>, end: End) {
+        self.set_pieces(bytes, usize::MAX, end);
+    }
+
+    /// These bytes in pieces, each written by itself.
+    pub fn set_pieces(&self, bytes: impl Into<Vec<u8>>, piece: usize, end: End) {
+        *self.0.lock() = Play { bytes: bytes.into(), piece, end };
+    }
+}
+
+impl Puppet {
+    /// A puppet that plays what its script says at the time of each request.
+    pub async fn scripted() -> (Self, Script) {
+        let script =
+            Script(Arc::new(parking_lot::Mutex::new(Play { bytes: Vec::new(), piece: 1, end: End::Close })));
+        let plays = script.clone();
+        let puppet = Self::start(move |mut hand| {
+            let plays = plays.clone();
+            async move {
+                if hand.request().await.is_none() {
+                    return;
+                }
+                let play = plays.0.lock().clone();
+                for piece in play.bytes.chunks(play.piece.min(play.bytes.len().max(1))) {
+                    if !hand.say(piece).await {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                match play.end {
+                    End::Close => hand.close().await,
+                    End::Hang => drop(hand.is_left_within(Duration::from_secs(60)).await),
+                    End::Reset => {
+                        // What was written is to be read first: a reset may overtake it otherwise.
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        hand.reset();
+                    }
+                }
+            }
+        })
+        .await;
+        (puppet, script)
+    }
 }

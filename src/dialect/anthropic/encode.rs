@@ -155,7 +155,6 @@ fn unsupported(params: &Params, leftovers: &mut Leftovers) -> Result<(), Fault> 
     let wants_text = |modalities: &Vec<String>| modalities.iter().all(|one| one == "text");
     for (name, given, why) in [
         ("n", params.n.is_some_and(|n| n > 1), "the model gives one choice"),
-        ("seed", params.seed.is_some(), NONE),
         ("logprobs", params.logprobs == Some(true), NONE),
         ("top_logprobs", params.top_logprobs.is_some_and(|top| top > 0), NONE),
         ("presence_penalty", is_set(params.presence_penalty), NONE),
@@ -169,6 +168,10 @@ fn unsupported(params: &Params, leftovers: &mut Leftovers) -> Result<(), Fault> 
         if given {
             leftovers.cannot(name, why)?;
         }
+    }
+    // A best effort even at OpenAI.
+    if params.seed.is_some() {
+        leftovers.ignore("seed");
     }
     for name in params.rest.keys() {
         if !matches!(name.as_str(), "thinking" | "top_k" | "cache_control" | "output_config") {

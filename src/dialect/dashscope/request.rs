@@ -111,6 +111,8 @@ fn tools(
         None => return Ok(()),
         Some(ToolChoice::Mode(mode)) if mode == "auto" || mode == "none" => json!(mode),
         Some(ToolChoice::Mode(mode)) if mode == "required" && job.quirks.has(Quirk::NoRequiredTool) => {
+            // As on the other wires: as near as the platform comes, and named.
+            lacks.ignored("tool_choice");
             json!("auto")
         }
         Some(choice) => match choice.function_name().filter(|_| !job.quirks.has(Quirk::OnlyAutoTool)) {

@@ -375,12 +375,32 @@ impl Choice {
             name: &call.name,
             extra: state.clone(),
         });
-        let text = call.args.map_or("{}", RawValue::get);
-        sink.piece(Piece::ToolArguments { choice: number, key, text });
+        let text = compact(call.args.map_or("{}", RawValue::get));
+        sink.piece(Piece::ToolArguments { choice: number, key, text: &text });
         if let Some(value) = state {
             sink.piece(Piece::Remember { tool_call_id: id, value });
         }
     }
+}
+
+/// Google prints whole answers for people; arguments are a text of their own, which the margin of the print is no part of.
+fn compact(json: &str) -> Cow<'_, str> {
+    if !json.contains('\n') {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len());
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for character in json.chars().filter(|character| !character.is_ascii_control()) {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => continue,
+            _ => {}
+        }
+        out.push(character);
+    }
+    Cow::Owned(out)
 }
 
 /// What a `finishReason` means.

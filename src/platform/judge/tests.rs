@@ -162,6 +162,25 @@ fn qwen_and_dashscope() {
     ];
     table_qwen.cases(cases);
     table_dashscope.cases(cases);
+    // Inside a stream the true status stands in a comment: the code alone has to tell.
+    table_dashscope.cases(&[
+        (
+            200,
+            &[],
+            r#"{"code":"InvalidParameter","message":"Temperature should be in [0.0, 2.0)"}"#,
+            BadRequest,
+            Model,
+            None,
+        ),
+        (
+            200,
+            &[],
+            r#"{"code":"InvalidParameter","message":"Range of input length should be [1, 30720]"}"#,
+            ContextTooLong,
+            Model,
+            None,
+        ),
+    ]);
     table_qwen.finish();
     table_dashscope.finish();
 }

@@ -59,7 +59,32 @@ fn concerns(raw: &[u8], quirks: Quirks) -> bool {
         || (quirks.has(Quirk::DeveloperToSystem) && holds("\"developer\""))
         || (!quirks.has(Quirk::WantsReasoningBack) && holds("\"reasoning_content\""))
         || (!quirks.has(Quirk::WantsExtraBack) && holds("\"extra_content\""))
+        || (quirks.has(Quirk::Normalise) && LEFT_BY_ANSWERS.into_iter().any(holds))
         || has_empty_arguments(raw)
+}
+
+/// What OpenAI's answers have beside their content. The SDKs' own examples send a whole answer back as the next turn; a
+/// platform that is only like OpenAI refuses what it does not know.
+const LEFT_BY_ANSWERS: [&str; 4] = [r#""refusal""#, r#""annotations""#, r#""audio""#, r#""function_call""#];
+
+/// Takes what says nothing out of an assistant's turn; a refusal becomes its text.
+fn forget_empty_fields(message: &mut Map<String, Value>) -> bool {
+    let says_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    let mut changed = false;
+    for name in LEFT_BY_ANSWERS.map(|quoted| quoted.trim_matches('"')) {
+        if message.get(name).is_some_and(says_nothing) {
+            message.shift_remove(name);
+            changed = true;
+        }
+    }
+    if message.get("content").is_none_or(Value::is_null)
+        && message.get("refusal").is_some_and(Value::is_string)
+        && let Some(refusal) = message.shift_remove("refusal")
+    {
+        message.insert("content".to_owned(), refusal);
+        changed = true;
+    }
+    changed
 }
 
 /// Whether `"arguments": ""` stands anywhere.
@@ -84,6 +109,9 @@ fn clean(message: &mut Map<String, Value>, quirks: Quirks) -> bool {
     }
     if !quirks.has(Quirk::WantsExtraBack) {
         changed |= message.shift_remove("extra_content").is_some();
+    }
+    if quirks.has(Quirk::Normalise) && message.get("role") == Some(&json!("assistant")) {
+        changed |= forget_empty_fields(message);
     }
     let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
     for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {

@@ -356,3 +356,19 @@ fn messages_that_cannot_be_read_are_a_bad_request() {
         Scene { quirks, stream: false, unsupported: Unsupported::Reject, efforts: &[], max_output: None };
     assert!(apply(&mut Draft::new(&ask), &scene).is_err());
 }
+
+#[test]
+fn an_answer_sent_back_as_the_next_turn_brings_no_empty_fields_of_its_own() {
+    let turns = json!([
+        {"role": "assistant", "content": "a", "refusal": null, "annotations": [], "function_call": null},
+        {"role": "assistant", "content": null, "refusal": "I won't"},
+        {"role": "user", "content": "\"refusal\""},
+    ]);
+    let left = json!([
+        {"role": "assistant", "content": "a"},
+        {"role": "assistant", "content": "I won't"},
+        {"role": "user", "content": "\"refusal\""},
+    ]);
+    assert_eq!(Case::of(&[Quirk::Normalise]).messages(turns.clone()), left);
+    assert_eq!(Case::of(&[]).messages(turns.clone()), turns);
+}

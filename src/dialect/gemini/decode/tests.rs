@@ -296,3 +296,16 @@ fn what_is_no_answer_is_malformed() {
         whole(GEMINI, chunk(json!([{"text": "a"}]), None).to_string().as_bytes()).expect("an answer");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
 }
+
+#[test]
+fn arguments_lose_the_margin_of_a_printed_answer_and_nothing_else() {
+    let args = "{\n  \"city\": \"New  York\\n\\\"x\\\" \",\n  \"at\": [\n    1.50,\n    12345678901234567890123\n  ]\n}";
+    let body = format!(
+        r#"{{"candidates":[{{"content":{{"parts":[{{"functionCall":{{"name":"f","args":{args}}}}}]}},"finishReason":"STOP"}}]}}"#
+    );
+    let answer = whole(GEMINI, body.as_bytes()).expect("whole");
+    assert_eq!(
+        answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"],
+        r#"{"city":"New  York\n\"x\" ","at":[1.50,12345678901234567890123]}"#
+    );
+}

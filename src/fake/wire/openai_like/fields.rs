@@ -154,7 +154,9 @@ fn numbers(row: &Row, fields: &Object, question: &mut Question) -> Result<(), Re
             format!("Invalid 'top_logprobs': at most {}.", row.top_logprobs_max),
         ));
     }
-    if check::get(fields, "top_logprobs").is_some() && check::flag(fields, "logprobs")? != Some(true) {
+    let top = check::count(fields, "top_logprobs")?.and_then(|top| usize::try_from(top).ok());
+    question.logprobs = check::flag(fields, "logprobs")?.and_then(|on| on.then_some(top.unwrap_or(0)));
+    if check::get(fields, "top_logprobs").is_some() && question.logprobs.is_none() {
         return Err(invalid(
             "top_logprobs",
             "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
@@ -283,8 +285,9 @@ fn choice(row: &Row, value: &Value, question: &Question) -> Result<Choice, Refus
     }
     let forced = check::as_object(value, "tool_choice")?;
     let name = match (row.style, forced.get("name"), forced.get("function")) {
-        (Style::Spark, Some(name), None) => name.as_str(),
-        (Style::Spark, ..) => None,
+        // Flat in the newer version, as OpenAI has it in the older one.
+        (Style::Spark, Some(name), None) if newer_spark(&question.model) => name.as_str(),
+        (Style::Spark, ..) if newer_spark(&question.model) => None,
         (_, None, Some(function)) => function.get("name").and_then(Value::as_str),
         _ => None,
     };
@@ -294,6 +297,10 @@ fn choice(row: &Row, value: &Value, question: &Question) -> Result<Choice, Refus
         return Err(wrong(&format!("Tool choice '{name}' not found in 'tools' parameter.")));
     }
     Ok(Choice::Named(name.to_owned()))
+}
+
+fn newer_spark(model: &str) -> bool {
+    model.starts_with("spark-x") || model == "x1"
 }
 
 /// Whether the model thinks, by request or by nature.

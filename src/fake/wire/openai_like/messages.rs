@@ -141,7 +141,7 @@ fn user(row: &Row, message: &Object, at: &str) -> Result<Turn, Refusal> {
 fn assistant(row: &Row, message: &Object, at: &str) -> Result<Turn, Refusal> {
     let mut known = vec!["role", "content", "name", "tool_calls"];
     match row.style {
-        Style::OpenAi | Style::AiHubMix => known.extend(["refusal", "audio"]),
+        Style::OpenAi | Style::AiHubMix => known.extend(["refusal", "audio", "annotations"]),
         Style::Doubao => known.push("encrypted_content"),
         _ => {}
     }

@@ -112,6 +112,10 @@ fn content(pen: &mut Pen<'_>, answer: &Answer, index: usize) {
         if spark_v1 && at == last {
             let tail = if pen.usage { usage_tail(pen.row, answer) } else { String::new() };
             pen.chunk(Kind::Part, 1, index, &delta, "", &tail);
+        } else if let Some(top) = pen.question.logprobs {
+            let more = format!(",\"logprobs\":{},\"finish_reason\":null", whole::logprobs(&[*piece], top));
+            let tail = pen.no_usage_yet;
+            pen.chunk(Kind::Part, 1, index, &delta, &more, tail);
         } else {
             pen.part(1, index, &delta);
         }
@@ -255,7 +259,7 @@ fn head(row: &Row, question: &Question, scene: &Scene<'_>) -> String {
     )
 }
 
-/// Several choices, or calls, take turns.
+/// Several choices take turns.
 fn interleaved(mut rolls: Vec<Vec<Frame>>) -> Vec<Frame> {
     if rolls.len() < 2 {
         return rolls.pop().unwrap_or_default();
@@ -292,9 +296,8 @@ pub fn render(row: &Row, question: &Question, answer: &Answer, scene: &Scene<'_>
             call(&mut pen, one, at, answer);
             std::mem::take(&mut pen.roll).cut()
         });
-        let calls: Vec<_> = calls.collect();
-        // OpenAI may tell several calls by turns; they are told apart by their index.
-        frames.extend(if row.style == Style::OpenAi { interleaved(calls) } else { calls.concat() });
+        // One call after the other: the SDKs' helpers take the next call for the end of the one before.
+        frames.extend(calls.flatten());
         closing(&mut pen, answer, index);
         frames.extend(std::mem::take(&mut pen.roll).cut());
         rolls.push(frames);

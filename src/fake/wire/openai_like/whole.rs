@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::rows::{Row, Style};
-use crate::fake::brain::{Answer, Call, Finish, Question};
+use crate::fake::brain::{Answer, Call, Finish, Question, pieces};
 use crate::fake::wire::check::{put, put_in};
 use crate::fake::wire::{Native, Scene};
 
@@ -107,6 +107,22 @@ fn message(row: &Row, question: &Question, answer: &Answer) -> Value {
     Value::Object(message)
 }
 
+/// How probable these tokens were, each with `top` alternatives.
+pub fn logprobs(tokens: &[&str], top: usize) -> Value {
+    let one = |token: &str, logprob: f64| json!({"token":token,"logprob":logprob,"bytes":token.as_bytes()});
+    let content = tokens.iter().map(|token| {
+        let mut told = one(token, -0.25);
+        told["top_logprobs"] = (0..top)
+            .map(|rank| match rank {
+                0 => one(token, -0.25),
+                rank => one(&format!("other{rank}"), -1.5 - rank as f64),
+            })
+            .collect();
+        told
+    });
+    json!({"content":content.collect::<Vec<_>>(),"refusal":null})
+}
+
 fn choice(row: &Row, question: &Question, answer: &Answer, index: usize) -> Value {
     let message = message(row, question, answer);
     let reason = finish(row, question, answer);
@@ -117,7 +133,10 @@ fn choice(row: &Row, question: &Question, answer: &Answer, index: usize) -> Valu
             let flag = i32::from(answer.finish == Finish::Filtered);
             json!({"index":index,"message":message,"finish_reason":reason,"flag":flag})
         }
-        _ => json!({"index":index,"message":message,"logprobs":null,"finish_reason":reason}),
+        _ => {
+            let probable = question.logprobs.map(|top| logprobs(&pieces(&answer.text), top));
+            json!({"index":index,"message":message,"logprobs":probable,"finish_reason":reason})
+        }
     }
 }
 

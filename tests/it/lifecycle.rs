@@ -1,0 +1,289 @@
+//! The life of the process: it stops without breaking a stream, hands over without refusing a connection, and takes a new
+//! configuration under load (R3, R4, R25, R26).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::house::{Answer, Events, House, ended, question, sum_of, until, whole};
+
+const ONE: &str = "accounts: [{id: a, platform: openai, api_key: sk-a}]\n";
+
+/// Streams that run meanwhile; each is read to its end.
+async fn streams(house: &House, number: usize, text: &str) -> Vec<JoinHandle<Answer>> {
+    let open = |n: usize| {
+        let request = house.request(&question("gpt-4o", &format!("{text} stream {n}"), true));
+        tokio::spawn(async move { whole(request).await })
+    };
+    let tasks: Vec<_> = (0..number).map(open).collect();
+    until("the streams run", || async { house.metric("weir_open_streams").await == number as f64 }).await;
+    tasks
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r25_1_sigterm_lets_streams_finish_and_then_exits_with_0() {
+    let mut house = House::start(&format!("{ONE}drain: {{delay: 800ms, timeout: 20s}}\n")).await;
+    // Connections that only wait must not hold the process up.
+    let idle = house.connect().await;
+    let mut kept = house.connect().await;
+    kept.send(&house.wire("GET", "/v1/models", "", b"")).await;
+    assert_eq!(kept.answer().await.expect("an answer").status, 200);
+    let running = streams(&house, 20, "@words=40 @gap=50").await;
+    house.signal("TERM");
+    let ready = || async { house.admin(http::Method::GET, "/readyz").await.status == 503 };
+    until("readiness is withdrawn", ready).await;
+    // During the delay new requests are still taken.
+    assert_eq!(house.chat("gpt-4o", "just in time").await.status, 200);
+    assert_eq!(house.get("/livez").await.status, 200);
+    for stream in running {
+        let answer = stream.await.expect("joined");
+        assert!(answer.events().is_whole(), "a stream was broken: {}", answer.text());
+    }
+    let listen = house.listen;
+    assert!(house.ended().await.success());
+    assert!(tokio::net::TcpStream::connect(listen).await.is_err(), "somebody still listens");
+    drop((idle, kept));
+}
+
+/// Broke in an upgrade under load: the codec closed connections that had been accepted and not yet read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_accepted_just_before_the_end_may_still_bring_its_request() {
+    let mut house = House::start(ONE).await;
+    let mut fresh = house.connect().await;
+    until("it is accepted", || async { house.metric("weir_connections").await >= 2.0 }).await;
+    house.signal("TERM");
+    until("it drains", || async { house.log().contains("shutting down") }).await;
+    sleep(Duration::from_millis(100)).await;
+    fresh.send(&house.wire_chat("gpt-4o", "hello", true)).await;
+    let answer = fresh.answer().await.expect("closed unread");
+    assert!(answer.events().is_whole(), "{}", answer.text());
+    assert_eq!(answer.header("connection"), "close");
+    assert!(house.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r25_1_what_does_not_finish_in_time_is_ended_with_a_reason() {
+    let mut house = House::start(&format!("{ONE}drain: {{delay: 0s, timeout: 700ms}}\n")).await;
+    let running = streams(&house, 6, "@words=5000 @gap=20").await;
+    let silent = house.request(&question("gpt-4o", "@first=60000", true));
+    let silent = tokio::spawn(async move { silent.send().await.map(|answer| answer.status().as_u16()) });
+    until("it waits", || async { house.counted("openai", "in_flight").await == 7 }).await;
+    let began = Instant::now();
+    house.signal("TERM");
+    for stream in running {
+        let answer = stream.await.expect("joined");
+        let events = answer.events();
+        assert!(events.is_broken_with("server_shutdown"), "{}", answer.text());
+        assert!(events.text().starts_with("w1 w2"));
+    }
+    assert!(house.ended().await.success());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // One that had not begun gets a true status, or sees its connection closed; never an answer.
+    assert!(silent.await.expect("joined").map_or(true, |status| status == 503));
+    until("the platform is left", || async { house.counted("openai", "in_flight").await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r3_a_second_sigterm_and_sigint_are_quick() {
+    for second in ["TERM", "INT"] {
+        let mut house = House::start(&format!("{ONE}drain: {{delay: 0s, timeout: 60s}}\n")).await;
+        let running = streams(&house, 3, "@words=5000 @gap=20").await;
+        house.signal("TERM");
+        until("it drains", || async { house.log().contains("shutting down") }).await;
+        sleep(Duration::from_millis(300)).await;
+        let began = Instant::now();
+        house.signal(second);
+        for stream in running {
+            assert!(stream.await.expect("joined").events().is_broken_with("server_shutdown"));
+        }
+        assert!(house.ended().await.success());
+        assert!(began.elapsed() < Duration::from_secs(8), "{second}: {:?}", began.elapsed());
+    }
+    let mut house = House::start(ONE).await;
+    let running = streams(&house, 1, "@words=5000 @gap=20").await;
+    house.signal("INT");
+    assert!(house.ended().await.success());
+    for stream in running {
+        assert!(stream.await.expect("joined").events().is_broken_with("server_shutdown"));
+    }
+}
+
+/// Opens connection after connection, each with one request, until told to stop.
+struct Hammer {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    tasks: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Hammer {
+    fn start(house: &House, hands: usize) -> Self {
+        let (stop, sent): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
+        let hand = |n: usize| {
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            let request = house.request(&question("gpt-4o", "@words=3 hit", n % 2 == 0));
+            tokio::spawn(async move {
+                let mut wrong = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    match request.try_clone().expect("a copy").send().await {
+                        Err(error) => wrong.push(format!("{error:?}")),
+                        Ok(answer) if !answer.status().is_success() => {
+                            wrong.push(answer.status().to_string())
+                        }
+                        Ok(answer) => match answer.text().await {
+                            Err(error) => wrong.push(format!("{error:?}")),
+                            Ok(text) if n % 2 == 0 && !Events::read(&text).is_whole() => wrong.push(text),
+                            Ok(_) => drop(sent.fetch_add(1, Ordering::Relaxed)),
+                        },
+                    }
+                }
+                wrong
+            })
+        };
+        let tasks = (0..hands).map(hand).collect();
+        Self { stop, sent, tasks }
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more have been answered.
+    async fn more(&self, number: u64) {
+        let target = self.sent() + number;
+        until("requests are answered", || async { self.sent() >= target }).await;
+    }
+
+    /// Stops, and says how many were answered. None may have failed.
+    async fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            let wrong = task.await.expect("joined");
+            assert!(wrong.is_empty(), "{} failed, such as {}", wrong.len(), wrong[0]);
+        }
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r3_an_upgrade_refuses_nobody_and_breaks_nothing() {
+    let mut house = House::start(&format!("{ONE}drain: {{delay: 0s, timeout: 25s}}\n")).await;
+    let (made, key) = house.run(&["key", "create", "--name", "k", "--tenant", "alpha"]).await;
+    assert!(made, "{key}");
+    let running = streams(&house, 10, "@words=60 @gap=50").await;
+    let hammer = Hammer::start(&house, 4);
+    hammer.more(20).await;
+    let old_id = house.process_id();
+    let mut old = house.upgrade();
+    let path = house.folder().join("store/weir.pid");
+    let new_id = house.process_id().to_string();
+    until("the new process is in charge", || async {
+        std::fs::read_to_string(&path).is_ok_and(|id| id.trim() == new_id)
+    })
+    .await;
+    assert_ne!(old_id.to_string(), new_id);
+    hammer.more(50).await;
+    for stream in running {
+        let answer = stream.await.expect("joined");
+        assert!(answer.events().is_whole(), "a stream was broken: {}", answer.text());
+    }
+    assert!(ended(&mut old).await.success(), "the old process failed");
+    hammer.more(50).await;
+    hammer.end().await;
+    // The new one has the store: the key of before still counts, and a further upgrade works.
+    let (listed, keys) = house.run(&["key", "list"]).await;
+    assert!(listed && keys.contains("alpha"), "{keys}");
+    let mut old = house.upgrade();
+    assert!(ended(&mut old).await.success());
+    until("it answers", || async {
+        house.client.get(house.url("/livez")).send().await.is_ok_and(|answer| answer.status().is_success())
+    })
+    .await;
+    house.settled().await;
+}
+
+fn routed(model: &str, platform: &str) -> String {
+    format!(
+        "accounts:\n  - {{id: a, platform: openai, api_key: sk-a}}\n  - {{id: q, platform: qwen, api_key: sk-q}}\n\
+         routes:\n  - {{model: gpt-4o, targets: [{{platform: openai}}]}}\n  \
+         - {{model: smart, targets: [{{platform: {platform}, model: {model}}}]}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_a_new_configuration_under_load_breaks_nothing_and_a_wrong_one_changes_nothing() {
+    let house = House::start(&routed("gpt-4o", "openai")).await;
+    let served_by = |platform: &'static str| {
+        let house = &house;
+        async move {
+            until("the new configuration is in force", || async {
+                house.chat("smart", "who?").await.header("x-weir-platform") == platform
+            })
+            .await;
+        }
+    };
+    served_by("openai").await;
+    let running = streams(&house, 5, "@words=60 @gap=60").await;
+    let hammer = Hammer::start(&house, 3);
+    let reloads = |result: &'static str| {
+        let house = &house;
+        async move { house.metric(&format!("weir_config_reloads_total{{result=\"{result}\"}}")).await }
+    };
+    for round in 0..6 {
+        let (platform, model) = if round % 2 == 0 { ("qwen", "qwen-plus") } else { ("openai", "gpt-4o") };
+        house.write(&routed(model, platform));
+        match round % 3 {
+            0 => {}
+            1 => house.signal("HUP"),
+            _ => assert_eq!(house.admin(http::Method::POST, "/admin/reload").await.status, 200),
+        }
+        served_by(platform).await;
+        // A broken one: refused with the place of the mistake; what was in force stays.
+        let refused = reloads("refused").await;
+        let broken = ["routes: [", "no_such_setting: 1\n", "timeouts: {idle: fast}\n"][round % 3];
+        house.write(&format!(
+            "{}{broken}",
+            routed(model, platform).replace("routes:", "routes: \n").replace("routes: \n", "routes:")
+        ));
+        let told = house.admin(http::Method::POST, "/admin/reload").await;
+        assert_eq!(told.status, 400, "{}", told.text());
+        let message = told.json()["error"]["message"].as_str().expect("a message").to_owned();
+        assert!(message.contains("weir.yaml:"), "no place in {message}");
+        assert!(reloads("refused").await > refused);
+        served_by(platform).await;
+    }
+    for stream in running {
+        assert!(stream.await.expect("joined").events().is_whole());
+    }
+    assert!(hammer.end().await > 20);
+    assert!(reloads("ok").await >= 6.0);
+    let metrics = house.metrics().await;
+    assert_eq!(sum_of(&metrics, "weir_requests_total", "outcome=\"internal\""), 0.0);
+    house.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_port_lets_only_operators_do_things() {
+    let house = House::start(ONE).await;
+    let chat_only = crate::house::mint(serde_json::json!({"scope": "chat"}));
+    for (method, path) in [
+        (http::Method::POST, "/admin/reload"),
+        (http::Method::GET, "/admin/accounts"),
+        (http::Method::GET, "/admin/keys"),
+        (http::Method::POST, "/admin/keys"),
+        (http::Method::DELETE, "/admin/keys/x"),
+    ] {
+        let ask = |token: &str| {
+            whole(house.client.request(method.clone(), house.admin_url(path)).bearer_auth(token.to_owned()))
+        };
+        let nobody = whole(house.client.request(method.clone(), house.admin_url(path))).await;
+        assert_eq!(nobody.error(401), "invalid_api_key", "{method} {path}");
+        assert_eq!(ask("nonsense").await.error(401), "invalid_api_key", "{method} {path}");
+        assert_eq!(ask(&chat_only).await.error(403), "insufficient_permissions", "{method} {path}");
+        assert!(!matches!(ask(&house.token).await.status, 401 | 403 | 500), "{method} {path}");
+    }
+    let health = house.run(&["health"]).await;
+    assert!(health.0, "{}", health.1);
+}
