@@ -70,10 +70,6 @@ const EMBEDDING_FIELDS: &[(&str, Shape)] = &[
     ("user", Shape::Text),
 ];
 
-/// Fields by which other gateways and libraries let a request say where it goes and with whose key. Refused, not passed
-/// on: the platform behind an account may be such a gateway itself.
-const ROUTING_FIELDS: [&str; 6] = ["api_base", "api_key", "base_url", "custom_host", "proxy", "url"];
-
 impl Shape {
     fn fits(self, raw: &[u8]) -> bool {
         let first = raw.first().copied().unwrap_or_default();
@@ -141,11 +137,6 @@ impl Ask {
     fn read(body: Bytes, task: Task, known: &[(&str, Shape)]) -> Result<Self, Fault> {
         let fields = Object::scan(&body).map_err(not_json)?;
         for (name, raw) in fields.iter(&body).map(|(name, _, raw)| (name, raw)) {
-            if ROUTING_FIELDS.contains(&name.as_ref()) {
-                let sentence =
-                    format!("'{name}' is not taken: where a request goes is the gateway's own affair.");
-                return Err(Fault::unsupported(name.into_owned(), sentence));
-            }
             let shape = known.iter().find(|(known, _)| *known == name).map(|(_, shape)| *shape);
             if let Some(shape) = shape.filter(|shape| !scan::is_null(raw) && !shape.fits(raw)) {
                 let sentence = format!("Invalid type for '{name}': expected {}.", shape.wanted());

@@ -1,7 +1,6 @@
 //! A platform whose every byte is written by the test: for what the simulated platforms, which speak correct HTTP, cannot
 //! do. Counts what reaches it and sees when the gateway goes away.
 
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -193,6 +193,7 @@ fn claude() {
     table.cases(&[
         (400, &[], r#"{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: Field required"},"request_id":"req_1"}"#, BadRequest, Model, None),
         (400, &[], r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#, ContextTooLong, Model, None),
+        (400, &[], r#"{"type":"error","error":{"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#, ContentFiltered, Model, None),
         (400, &[], r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#, QuotaExhausted, Account, FOREVER),
         (400, &[], SPENT, QuotaExhausted, Account, MONTH),
         (400, &[], r#"{"type":"error","error":{"type":"invalid_request_error","message":"no","details":{"error_code":"organization_on_hold"}}}"#, AuthInvalid, Account, FOREVER),
@@ -487,6 +488,7 @@ fn huggingface() {
     table.cases(&[
         (400, &[], r#"{"error":{"message":"The requested model 'a/b' is not supported by any provider you have enabled.","type":"invalid_request_error","param":"model","code":"model_not_supported"}}"#, NotEntitled, Model, None),
         (400, &[], r#"{"error":"Model not supported by provider together"}"#, BadRequest, Model, None),
+        (400, &[], r#"{"error":{"message":"blocked","type":"invalid_request_error","code":"content_policy_violation"}}"#, ContentFiltered, Model, None),
         (401, &[], r#"{"error":"Invalid username or password."}"#, TokenExpired, Account, None),
         (402, &[], r#"{"error":"You have exceeded your monthly included credits for Inference Providers. Subscribe to PRO to get 20x more monthly included credits."}"#, QuotaExhausted, Account, MONTH),
         (402, &[], r#"{"error":"Buy pre-paid credits."}"#, QuotaExhausted, Account, MONTH),

@@ -156,7 +156,6 @@ fn what_claude_cannot_do_is_refused_or_dropped_by_the_routes_word() {
     let schema = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}});
     for (fields, param) in [
         (json!({"n": 2}), "n"),
-        (json!({"seed": 1}), "seed"),
         (json!({"logprobs": true}), "logprobs"),
         (json!({"top_logprobs": 2}), "top_logprobs"),
         (json!({"presence_penalty": 0.1}), "presence_penalty"),
