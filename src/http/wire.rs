@@ -328,7 +328,7 @@ mod tests {
             assert!(!phase.is_multiplexed());
             theirs.write_all(piece).await.expect("write");
             let mut buffer = [0; 64];
-            wire.read(&mut buffer).await.expect("read");
+            assert_eq!(wire.read(&mut buffer).await.expect("read"), piece.len());
         }
         assert!(phase.is_multiplexed());
     }
@@ -340,7 +340,7 @@ mod tests {
         let mut wire = Wire::new(ours, Arc::clone(&phase), PATIENCE);
         theirs.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("write");
         let mut buffer = [0; 64];
-        wire.read(&mut buffer).await.expect("read");
+        assert_eq!(wire.read(&mut buffer).await.expect("read"), 24);
         let busy = phase.begin();
         let waited = tokio::time::timeout(Duration::from_millis(300), wire.read(&mut buffer)).await;
         assert!(waited.is_err(), "cut off in the middle of a request");

@@ -3,6 +3,9 @@
 
 #![cfg(test)]
 
+mod canary;
+mod frames;
+mod hostile;
 mod house;
 mod puppet;
 
@@ -12,6 +15,12 @@ mod failover;
 mod leaving;
 mod lifecycle;
 mod refusals;
+mod secure_gate;
+mod secure_h2;
+mod secure_json;
+mod secure_leaks;
+mod secure_limits;
+mod secure_smuggling;
 mod silence;
 mod smoke;
 mod wires;
