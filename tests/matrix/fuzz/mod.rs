@@ -22,6 +22,9 @@ const TARGETS: u32 = 8;
 /// What one input may take. Measured again where it took longer: a loaded machine is not a slow parser.
 const SLOW: Duration = Duration::from_millis(100);
 
+/// As many inputs are tried on the busiest machine.
+const LEAST: u64 = 30;
+
 /// Largest input, in bytes.
 const LARGEST: usize = 64 * 1024;
 
@@ -54,7 +57,7 @@ impl Target<'_> {
             self.one(&clock, input).unwrap_or_else(|why| self.fail("a seed, unchanged", &why, input));
         }
         let mut inputs = 0_u64;
-        while clock.now().since(began) < budget {
+        while inputs < LEAST || clock.now().since(began) < budget {
             let mut dice = Dice::new(seed ^ inputs.wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let mut input = (self.mutate)(&mut dice, &self.seeds);
             input.truncate(LARGEST);
@@ -64,7 +67,6 @@ impl Target<'_> {
             });
         }
         println!("{}: {inputs} inputs from seed {seed}, {} kept", self.name, kept.len());
-        assert!(inputs > 20, "{}: only {inputs} inputs in {budget:?}", self.name);
     }
 
     fn one(&self, clock: &Clock, input: &[u8]) -> Result<(), String> {
