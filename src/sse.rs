@@ -69,6 +69,11 @@ impl Decoder {
         }
     }
 
+    /// Where the network may write by itself, at the end.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
     /// Takes in what the network gave.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);

@@ -19,6 +19,8 @@ pub struct Assembler {
 
 #[derive(Debug, Default)]
 struct Choice {
+    /// Something was said of it. A platform may leave a choice out; one that never came is none.
+    began: bool,
     text: Option<String>,
     reasoning: Option<String>,
     refusal: Option<String>,
@@ -47,7 +49,8 @@ impl Assembler {
 
     /// Whether every choice that began has also finished (and one did begin).
     pub fn is_finished(&self) -> bool {
-        !self.choices.is_empty() && self.choices.iter().all(|choice| choice.finished.is_some())
+        let mut begun = self.choices.iter().filter(|choice| choice.began).peekable();
+        begun.peek().is_some() && begun.all(|choice| choice.finished.is_some())
     }
 
     /// What the upstream said of tokens.
@@ -58,8 +61,8 @@ impl Assembler {
     /// The answer as OpenAI would have sent it. `fallback` stands in where the upstream named no usage.
     pub fn into_json(self, fallback: Usage) -> Value {
         let id = if self.id.is_empty() { random_name("chatcmpl-", 29) } else { self.id };
-        let choices: Vec<Value> =
-            self.choices.into_iter().enumerate().map(|(index, choice)| choice.into_json(index)).collect();
+        let begun = self.choices.into_iter().filter(|choice| choice.began);
+        let choices: Vec<Value> = begun.enumerate().map(|(index, choice)| choice.into_json(index)).collect();
         let mut answer = json!({
             "id": id,
             "object": "chat.completion",
@@ -208,6 +211,7 @@ impl Choice {
     }
 
     fn take(&mut self, piece: Piece<'_>) {
+        self.began = true;
         match piece {
             Piece::Text { text, .. } => append(&mut self.text, text),
             Piece::Reasoning { text, .. } => append(&mut self.reasoning, text),
@@ -250,5 +254,19 @@ mod tests {
         assert_eq!(choice["message"]["tool_calls"][0]["function"]["arguments"], "{}");
         assert_eq!(choice["finish_reason"], "tool_calls");
         assert_eq!(answer["usage"]["total_tokens"], 5);
+    }
+
+    #[test]
+    fn a_choice_that_never_came_is_none() {
+        let mut whole = Assembler::new(Naming { model: "smart".into(), created: 7 });
+        whole.piece(Piece::Text { choice: 3, text: "a" });
+        whole.piece(Piece::Finish { choice: 3, reason: FinishReason::Stop });
+        assert!(whole.is_finished());
+        let answer = whole.into_json(Usage::default());
+        assert_eq!(answer["choices"].as_array().map(Vec::len), Some(1));
+        assert_eq!(
+            (&answer["choices"][0]["index"], &answer["choices"][0]["finish_reason"]),
+            (&json!(0), &json!("stop"))
+        );
     }
 }

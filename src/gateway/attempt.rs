@@ -106,6 +106,9 @@ pub enum Trouble {
 /// A refused attempt reads at most this much of the platform's explanation, in bytes.
 const MAX_EXPLANATION: usize = 64 * 1024;
 
+/// At most so much memory is set aside on the word of an answer's `content-length`, in bytes.
+const MAX_RESERVED: usize = 1024 * 1024;
+
 /// Tries once.
 ///
 /// # Errors
@@ -319,30 +322,29 @@ async fn read_answer(
 /// Reads a body to its end, bounded in size, in the time between two reads and in all.
 async fn read_all(trip: &Trip<'_>, source: &mut Source, limit: usize) -> Result<Bytes, Trouble> {
     let asked_at = trip.gateway.clock.now();
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let known = source.left().and_then(|left| usize::try_from(left).ok()).unwrap_or(0);
+    let mut body = BytesMut::with_capacity(known.min(limit).min(MAX_RESERVED));
     loop {
-        let left = trip.timeouts.total.saturating_sub(trip.gateway.clock.now().since(asked_at));
-        let bytes = match tokio::time::timeout(trip.timeouts.idle.min(left), source.next()).await {
-            Err(_) => return Err(Trouble::Transport(TransportFailure::Timeout, "the body stalled".into())),
-            Ok(Some(Err(error))) => return Err(broken(&error)),
-            Ok(Some(Ok(bytes))) => bytes,
-            Ok(None) => break,
-        };
-        if first.len() + rest.len() + bytes.len() > limit {
-            return Err(broken("the answer is larger than the limit"));
-        }
-        if first.is_empty() && rest.is_empty() {
-            first = bytes;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&std::mem::take(&mut first));
+        // The common answer has come together with its head: no timer is set up for it.
+        let read = match futures_util::FutureExt::now_or_never(source.read_into(&mut body)) {
+            Some(read) => read,
+            None => {
+                let left = trip.timeouts.total.saturating_sub(trip.gateway.clock.now().since(asked_at));
+                let reading = tokio::time::timeout(trip.timeouts.idle.min(left), source.read_into(&mut body));
+                reading
+                    .await
+                    .map_err(|_| Trouble::Transport(TransportFailure::Timeout, "the body stalled".into()))?
             }
-            rest.extend_from_slice(&bytes);
+        };
+        match read {
+            Some(Ok(())) if body.len() > limit => return Err(broken("the answer is larger than the limit")),
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(broken(&error)),
+            None => break,
         }
     }
     trip.waited.add(trip.gateway.clock.now().since(asked_at));
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(body.freeze())
 }
 
 fn judge_report(trip: &Trip<'_>, aim: &Aim<'_>, headers: &HeaderMap, report: &[u8]) -> Trouble {
@@ -408,11 +410,12 @@ async fn begin(
         }
         let silent = clock.now().since(asked_at);
         let patience = trip.timeouts.first_token.min(trip.timeouts.heartbeat).saturating_sub(silent);
-        match tokio::time::timeout(patience, source.next()).await {
-            Ok(Some(Ok(bytes))) => {
+        let before = sse.input().len();
+        match tokio::time::timeout(patience, source.read_into(sse.input())).await {
+            Ok(Some(Ok(()))) => {
                 let room = MAX_EXPLANATION.saturating_sub(opening.len());
-                opening.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
-                sse.feed(&bytes);
+                let bytes = sse.input().get(before..).unwrap_or_default();
+                opening.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             }
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(None) if aim.platform().is_error_in_200(&opening) => {
@@ -427,9 +430,11 @@ async fn begin(
         }
     };
     trip.waited.add(clock.now().since(asked_at));
-    let mut pulse = Writer::new(naming(trip, aim), false);
-    pulse.keep_alive_chunk();
-    let pulse = (trip.world.heartbeat == super::settings::Heartbeat::Data).then(|| pulse.take().freeze());
+    let pulse = (trip.world.heartbeat == super::settings::Heartbeat::Data).then(|| {
+        let mut pulse = Writer::new(naming(trip, aim), false);
+        pulse.keep_alive_chunk();
+        pulse.take().freeze()
+    });
     if !ready {
         out.extend_from_slice(pulse.as_deref().unwrap_or(KEEP_ALIVE));
     }
@@ -451,19 +456,19 @@ async fn assemble(
     let mut patience = trip.timeouts.first_token;
     let mut taken = 0;
     while !decoder.is_done() {
+        let before = sse.input().len();
         let left = trip.timeouts.total.saturating_sub(trip.gateway.clock.now().since(asked_at));
-        let bytes = match tokio::time::timeout(patience.min(left), source.next()).await {
-            Ok(Some(Ok(bytes))) => bytes,
+        match tokio::time::timeout(patience.min(left), source.read_into(sse.input())).await {
+            Ok(Some(Ok(()))) => {}
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(None) => break,
             Err(_) => return Err(Trouble::Transport(TransportFailure::Timeout, "the stream stalled".into())),
-        };
+        }
         patience = trip.timeouts.idle;
-        taken += bytes.len();
+        taken += sse.input().len() - before;
         if taken > trip.world.sizes.answer {
             return Err(broken("the answer is larger than the limit"));
         }
-        sse.feed(&bytes);
         while let Some(event) = sse.next().map_err(|too_long| broken(&too_long.to_string()))? {
             decoder
                 .push(event, &mut sink)

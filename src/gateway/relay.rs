@@ -200,8 +200,12 @@ impl Relay {
                 return Poll::Ready(Some(self.out.split().freeze()));
             }
             let Some(source) = &mut self.source else { return Poll::Ready(None) };
-            match source.poll_bytes(context) {
-                Poll::Ready(Some(Ok(bytes))) => self.take_bytes(&bytes),
+            let before = self.sse.input().len();
+            match source.poll_into(context, self.sse.input()) {
+                Poll::Ready(Some(Ok(()))) => {
+                    let after = self.sse.input().len();
+                    self.take_bytes(after.saturating_sub(before) as u64);
+                }
                 Poll::Ready(None) => self.end_of_bytes(None),
                 Poll::Ready(Some(Err(error))) => self.end_of_bytes(Some(error)),
                 Poll::Pending => {
@@ -218,13 +222,13 @@ impl Relay {
         self.source.is_none() && self.out.is_empty()
     }
 
-    fn take_bytes(&mut self, bytes: &[u8]) {
+    /// So many bytes have come into the decoder.
+    fn take_bytes(&mut self, count: u64) {
         let now = self.gateway.clock.now();
         if let Some(last) = self.last_event.replace(now) {
             self.gateway.metrics.event_gap.observe(now.since(last).as_secs_f64());
         }
-        self.taken_bytes += bytes.len() as u64;
-        self.sse.feed(bytes);
+        self.taken_bytes += count;
         self.take_events();
         if self.source.is_none() {
             return;

@@ -1,13 +1,16 @@
-//! Connections out. Why our own pool over hyper's codec: hyper-util's pooled client runs every connection in a task of its
-//! own, so each event of a stream crosses between two tasks and is woken twice. Here the connection is driven by whoever
-//! waits for its answer: one task from the platform's socket to the caller's, and dropping the answer closes the
-//! connection at once, which is how a platform learns that its caller has gone.
+//! Connections out. Why our own pool and our own HTTP/1.1: hyper-util's pooled client runs every connection in a task of
+//! its own, so each event of a stream crosses between two tasks and is woken twice; and hyper's codec holds 34 KiB per
+//! connection (two buffers and a channel) while a stream waits. Here the connection is driven by whoever waits for its
+//! answer: one task from the platform's socket to the caller's, no buffer while nothing comes, and dropping the answer
+//! closes the connection at once, which is how a platform learns that its caller has gone.
 //!
 //! HTTP/1.1 only, on purpose: a stream holds its connection anyway, and one stalled HTTP/2 connection would hold up all
 //! the streams on it (R16.4). Redirects are never followed (a credential must not travel), and bodies are taken as they
 //! are: nothing is asked for compressed, so a compressed answer is refused.
 
 mod connect;
+mod framing;
+mod head;
 mod line;
 mod socket;
 pub mod source;
@@ -23,7 +26,7 @@ use parking_lot::Mutex;
 use connect::Connector;
 pub use connect::Origin;
 pub use line::Body;
-use line::Line;
+use line::{Failed, Line, Wire};
 use source::Source;
 
 use crate::clock::{Clock, Moment};
@@ -112,11 +115,11 @@ impl Upstream {
     /// # Errors
     /// See [`SendError`].
     pub async fn send(&self, request: Request<'_>, patience: Patience) -> Result<Answer, SendError> {
-        let mut wire = build(&request)?;
+        let wire = Wire { head: head::write(&request)?, body: request.body.clone() };
         if let Some(line) = self.take_idle(request.origin) {
-            match self.exchange(line, wire, patience).await {
-                Err((SendError::Broken(_), Some(unsent))) => wire = unsent,
-                Err((error, _)) => return Err(error),
+            match exchange(line, &wire, patience).await {
+                Err(failed) if failed.is_untouched => {}
+                Err(failed) => return Err(failed.error),
                 Ok(answer) => return Ok(answer),
             }
         }
@@ -125,23 +128,8 @@ impl Upstream {
             Ok(connected) => connected?,
             Err(_) => return Err(SendError::ConnectTimeout),
         };
-        let line = Line::open(stream, request.origin.clone()).await?;
-        self.exchange(Box::new(line), wire, patience).await.map_err(|(error, _)| error)
-    }
-
-    async fn exchange(
-        &self,
-        mut line: Box<Line>,
-        wire: line::Wire,
-        patience: Patience,
-    ) -> Result<Answer, (SendError, Option<line::Wire>)> {
-        let head = match tokio::time::timeout(patience.response_header, line.exchange(wire)).await {
-            Ok(head) => head?,
-            Err(_) => return Err((SendError::HeaderTimeout, None)),
-        };
-        let (parts, incoming) = head.into_parts();
-        let body = Source::Http(Box::new(Body::new(line, incoming)));
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        let line = Box::new(Line::new(stream, request.origin.clone()));
+        exchange(line, &wire, patience).await.map_err(|failed| failed.error)
     }
 
     /// Takes back the connection of an answer that was read to its end.
@@ -197,15 +185,10 @@ impl Upstream {
     }
 }
 
-fn build(request: &Request<'_>) -> Result<line::Wire, SendError> {
-    let mut wire = http::Request::new(http_body_util::Full::new(request.body.clone()));
-    *wire.method_mut() = request.method.clone();
-    *wire.uri_mut() = request.path.parse().map_err(|_| SendError::Request("a bad path".into()))?;
-    *wire.headers_mut() = request.headers.clone();
-    let host = http::HeaderValue::from_str(&request.origin.authority())
-        .map_err(|_| SendError::Request("a bad host".into()))?;
-    wire.headers_mut().insert(http::header::HOST, host);
-    Ok(wire)
+async fn exchange(mut line: Box<Line>, wire: &Wire, patience: Patience) -> Result<Answer, Failed> {
+    let head = line.exchange(wire, patience.response_header).await?;
+    let body = Source::Http(Body::new(line, head.framing));
+    Ok(Answer { status: head.status, headers: head.headers, body })
 }
 
 #[cfg(test)]

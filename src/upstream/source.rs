@@ -1,7 +1,7 @@
 //! Where an answer's bytes come from: an HTTP body, the messages of a WebSocket, or bytes already at hand.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream as _;
@@ -15,34 +15,48 @@ use super::line::Body;
 /// A platform's answer as bytes that arrive over time.
 #[derive(Debug)]
 pub enum Source {
-    Http(Box<Body>),
+    Http(Body),
     /// Each message comes as one server-sent event, so that the relay knows one framing only.
     Socket(Box<WebSocketStream<Stream>>),
     Fixed(Option<Bytes>),
 }
 
 impl Source {
-    /// The next bytes; `None` at the end.
-    pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+    /// Appends the next bytes to `out`; `None` at the end.
+    pub fn poll_into(
+        &mut self,
+        context: &mut Context<'_>,
+        out: &mut BytesMut,
+    ) -> Poll<Option<Result<(), String>>> {
         match self {
-            Source::Http(body) => body
-                .poll_bytes(context)
-                .map(|next| next.map(|bytes| bytes.map_err(|error| error.to_string()))),
-            Source::Socket(socket) => poll_socket(socket, context),
-            Source::Fixed(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Source::Http(body) => body.poll_into(context, out),
+            Source::Socket(socket) => poll_socket(socket, context, out),
+            Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| {
+                out.extend_from_slice(&bytes);
+                Ok(())
+            })),
         }
     }
 
-    /// The next bytes, awaited.
-    pub async fn next(&mut self) -> Option<Result<Bytes, String>> {
-        std::future::poll_fn(|context| self.poll_bytes(context)).await
+    /// Appends the next bytes to `out`, awaited.
+    pub async fn read_into(&mut self, out: &mut BytesMut) -> Option<Result<(), String>> {
+        std::future::poll_fn(|context| self.poll_into(context, out)).await
+    }
+
+    /// How many bytes are still to come, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        match self {
+            Source::Http(body) => body.left(),
+            Source::Socket(_) => None,
+            Source::Fixed(bytes) => Some(bytes.as_ref().map_or(0, Bytes::len) as u64),
+        }
     }
 
     /// Gives the connection back where the answer has come to its end and the platform keeps it open.
     pub fn recycle(self, upstream: &Upstream) {
         if let Source::Http(mut body) = self {
             body.skim();
-            upstream.recycle(*body);
+            upstream.recycle(body);
         }
     }
 }
@@ -50,24 +64,25 @@ impl Source {
 fn poll_socket(
     socket: &mut WebSocketStream<Stream>,
     context: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, String>>> {
+    out: &mut BytesMut,
+) -> Poll<Option<Result<(), String>>> {
     loop {
-        return match Pin::new(&mut *socket).poll_next(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None | Some(Ok(Message::Close(_)))) => Poll::Ready(None),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.to_string()))),
-            Poll::Ready(Some(Ok(Message::Text(text)))) => Poll::Ready(Some(Ok(event_of(text.as_bytes())))),
-            Poll::Ready(Some(Ok(Message::Binary(bytes)))) => Poll::Ready(Some(Ok(event_of(&bytes)))),
-            Poll::Ready(Some(Ok(_))) => continue,
+        let message = match ready!(Pin::new(&mut *socket).poll_next(context)) {
+            None | Some(Ok(Message::Close(_))) => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.to_string()))),
+            Some(Ok(Message::Text(text))) => Bytes::from(text),
+            Some(Ok(Message::Binary(bytes))) => bytes,
+            Some(Ok(_)) => continue,
         };
+        write_event(&message, out);
+        return Poll::Ready(Some(Ok(())));
     }
 }
 
 /// One message as one event. Line ends can only stand between JSON tokens, where a space does as well.
-fn event_of(message: &[u8]) -> Bytes {
-    let mut event = BytesMut::with_capacity(message.len() + 8);
-    event.extend_from_slice(b"data: ");
-    event.extend(message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-    event.extend_from_slice(b"\n\n");
-    event.freeze()
+fn write_event(message: &[u8], out: &mut BytesMut) {
+    out.reserve(message.len() + 8);
+    out.extend_from_slice(b"data: ");
+    out.extend(message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+    out.extend_from_slice(b"\n\n");
 }

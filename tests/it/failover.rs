@@ -88,12 +88,15 @@ async fn r4_6_the_callers_fault_is_not_retried_and_not_counted_against_the_accou
     house.settled().await;
 }
 
+const BY_PRIORITY: &str = "routes: [{model: \"*\", targets: [{platform: openai}], strategy: priority}]\n";
+
 /// R16.1: at most N attempts, each on another account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r16_1_at_most_three_attempts_each_on_another_account() {
-    let accounts: String =
-        (0..6).map(|n| format!("  - {{id: a{n}, platform: openai, api_key: sk-{n}}}\n")).collect();
-    let house = House::start(&format!("accounts:\n{accounts}")).await;
+    let accounts: String = (0..6)
+        .map(|n| format!("  - {{id: a{n}, platform: openai, api_key: sk-{n}, priority: {n}}}\n"))
+        .collect();
+    let house = House::start(&format!("accounts:\n{accounts}{BY_PRIORITY}")).await;
     let answer = house.chat("gpt-4o", "@error=server_error always").await;
     assert_eq!(answer.error(502), "upstream_error");
     assert_eq!(answer.header("x-should-retry"), "false");

@@ -8,8 +8,6 @@
 //! house.settled().await;
 //! ```
 
-#![expect(dead_code, reason = "a vocabulary: not every word is used in every state of the tests")]
-
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -134,14 +132,15 @@ impl Events {
     }
 
     pub fn finish(&self) -> Option<String> {
-        let reasons = self.chunks.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str());
-        reasons.filter(|reason| !reason.is_empty()).last().map(str::to_owned)
+        let mut reasons =
+            self.chunks.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str());
+        reasons.rfind(|reason| !reason.is_empty()).map(str::to_owned)
     }
 
     /// `error.code` of the in-band error, if there is one.
     pub fn error(&self) -> Option<String> {
-        let errors = self.chunks.iter().filter_map(|chunk| chunk.get("error"));
-        errors.last().map(|error| error["code"].as_str().unwrap_or_default().to_owned())
+        let mut errors = self.chunks.iter().filter_map(|chunk| chunk.get("error"));
+        errors.next_back().map(|error| error["code"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Whole and clean: text, a finish reason, `[DONE]`, and no error.
@@ -463,7 +462,7 @@ impl House {
         let mut raw = self.connect().await;
         // A refusal may come, and the connection go, before everything is written.
         drop(raw.stream.write_all(bytes).await);
-        raw.to_end().await
+        raw.read_to_end().await
     }
 
     /// The bytes of a request as a correct client would send it, with the usual token.
@@ -664,7 +663,7 @@ impl Raw {
     }
 
     /// Reads until the other side closes.
-    pub async fn to_end(&mut self) -> Vec<u8> {
+    pub async fn read_to_end(&mut self) -> Vec<u8> {
         while self.more().await {}
         std::mem::take(&mut self.buffer)
     }

@@ -31,7 +31,7 @@ async fn u6_a_hundred_callers_leave_and_every_platform_connection_is_closed_with
     let left = Instant::now();
     for (number, raw) in callers.into_iter().enumerate() {
         // Half of them as a crashed process does.
-        if number / WAITS.len() % 2 == 0 { drop(raw) } else { raw.reset() }
+        if (number / WAITS.len()).is_multiple_of(2) { drop(raw) } else { raw.reset() }
     }
     until("all are gone", || async { house.counted("openai", "client_gone").await == 100 }).await;
     // A second is promised; a loaded machine is given another.

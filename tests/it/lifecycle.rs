@@ -123,7 +123,7 @@ impl Hammer {
         let (stop, sent): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
         let hand = |n: usize| {
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            let request = house.request(&question("gpt-4o", "@words=3 hit", n % 2 == 0));
+            let request = house.request(&question("gpt-4o", "@words=3 hit", n.is_multiple_of(2)));
             tokio::spawn(async move {
                 let mut wrong = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
@@ -134,7 +134,9 @@ impl Hammer {
                         }
                         Ok(answer) => match answer.text().await {
                             Err(error) => wrong.push(format!("{error:?}")),
-                            Ok(text) if n % 2 == 0 && !Events::read(&text).is_whole() => wrong.push(text),
+                            Ok(text) if n.is_multiple_of(2) && !Events::read(&text).is_whole() => {
+                                wrong.push(text)
+                            }
                             Ok(_) => drop(sent.fetch_add(1, Ordering::Relaxed)),
                         },
                     }
@@ -201,6 +203,23 @@ async fn r3_an_upgrade_refuses_nobody_and_breaks_nothing() {
         house.client.get(house.url("/livez")).send().await.is_ok_and(|answer| answer.status().is_success())
     })
     .await;
+    house.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_kill_it_starts_again_and_knows_its_keys() {
+    let mut house = House::start(ONE).await;
+    let (made, key) = house.run(&["key", "create", "--name", "k", "--tenant", "alpha"]).await;
+    assert!(made, "{key}");
+    let key = serde_json::from_str::<serde_json::Value>(&key).expect("JSON")["key"].clone();
+    let running = house.open("gpt-4o", "@words=5000 @gap=20").await;
+    house.kill().await;
+    drop(running);
+    house.restart().await;
+    let body = question("gpt-4o", "x", false);
+    let request =
+        house.client.post(house.url("/v1/chat/completions")).bearer_auth(key.as_str().expect("a key"));
+    assert_eq!(whole(request.json(&body)).await.status, 200);
     house.settled().await;
 }
 

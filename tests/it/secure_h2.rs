@@ -235,7 +235,7 @@ async fn a_connection_that_says_nothing_after_its_preface_is_closed() {
         let mut raw = Raw::to(house.listen).await;
         raw.send(&bytes).await;
         assert!(
-            timeout(Duration::from_secs(12), raw.to_end()).await.is_ok(),
+            timeout(Duration::from_secs(12), raw.read_to_end()).await.is_ok(),
             "{name} was waited for too long"
         );
     }

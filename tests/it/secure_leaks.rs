@@ -270,7 +270,7 @@ async fn strangers(house: &House, canaries: &mut Canaries, prompt: &str, seen: &
         let mut raw = house.connect().await;
         raw.send(bytes.as_bytes()).await;
         tokio::io::AsyncWriteExt::shutdown(&mut raw.stream).await.expect("half closed");
-        raw.to_end().await;
+        raw.read_to_end().await;
     }
 }
 

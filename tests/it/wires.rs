@@ -155,12 +155,14 @@ async fn tls_speaks_both_versions_of_http_and_only_tls() {
     let house = House::start(&with_tls(folder.path())).await;
     let stream = question("gpt-4o", "hello", true).to_string();
     let chosen = |stream: &TlsStream<TcpStream>| stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    let both =
-        tls(&house, &connector(&[certificate.clone()], &[b"h2", b"http/1.1"], false)).await.expect("TLS");
+    let both = tls(&house, &connector(std::slice::from_ref(&certificate), &[b"h2", b"http/1.1"], false))
+        .await
+        .expect("TLS");
     assert_eq!(chosen(&both).as_deref(), Some(&b"h2"[..]));
     assert!(ask_h2(&h2_over(both).await, &house, &stream).await.events().is_whole());
     for (alpn, is_old) in [(&[&b"http/1.1"[..]][..], false), (&[], false), (&[&b"http/1.1"[..]][..], true)] {
-        let one = tls(&house, &connector(&[certificate.clone()], alpn, is_old)).await.expect("TLS");
+        let one =
+            tls(&house, &connector(std::slice::from_ref(&certificate), alpn, is_old)).await.expect("TLS");
         let text = ask_h1(&house, one, &stream).await;
         assert!(text.starts_with("HTTP/1.1 200") && text.contains("data: [DONE]\n\n"), "{text}");
     }
@@ -182,7 +184,8 @@ async fn h8_a_new_certificate_takes_over_under_load() {
     let old = certify(folder.path());
     let house = House::start(&with_tls(folder.path())).await;
     let body = question("gpt-4o", "hello", false).to_string();
-    let running = tls(&house, &connector(&[old.clone()], &[b"http/1.1"], false)).await.expect("TLS");
+    let running =
+        tls(&house, &connector(std::slice::from_ref(&old), &[b"http/1.1"], false)).await.expect("TLS");
     let long = question("gpt-4o", "@words=80 @gap=50 long", true).to_string();
     let running = ask_h1(&house, running, &long);
     let replaced = async {

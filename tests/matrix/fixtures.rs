@@ -43,9 +43,12 @@ pub const REFUSALS: &[&str] = &[
     "context_too_long",
 ];
 
+/// A platform, its usual model, and cases with a model of their own.
+type Listed = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// The ten platforms and the older wires of three of them, each with its usual model and the models of particular cases.
 #[rustfmt::skip]
-pub const PLATFORMS: &[(&str, &str, &[(&str, &str)])] = &[
+pub const PLATFORMS: &[Listed] = &[
     ("openai", "gpt-5.4", &[("vision", "gpt-4o"), ("structured_output", "gpt-4.1")]),
     ("aihubmix", "claude-opus-5-5", &[("tools", "gemini-3.8-flash"), ("parallel_tools", "gemini-3.8-flash"), ("vision", "gpt-4o"), ("structured_output", "gpt-4.1")]),
     ("claude", "claude-sonnet-4-5", &[("reasoning", "claude-opus-5-5")]),

@@ -7,6 +7,14 @@
 //!
 //! [`golden`] the matrix · [`laws`] what must hold for every stream · [`fuzz`] what must hold for any bytes at all
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops where its world is not as it must be, and says what it did"
+)]
+
 mod checker;
 mod fixtures;
 mod fuzz;

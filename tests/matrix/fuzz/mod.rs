@@ -25,14 +25,19 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Largest input, in bytes.
 const LARGEST: usize = 64 * 1024;
 
+/// Makes an input of the seeds.
+type Mutate<'a> = &'a dyn Fn(&mut Dice, &[Vec<u8>]) -> Vec<u8>;
+
+/// Says what is wrong with what was made of an input. The dice depend on the input alone, so that it can be replayed.
+type Check<'a> = &'a dyn Fn(&[u8], &mut Dice) -> Result<(), String>;
+
 /// A thing to be fuzzed.
 struct Target<'a> {
     name: &'static str,
     seeds: Vec<Vec<u8>>,
     slow: Duration,
-    mutate: &'a dyn Fn(&mut Dice, &[Vec<u8>]) -> Vec<u8>,
-    /// Says what is wrong. The dice depend on the input alone, so that it can be replayed.
-    check: &'a dyn Fn(&[u8], &mut Dice) -> Result<(), String>,
+    mutate: Mutate<'a>,
+    check: Check<'a>,
 }
 
 impl Target<'_> {

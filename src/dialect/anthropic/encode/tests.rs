@@ -188,6 +188,7 @@ fn advice_is_left_out_and_named_whatever_the_route_says() {
         (json!({"prediction": {"type": "content"}}), "prediction"),
         (json!({"service_tier": "flex"}), "service_tier"),
         (json!({"prompt_cache_key": "k"}), "prompt_cache_key"),
+        (json!({"seed": 7}), "seed"),
         (json!({"verbosity": "low"}), "verbosity"),
         (json!({"parallel_tool_calls": false}), "parallel_tool_calls"),
         (json!({"user": "x".repeat(300)}), "user"),

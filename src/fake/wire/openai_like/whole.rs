@@ -111,13 +111,14 @@ fn message(row: &Row, question: &Question, answer: &Answer) -> Value {
 pub fn logprobs(tokens: &[&str], top: usize) -> Value {
     let one = |token: &str, logprob: f64| json!({"token":token,"logprob":logprob,"bytes":token.as_bytes()});
     let content = tokens.iter().map(|token| {
+        let rank = |rank: usize| match rank {
+            0 => one(token, -0.25),
+            rank => one(&format!("other{rank}"), -1.5 - rank as f64),
+        };
         let mut told = one(token, -0.25);
-        told["top_logprobs"] = (0..top)
-            .map(|rank| match rank {
-                0 => one(token, -0.25),
-                rank => one(&format!("other{rank}"), -1.5 - rank as f64),
-            })
-            .collect();
+        if let Some(told) = told.as_object_mut() {
+            told.insert("top_logprobs".into(), (0..top).map(rank).collect());
+        }
         told
     });
     json!({"content":content.collect::<Vec<_>>(),"refusal":null})
