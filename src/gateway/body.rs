@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -27,7 +28,7 @@ impl Held {
         self.bytes += by;
         self.gateway.metrics.body_bytes.add(i64::try_from(by).unwrap_or(0));
         if before + by > limit {
-            let wait = std::time::Duration::from_secs(1);
+            let wait = Duration::from_secs(1);
             let sentence = "The gateway holds too many large requests at once. Try again shortly.";
             return Err(Fault::gateway(Kind::Overloaded, sentence).retry_after(wait));
         }
@@ -60,6 +61,10 @@ fn too_large(limit: usize) -> Fault {
     Fault::client(Kind::TooLarge, format!("The request body is larger than the limit of {limit} bytes."))
 }
 
+/// A body must come at least this fast, in bytes a second, from its second piece on and after one pause: without it a byte
+/// a minute, or frames without a byte, would hold a request for ever.
+const SLOWEST: u64 = 1024;
+
 /// Reads the whole body. The guard keeps its bytes counted until the request has been sent on.
 ///
 /// # Errors
@@ -73,13 +78,15 @@ pub async fn read(
     let mut held = Held { gateway: Arc::clone(gateway), bytes: 0 };
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    let mut began = None;
+    let too_slow = || Fault::client(Kind::SlowClient, "The request body did not arrive in time.");
     loop {
         // The common request comes in one piece and is complete by then: no timer is set up for it.
         let frame = match futures_util::FutureExt::now_or_never(incoming.frame()) {
             Some(frame) => frame,
-            None => tokio::time::timeout(timeouts.client_idle, incoming.frame())
-                .await
-                .map_err(|_| Fault::client(Kind::SlowClient, "The request body did not arrive in time."))?,
+            None => {
+                tokio::time::timeout(timeouts.client_idle, incoming.frame()).await.map_err(|_| too_slow())?
+            }
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
@@ -104,6 +111,11 @@ pub async fn read(
                 rest.extend_from_slice(&std::mem::take(&mut first));
             }
             rest.extend_from_slice(&bytes);
+        }
+        let now = gateway.clock.now();
+        let fair = Duration::from_secs((first.len() + rest.len()) as u64 / SLOWEST);
+        if now.since(*began.get_or_insert(now)) > timeouts.client_idle + fair {
+            return Err(too_slow());
         }
     }
     let body = if rest.is_empty() { first } else { rest.freeze() };

@@ -110,27 +110,50 @@ impl Frames {
 
     /// The next frame; `None` at the end.
     pub async fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.reader.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).expect("small")];
-        self.reader.read_exact(&mut payload).await.ok()?;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+        next(&mut self.reader).await
     }
 
     /// Reads until a frame of `kind` (on `stream`) comes.
     pub async fn until(&mut self, kind: u8, stream: u32) -> Option<Frame> {
-        loop {
-            let frame = self.next().await?;
-            if frame.kind == kind && frame.stream == stream {
-                return Some(frame);
+        until(&mut self.reader, kind, stream).await
+    }
+
+    /// As [`Self::until`], while `bytes` are sent again and again.
+    pub async fn trickle(&mut self, bytes: &[u8], every: Duration, kind: u8, stream: u32) -> Option<Frame> {
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let pour = async {
+            while writer.write_all(bytes).await.is_ok() {
+                tokio::time::sleep(every).await;
             }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            came = until(reader, kind, stream) => came,
+            () = pour => None,
         }
     }
 
     /// The two directions, for those who send without reading.
     pub fn split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         (self.reader, self.writer)
+    }
+}
+
+async fn next(reader: &mut OwnedReadHalf) -> Option<Frame> {
+    let mut head = [0; 9];
+    reader.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length).expect("small")];
+    reader.read_exact(&mut payload).await.ok()?;
+    let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
+    Some(Frame { kind: head[3], flags: head[4], stream, payload })
+}
+
+async fn until(reader: &mut OwnedReadHalf, kind: u8, stream: u32) -> Option<Frame> {
+    loop {
+        let frame = next(reader).await?;
+        if frame.kind == kind && frame.stream == stream {
+            return Some(frame);
+        }
     }
 }

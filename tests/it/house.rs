@@ -348,7 +348,9 @@ impl House {
                 return false;
             }
             let ready = self.client.get(self.admin_url("/readyz")).send().await;
-            if ready.is_ok_and(|answer| answer.status().is_success()) {
+            // The two listeners come up one after the other.
+            let is_ready = ready.is_ok_and(|answer| answer.status().is_success());
+            if is_ready && TcpStream::connect(self.listen).await.is_ok() {
                 return true;
             }
             sleep(Duration::from_millis(10)).await;

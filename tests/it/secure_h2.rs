@@ -72,8 +72,8 @@ async fn floods_of_frames_end_their_connection_and_nobody_elses() {
         ("CONTINUATION", open.clone(), frame(CONTINUATION, 0, 1, &literal("x", "y")), true),
         ("empty CONTINUATION", open, frame(CONTINUATION, 0, 1, &[]), true),
         ("large CONTINUATION", frame(HEADERS, 0, 1, &head), frame(CONTINUATION, 0, 1, &cookies), true),
-        ("empty DATA", posted.clone(), frame(DATA, 0, 1, &[]), true),
-        ("padded DATA", posted.clone(), frame(DATA, 8, 1, &[0]), true),
+        ("empty DATA", posted.clone(), frame(DATA, 0, 1, &[]), false),
+        ("padded DATA", posted.clone(), frame(DATA, 8, 1, &[0]), false),
         ("DATA beyond the window", posted.clone(), frame(DATA, 0, 1, &[b' '; 16_384]), false),
         ("zero WINDOW_UPDATE", posted.clone(), frame(WINDOW_UPDATE, 0, 0, &[0; 4]), true),
         ("WINDOW_UPDATE beyond all", posted, frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), true),
@@ -238,6 +238,13 @@ async fn a_connection_that_says_nothing_after_its_preface_is_closed() {
             timeout(Duration::from_secs(12), raw.read_to_end()).await.is_ok(),
             "{name} was waited for too long"
         );
+    }
+    // A body that does not come is answered, and so is one that comes in frames without a byte, or with one now and then.
+    for bytes in [Vec::new(), frame(DATA, 0, 1, &[]), frame(DATA, 0, 1, b" ")] {
+        let mut frames = Frames::to(house.listen, &[]).await;
+        assert!(frames.send(&frame(HEADERS, END_HEADERS, 1, &head)).await);
+        let answered = frames.trickle(&bytes, Duration::from_millis(100), HEADERS, 1);
+        assert!(timeout(Duration::from_secs(12), answered).await.expect("in time").is_some(), "{bytes:?}");
     }
     serves_others(&house).await;
 }

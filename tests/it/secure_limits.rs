@@ -117,7 +117,7 @@ async fn many_messages_and_many_tools_pass_every_dialect() {
     }
 }
 
-/// Slow in one of three ways; done when the gateway has closed the connection.
+/// Slow in one of five ways; done when the gateway has closed the connection.
 async fn is_slow(house: &House, way: usize) {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small window");
@@ -125,13 +125,15 @@ async fn is_slow(house: &House, way: usize) {
         timeout(PATIENCE, socket.connect(house.listen)).await.expect("in time").expect("connected");
     let head =
         format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n", house.token);
-    let drip = match way % 4 {
+    let drip = match way % 5 {
         // A header byte now and then.
         0 => head,
-        // A body byte now and then would reset its timer; this one stops.
+        // The beginning of a body.
         1 => format!("{head}content-length: 1000\r\n\r\n{{"),
         // Not a byte.
         2 => String::new(),
+        // A body byte now and then.
+        3 => format!("{head}content-length: 1000\r\n\r\n{{"),
         // An answer that is not read.
         _ => {
             let mut body = question("openai/gpt-4o", "@big_tool=7000000", true);
@@ -142,7 +144,7 @@ async fn is_slow(house: &House, way: usize) {
         }
     };
     drop(stream.write_all(drip.as_bytes()).await);
-    if way % 4 == 3 {
+    if way % 5 == 4 {
         // Its window stays shut until the gateway has had enough: what the system still holds for it is not ours.
         sleep(Duration::from_secs(2)).await;
         until("nothing is held for those who do not read", || async {
@@ -156,7 +158,7 @@ async fn is_slow(house: &House, way: usize) {
         match read {
             Ok(Ok(0) | Err(_)) => return,
             Ok(Ok(_)) => {}
-            Err(_) if way.is_multiple_of(4) => drop(stream.write_all(b"x").await),
+            Err(_) if matches!(way % 5, 0 | 3) => drop(stream.write_all(b"x").await),
             Err(_) => {}
         }
     }
@@ -170,7 +172,7 @@ async fn the_slow_are_gone_in_time_and_the_quick_are_served() {
     let mut slow = JoinSet::new();
     for way in 0..400 {
         // Few that read slowly: each makes the simulated platform talk.
-        let way = if way % 4 == 3 && way > 20 { 0 } else { way };
+        let way = if way % 5 == 4 && way > 25 { 0 } else { way };
         let house = Arc::clone(&house);
         slow.spawn(
             async move { timeout(Duration::from_secs(25), is_slow(&house, way)).await.map_err(|_| way) },

@@ -24,6 +24,7 @@ const STEERING: &[&str] = &[
     "https_proxy",
     "proxies",
     "proxy",
+    "url",
 ];
 
 /// A field's name and its new value; without one it is left out.
