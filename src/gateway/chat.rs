@@ -282,8 +282,10 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
+/// To the microsecond, as `0.087`.
 fn milliseconds(length: Duration) -> String {
-    format!("{:.3}", length.as_secs_f64() * 1000.0)
+    let micros = length.as_micros();
+    format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
 fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Route, Fault> {

@@ -5,18 +5,20 @@
 //! handed to a new process that was started with `--upgrade`, so that no connection is refused in between. A second
 //! `SIGTERM`, or `SIGINT`, is quick.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use async_trait::async_trait;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::Stream;
@@ -84,7 +86,8 @@ impl Connections {
 struct App {
     desk: Arc<Desk>,
     tls: Option<TlsAcceptor>,
-    codec: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     patience: Patience,
     connections: Arc<Connections>,
 }
@@ -114,16 +117,28 @@ impl App {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let phase: Arc<Phase> = Arc::default();
-        let wire = Wire::new(stream, Arc::clone(&phase), self.patience);
-        let desk = Arc::clone(&self.desk);
-        let service = service_fn(move |request| serve(Arc::clone(&desk), Arc::clone(&phase), request));
-        let mut connection = pin!(self.codec.serve_connection(TokioIo::new(wire), service));
-        let ended = tokio::select! {
+        let mut wire = Wire::new(stream, Arc::clone(&phase), self.patience);
+        let begun = tokio::select! {
             biased;
-            ended = connection.as_mut() => ended,
-            () = told_to_stop(&mut shutdown) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            begun = wire.is_http2() => begun,
+            () = told_to_stop(&mut shutdown) => return,
+        };
+        let desk = Arc::clone(&self.desk);
+        // Boxed: the codec keeps the place of a request's future for the connection's whole life, also while a stream of
+        // hours needs it no more.
+        let service = service_fn(move |request| {
+            Box::pin(serve(Arc::clone(&desk), Arc::clone(&phase), request))
+                as Pin<Box<dyn Future<Output = _> + Send>>
+        });
+        let ended = match begun {
+            Err(error) => Err(error.to_string()),
+            Ok(true) => {
+                let connection = self.http2.serve_connection(TokioIo::new(wire), service);
+                Box::pin(see_through(connection, shutdown, http2::Connection::graceful_shutdown)).await
+            }
+            Ok(false) => {
+                let connection = self.http1.serve_connection(TokioIo::new(wire), service);
+                see_through(connection, shutdown, http1::Connection::graceful_shutdown).await
             }
         };
         if let Err(error) = ended {
@@ -132,21 +147,52 @@ impl App {
     }
 }
 
+/// Drives a connection to its end. When the process is told to stop, the connection is told to end with its last request.
+async fn see_through<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    mut shutdown: ShutdownWatch,
+    wind_up: fn(Pin<&mut C>),
+) -> Result<(), String> {
+    let mut connection = pin!(connection);
+    let quick = shutdown.clone();
+    let mut stop = pin!(told_to_stop(&mut shutdown));
+    // Whom the stop wakes: asked anew for every event of every stream, it would cost as much as the event.
+    let mut waker: Option<Waker> = None;
+    let ended = poll_fn(|context| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(Some(ended));
+        }
+        let is_heard = waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        if is_heard && matches!(quick.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        waker = Some(context.waker().clone());
+        stop.as_mut().poll(context).map(|()| None)
+    });
+    let ended = match ended.await {
+        Some(ended) => ended,
+        None => {
+            wind_up(connection.as_mut());
+            connection.await
+        }
+    };
+    ended.map_err(|error| error.to_string())
+}
+
 async fn told_to_stop(shutdown: &mut ShutdownWatch) {
     // An error means that the sender is gone: the process is going down anyway.
     drop(shutdown.wait_for(|stop| *stop).await);
 }
 
-fn codec(head_limit: usize) -> auto::Builder<TokioExecutor> {
-    let mut codec = auto::Builder::new(TokioExecutor::new());
+fn http1_codec(head_limit: usize) -> http1::Builder {
+    let mut codec = http1::Builder::new();
+    codec.max_buf_size(head_limit.max(8 * 1024)).header_read_timeout(None).half_close(false).max_headers(100);
     codec
-        .http1()
-        .max_buf_size(head_limit.max(8 * 1024))
-        .header_read_timeout(None)
-        .half_close(false)
-        .max_headers(100);
+}
+
+fn http2_codec(head_limit: usize) -> http2::Builder<TokioExecutor> {
+    let mut codec = http2::Builder::new(TokioExecutor::new());
     codec
-        .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
@@ -195,7 +241,8 @@ pub fn build(
         let app = App {
             desk: listener.desk,
             tls: listener.tls.map(TlsAcceptor::from),
-            codec: codec(listener.head_limit),
+            http1: http1_codec(listener.head_limit),
+            http2: http2_codec(listener.head_limit),
             patience: listener.patience,
             connections: Arc::clone(connections),
         };

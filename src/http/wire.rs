@@ -3,7 +3,9 @@
 //!
 //! Why around the socket: only here is it known whether bytes are moving.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -79,8 +81,13 @@ pub struct Wire<S> {
     stream: S,
     phase: Arc<Phase>,
     patience: Patience,
-    /// Runs while a head is awaited; wound anew when the phase changes.
-    reading: Option<(u8, Pin<Box<Sleep>>)>,
+    /// Read already, to see what is spoken; to be read again.
+    opening: Vec<u8>,
+    /// The phase in which a head is awaited, and until when.
+    awaiting: Option<(u8, Instant)>,
+    /// Strikes at the end of a wait, or earlier. One for the connection's life: to set a timer up for every request would
+    /// cost more than to be woken in vain now and then.
+    reading: Option<Pin<Box<Sleep>>>,
     /// Runs while the caller does not take what we write.
     writing: Option<Pin<Box<Sleep>>>,
     /// Our own words in place of the codec's bare refusal: how much of them is out.
@@ -90,7 +97,54 @@ pub struct Wire<S> {
 impl<S> Wire<S> {
     /// Watches over `stream`.
     pub fn new(stream: S, phase: Arc<Phase>, patience: Patience) -> Self {
-        Self { stream, phase, patience, reading: None, writing: None, refusal: None }
+        let (opening, awaiting, reading) = (Vec::new(), None, None);
+        Self { stream, phase, patience, opening, awaiting, reading, writing: None, refusal: None }
+    }
+}
+
+/// How a connection begins that speaks HTTP/2 without having said so in TLS.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes that are read at most to see what is spoken: most requests are whole by then.
+const OPENING: usize = 4096;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Waits for the first bytes and says whether they begin HTTP/2. Whoever reads next gets them, too.
+    ///
+    /// # Errors
+    /// As reading itself, a caller's patience included.
+    pub async fn is_http2(&mut self) -> io::Result<bool> {
+        poll_fn(|context| {
+            loop {
+                let mut space = [MaybeUninit::uninit(); OPENING];
+                let mut read = ReadBuf::uninit(&mut space);
+                ready!(self.poll_fresh(context, &mut read))?;
+                self.opening.extend_from_slice(read.filled());
+                let is_closed = read.filled().is_empty();
+                let is_http2 = self.opening.starts_with(PREFACE);
+                if is_http2 {
+                    self.phase.multiplex();
+                }
+                if is_http2 || is_closed || !PREFACE.starts_with(&self.opening) {
+                    return Poll::Ready(Ok(is_http2));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads what has not been read yet.
+    fn poll_fresh(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Ready(read) => {
+                if buffer.filled().len() > before && matches!(self.phase.get(), IDLE | ANSWERED) {
+                    self.phase.advance(HEAD);
+                }
+                Poll::Ready(read)
+            }
+            Poll::Pending => self.poll_patience(context).map(Err),
+        }
     }
 }
 
@@ -100,18 +154,23 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
         let phase = self.phase.get();
         let limit = match phase {
             BUSY | MULTIPLEXED => {
-                self.reading = None;
+                self.awaiting = None;
                 return Poll::Pending;
             }
             ANSWERED => self.patience.keep_alive,
             _ => self.patience.head,
         };
-        let is_wound = self.reading.as_ref().is_some_and(|(wound_in, _)| *wound_in == phase);
-        if !is_wound {
-            self.reading = Some((phase, Box::pin(tokio::time::sleep(limit))));
+        let until = match self.awaiting {
+            Some((since, until)) if since == phase => until,
+            _ => self.awaiting.insert((phase, Instant::now() + limit)).1,
+        };
+        let timer = self.reading.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() > until {
+            timer.as_mut().reset(until);
         }
-        let Some((_, timer)) = &mut self.reading else { return Poll::Pending };
-        ready!(Future::poll(timer.as_mut(), context));
+        while ready!(Future::poll(timer.as_mut(), context)) == () && Instant::now() < until {
+            timer.as_mut().reset(until);
+        }
         if phase == HEAD {
             let late = Fault::client(Kind::SlowClient, "The request's head did not arrive in time.");
             let text = refusal_text(&late);
@@ -167,19 +226,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
-        let before = buffer.filled().len();
-        match Pin::new(&mut wire.stream).poll_read(context, buffer) {
-            Poll::Ready(read) => {
-                if buffer.filled().len() > before && matches!(wire.phase.get(), IDLE | ANSWERED) {
-                    if buffer.filled().get(before..).is_some_and(|bytes| bytes.starts_with(b"PRI * HTTP/2")) {
-                        wire.phase.multiplex();
-                    }
-                    wire.phase.advance(HEAD);
-                }
-                Poll::Ready(read)
-            }
-            Poll::Pending => wire.poll_patience(context).map(Err),
+        if wire.opening.is_empty() {
+            return wire.poll_fresh(context, buffer);
         }
+        let (now, later) = wire.opening.split_at(wire.opening.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        wire.opening = later.to_vec();
+        Poll::Ready(Ok(()))
     }
 }
 
