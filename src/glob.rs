@@ -4,9 +4,11 @@
 /// Whether `text` fits `pattern`, where each `*` stands for any run of characters (also none). Case matters.
 /// Linear in `text` for each star: every piece is found at its first place and never sought again.
 pub fn fits(pattern: &str, text: &str) -> bool {
-    let Some((head, tail)) = pattern.split_once('*') else {
+    // By bytes: a row has a dozen of these, and every request goes through them.
+    let Some(star) = memchr::memchr(b'*', pattern.as_bytes()) else {
         return pattern == text;
     };
+    let (head, tail) = (pattern.get(..star).unwrap_or_default(), pattern.get(star + 1..).unwrap_or_default());
     let Some(mut rest) = text.strip_prefix(head) else {
         return false;
     };

@@ -4,6 +4,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::scan::{self, Object};
+
 /// Where decoders put what they find, in the order in which it arrived.
 pub trait Sink {
     /// Takes the next piece.
@@ -126,6 +128,29 @@ impl Usage {
         })
     }
 
+    /// As [`Usage::from_json`], from a raw object: several times cheaper, and every answer has one.
+    pub fn read(raw: &[u8]) -> Option<Self> {
+        let object = Object::scan(raw).ok()?;
+        let number = |name: &str| object.get(raw, name).and_then(scan::as_u64);
+        let details = |outer: &str| {
+            let raw = object.get(raw, outer)?;
+            Some((raw, Object::scan(raw).ok()?))
+        };
+        let prompt = details("prompt_tokens_details");
+        let completion = details("completion_tokens_details");
+        let detail = |details: &Option<(&[u8], Object)>, name: &str| {
+            details.as_ref().and_then(|(raw, object)| object.get(raw, name)).and_then(scan::as_u64)
+        };
+        Some(Self {
+            prompt: number("prompt_tokens"),
+            completion: number("completion_tokens"),
+            total: number("total_tokens"),
+            cached: detail(&prompt, "cached_tokens"),
+            cache_write: detail(&prompt, "cache_write_tokens"),
+            reasoning: detail(&completion, "reasoning_tokens"),
+        })
+    }
+
     /// Reads an OpenAI-shaped `usage` object, leniently: a field that is missing or of another type is unknown.
     pub fn from_json(value: &Value) -> Option<Self> {
         let object = value.as_object()?;
@@ -141,5 +166,26 @@ impl Usage {
             cache_write: detail("prompt_tokens_details", "cache_write_tokens"),
             reasoning: detail("completion_tokens_details", "reasoning_tokens"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_reads_the_same_raw_and_parsed() {
+        for text in [
+            r#"{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":5},"completion_tokens_details":{"reasoning_tokens":6}}"#,
+            r#"{"prompt_tokens":1.0,"completion_tokens":"2","total_tokens":-3,"prompt_tokens_details":null,"completion_tokens_details":[]}"#,
+            r#"{"prompt_tokens":18446744073709551616,"prompt_tokens_details":7}"#,
+            "{}",
+            "null",
+            "[]",
+        ] {
+            let parsed: Value = serde_json::from_str(text).expect("JSON");
+            assert_eq!(Usage::read(text.as_bytes()), Usage::from_json(&parsed), "{text}");
+        }
+        assert_eq!(Usage::read(b"{"), None);
     }
 }

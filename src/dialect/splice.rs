@@ -14,6 +14,8 @@ use crate::sse::Event;
 /// Bytes of `choices` in a chunk that are not the text it brings, about.
 const CHOICE_FRAME: u64 = 60;
 
+const FINISH_KEY: &[u8] = b"\"finish_reason\"";
+
 /// Passes one stream on.
 #[derive(Debug)]
 pub struct Splicer {
@@ -25,13 +27,16 @@ pub struct Splicer {
     done: bool,
     text_bytes: u64,
     usage: Option<Usage>,
+    /// Made once: making it costs more than a search in one event.
+    finish_key: memmem::Finder<'static>,
 }
 
 impl Splicer {
     /// For an answer with `choices` choices. `model` is the name to show; `shows_usage` what the caller asked for.
     pub fn new(model: Option<&str>, shows_usage: bool, choices: u32) -> Self {
         let model = model.map(|model| Value::from(model).to_string().into_bytes());
-        Self { model, shows_usage, choices, finished: 0, done: false, text_bytes: 0, usage: None }
+        let finish_key = memmem::Finder::new(FINISH_KEY);
+        Self { model, shows_usage, choices, finished: 0, done: false, text_bytes: 0, usage: None, finish_key }
     }
 
     /// What the platform said of tokens so far.
@@ -79,7 +84,7 @@ impl Splicer {
         if is_bare && has_usage && !self.shows_usage {
             return Ok(());
         }
-        self.finished += count_finishes(choices);
+        self.finished += count_finishes(choices, &self.finish_key);
         self.text_bytes += (choices.len() as u64).saturating_sub(CHOICE_FRAME).max(1);
         out.extend_from_slice(b"data: ");
         let from = out.len();
@@ -95,7 +100,7 @@ impl Splicer {
 
     fn note_usage(&mut self, object: &Object, data: &[u8]) -> bool {
         let Some(raw) = object.get(data, "usage").filter(|raw| !scan::is_null(raw)) else { return false };
-        let usage = serde_json::from_slice(raw).ok().as_ref().and_then(Usage::from_json);
+        let usage = Usage::read(raw);
         if let Some(usage) = usage {
             self.usage.get_or_insert_default().update(usage);
         }
@@ -113,10 +118,10 @@ fn refuse_error(object: &Object, data: &[u8]) -> Result<(), Failure> {
 }
 
 /// How many choices end here. Text cannot fake one: a quote inside a JSON string is always escaped.
-fn count_finishes(choices: &[u8]) -> u32 {
+fn count_finishes(choices: &[u8], key: &memmem::Finder<'_>) -> u32 {
     let mut finishes = 0;
-    for at in memmem::find_iter(choices, b"\"finish_reason\"") {
-        let rest = choices.get(at + 15..).unwrap_or_default();
+    for at in key.find_iter(choices) {
+        let rest = choices.get(at + FINISH_KEY.len()..).unwrap_or_default();
         let mut rest = rest.iter().filter(|byte| !byte.is_ascii_whitespace());
         // An empty reason is one-api's word for none.
         if rest.next() == Some(&b':') && rest.next() == Some(&b'"') && rest.next() != Some(&b'"') {
@@ -160,23 +165,23 @@ fn flatten_lines(out: &mut BytesMut, from: usize) {
     }
 }
 
-/// Passes a whole answer on: the bytes for the caller and what the platform said of tokens.
+/// Passes a whole answer on, with what a scan of it gave: the bytes for the caller and what the platform said of tokens.
 ///
 /// # Errors
 /// [`Failure`] where the answer is an error, is cut, or holds no choice.
-pub fn whole(body: Bytes, model: Option<&str>) -> Result<(Bytes, Option<Usage>), Failure> {
-    let object = Object::scan(&body).map_err(|wrong| Failure::Malformed(wrong.to_string()))?;
+pub fn whole(
+    body: Bytes,
+    scanned: Result<Object, scan::Error>,
+    model: Option<&str>,
+) -> Result<(Bytes, Option<Usage>), Failure> {
+    let object = scanned.map_err(|wrong| Failure::Malformed(wrong.to_string()))?;
     refuse_error(&object, &body)?;
     match object.get(&body, "choices") {
         Some(choices)
             if choices.first() == Some(&b'[') && !choices.iter().all(|b| b"[] \r\n\t".contains(b)) => {}
         _ => return Err(Failure::Malformed("an answer without choices".into())),
     }
-    let usage = object
-        .get(&body, "usage")
-        .and_then(|raw| serde_json::from_slice(raw).ok())
-        .as_ref()
-        .and_then(Usage::from_json);
+    let usage = object.get(&body, "usage").and_then(Usage::read);
     let quoted = model.map(|model| Value::from(model).to_string().into_bytes());
     let same = object.get(&body, "model") == quoted.as_deref();
     if quoted.is_none() || same {
@@ -249,7 +254,9 @@ mod tests {
 
     #[test]
     fn a_whole_answer_without_choices_is_no_answer() {
-        let whole = |text: &str| whole(Bytes::copy_from_slice(text.as_bytes()), Some("smart"));
+        let whole = |text: &str| {
+            whole(Bytes::copy_from_slice(text.as_bytes()), Object::scan(text.as_bytes()), Some("smart"))
+        };
         assert!(matches!(whole(r#"{"choices":[ ]}"#), Err(Failure::Malformed(_))));
         assert!(matches!(whole(r#"{"choices":[{"#), Err(Failure::Malformed(_))));
         let (body, usage) =

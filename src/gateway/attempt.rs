@@ -19,7 +19,7 @@ use super::{Gateway, World};
 use crate::api::ask::{Ask, Task};
 use crate::api::assemble::Assembler;
 use crate::api::piece::Usage;
-use crate::api::scan::Object;
+use crate::api::scan::{self, Object};
 use crate::api::writer::{KEEP_ALIVE, Naming, Writer};
 use crate::clock::Moment;
 use crate::dialect::splice::{self, Splicer};
@@ -308,11 +308,12 @@ async fn read_answer(
         (task, _) => {
             let body = read_all(trip, &mut source, trip.world.sizes.answer).await?;
             source.recycle(&trip.gateway.upstream);
-            if aim.platform().is_error_in_200(&body) {
+            let scanned = Object::scan(&body);
+            if aim.platform().is_error_in_200(&body, &scanned) {
                 return Err(judge_report(trip, aim, &headers, &body));
             }
             match task {
-                Task::Chat => whole(trip, aim, body, &headers),
+                Task::Chat => whole(trip, aim, body, scanned, &headers),
                 Task::Embeddings => embeddings(trip, aim, &body, &headers),
             }
         }
@@ -418,7 +419,7 @@ async fn begin(
                 opening.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             }
             Ok(Some(Err(error))) => return Err(broken(&error)),
-            Ok(None) if aim.platform().is_error_in_200(&opening) => {
+            Ok(None) if aim.platform().is_error_in_200(&opening, &Object::scan(&opening)) => {
                 return Err(judge_report(trip, aim, headers, &opening));
             }
             Ok(None) => return Err(broken("the stream ended before it began")),
@@ -493,12 +494,18 @@ fn json_of(trip: &Trip<'_>, assembler: Assembler, bytes: usize) -> Won {
 }
 
 /// Reads a whole answer, for a caller who wants it so, or as a stream of one piece for one who wanted a stream.
-fn whole(trip: &Trip<'_>, aim: &Aim<'_>, body: Bytes, headers: &HeaderMap) -> Result<Won, Trouble> {
+fn whole(
+    trip: &Trip<'_>,
+    aim: &Aim<'_>,
+    body: Bytes,
+    scanned: Result<Object, scan::Error>,
+    headers: &HeaderMap,
+) -> Result<Won, Trouble> {
     let trouble = |failure| trouble_of_failure(trip, aim, headers, failure);
     let delivered_tokens = tokens_of_bytes(body.len() as u64);
     if !trip.ask.stream && aim.platform().splices(&aim.model) {
         let model = (trip.world.model_field == ModelField::Requested).then_some(trip.ask.model.as_str());
-        let (body, usage) = splice::whole(body, model).map_err(trouble)?;
+        let (body, usage) = splice::whole(body, scanned, model).map_err(trouble)?;
         return Ok(Won::Whole { body, is_stream: false, usage, delivered_tokens });
     }
     let mut decoder = aim.platform().decoder(&aim.model);

@@ -286,8 +286,10 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
+/// To the microsecond, as `0.087`.
 fn milliseconds(length: Duration) -> String {
-    format!("{:.3}", length.as_secs_f64() * 1000.0)
+    let micros = length.as_micros();
+    format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
 /// Bodies above this many bytes are read and written on a thread of their own: they would hold up every stream on this one.

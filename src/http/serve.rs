@@ -115,7 +115,10 @@ impl App {
         let phase: Arc<Phase> = Arc::default();
         let wire = Wire::new(stream, Arc::clone(&phase), self.patience);
         let (desk, begun) = (Arc::clone(&self.desk), Arc::clone(&phase));
-        let service = service_fn(move |request| serve(Arc::clone(&desk), Arc::clone(&phase), request));
+        // Boxed: the codec keeps the place of a request's future for the connection's whole life, also while a stream of
+        // hours needs it no more.
+        let service =
+            service_fn(move |request| Box::pin(serve(Arc::clone(&desk), Arc::clone(&phase), request)));
         let mut connection = pin!(self.codec.serve_connection(TokioIo::new(wire), service));
         let ended = tokio::select! {
             biased;

@@ -16,7 +16,7 @@ mod report;
 mod rule;
 
 pub use hint::Hint;
-pub use report::is_error;
+pub use report::{is_error, is_error_scanned};
 pub use rule::{Rule, Texts, Until};
 
 use report::Report;

@@ -132,8 +132,13 @@ fn parse(body: &[u8]) -> Option<Value> {
 /// Whether the body of a 200 is an error report and no answer: an `error`, an `error_code` or `code` other than zero
 /// without anything answered beside it, or `success: false`.
 pub fn is_error(body: &[u8]) -> bool {
-    match Object::scan(body) {
-        Ok(fields) => is_error_object(body, &fields),
+    is_error_scanned(body, &Object::scan(body))
+}
+
+/// As [`is_error`], for a body that has been scanned already.
+pub fn is_error_scanned(body: &[u8], scanned: &Result<Object, crate::api::scan::Error>) -> bool {
+    match scanned {
+        Ok(fields) => is_error_object(body, fields),
         // An array is no answer on any wire; with an error in it, it is a report.
         Err(crate::api::scan::Error::NotObject) => {
             parse(body).is_some_and(|first| first.get("error").is_some_and(|error| !error.is_null()))

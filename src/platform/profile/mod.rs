@@ -11,6 +11,7 @@ use super::quirks::{self, Scene};
 use super::rules::{self, Draft, Operation};
 use crate::api::ask::Ask;
 use crate::api::chat::ChatRequest;
+use crate::api::scan::{self, Object};
 use crate::dialect::{self, Dialect, Encoded, Job, Quirk, Quirks, Recall, Unsupported};
 use crate::fault::{Fault, Kind};
 use crate::glob;
@@ -228,9 +229,9 @@ impl Platform {
         self.judge.line(status, body)
     }
 
-    /// Whether the whole body of a 200 is an error report.
-    pub fn is_error_in_200(&self, body: &[u8]) -> bool {
-        judge::is_error(body)
+    /// Whether the whole body of a 200, which has been scanned already, is an error report.
+    pub fn is_error_in_200(&self, body: &[u8], scanned: &Result<Object, scan::Error>) -> bool {
+        judge::is_error_scanned(body, scanned)
     }
 }
 
