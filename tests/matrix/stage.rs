@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use weir::api::ask::Ask;
 use weir::api::assemble::Assembler;
 use weir::api::piece::Usage;
+use weir::api::scan::Object;
 use weir::api::writer::{DONE, Naming, Writer};
 use weir::clock::Clock;
 use weir::dialect::splice::{self, Splicer};
@@ -195,7 +196,8 @@ impl Stage {
             }
         }
         if out.is_empty() {
-            let is_report = !flow.is_done() && self.platform.is_error_in_200(&opening);
+            let is_report =
+                !flow.is_done() && self.platform.is_error_in_200(&opening, &Object::scan(&opening));
             return match is_report {
                 true => self.judged(200, headers, &opening),
                 false => broken("a stream that ended before it began".to_owned()),
@@ -224,7 +226,7 @@ impl Stage {
 
     fn flow(&self, ask: &Ask) -> Flow {
         if self.platform.splices(&self.model) {
-            return Flow::Splice(Splicer::new(Some(&ask.model), ask.include_usage, ask.choices));
+            return Flow::Splice(Box::new(Splicer::new(Some(&ask.model), ask.include_usage, ask.choices)));
         }
         let writer = Writer::new(self.naming(ask), ask.include_usage);
         Flow::Translate(Box::new((self.platform.decoder(&self.model), writer)))
@@ -264,11 +266,11 @@ impl Stage {
 
     fn whole(&self, ask: &Ask, reply: &Reply) -> Got {
         let Reply { headers, body, .. } = reply;
-        if self.platform.is_error_in_200(body) {
+        if self.platform.is_error_in_200(body, &Object::scan(body)) {
             return self.judged(200, headers, body);
         }
         if !ask.stream && self.platform.splices(&self.model) {
-            return match splice::whole(Bytes::copy_from_slice(body), Some(&ask.model)) {
+            return match splice::whole(Bytes::copy_from_slice(body), Object::scan(body), Some(&ask.model)) {
                 Ok((body, _)) => Got::Whole(body),
                 Err(failure) => self.failed(headers, failure),
             };
@@ -316,7 +318,7 @@ fn fail(fault: &Fault, out: &mut BytesMut) {
 
 /// As `gateway::relay::Flow`.
 enum Flow {
-    Splice(Splicer),
+    Splice(Box<Splicer>),
     Translate(Box<(Decoder, Writer)>),
 }
 

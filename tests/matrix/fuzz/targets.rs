@@ -321,7 +321,7 @@ fn a_refusal_of_anything_is_judged_and_tells_no_secret() {
             headers.insert(*dice.pick(&names), value);
         }
         let judgement = platform.judge(status, &headers, input, NOW);
-        let _ = platform.is_error_in_200(input);
+        let _ = platform.is_error_in_200(input, &Object::scan(input));
         let shown = format!("{}{:?}{:?}", judgement.message, judgement.code, judgement.param);
         // Grown into another word by a mutation, it is a secret no more.
         let is_word = |at: usize| !shown[..at].ends_with(char::is_alphanumeric);
