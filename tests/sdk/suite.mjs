@@ -39,7 +39,8 @@ const THOUGHT = 'Let me think about this first.';
 const user = (text) => [{ role: 'user', content: text }];
 const nameOf = (p, what = 'model') => `${p.name}/${p[what]}`;
 const fake = async (what) => (await fetch(`${WEIR_FAKE}/_fake/${what}`)).json();
-const gone = async (p, key) => (await fake('counters')).platforms[p.name]?.[key]?.client_gone ?? 0;
+const books = async (p, key) => (await fake('counters')).platforms[p.name]?.[key] ?? {};
+const gone = async (p, key) => (await books(p, key)).client_gone ?? 0;
 
 async function until(what, within, told) {
   const began = performance.now();
@@ -354,10 +355,13 @@ each('callers who leave are noticed', [], async (p) => {
   for (const streamed of [false, true]) {
     const earlier = await gone(p, keyOf('silent'));
     const leaving = new AbortController();
-    setTimeout(() => leaving.abort(), 200);
+    // Only once the platform has the request: on a busy machine that takes its time.
+    const arrived = until(async () => (await books(p, keyOf('silent'))).in_flight > 0, 20_000, '(the request did not arrive)');
+    const left = arrived.then(() => leaving.abort());
     await fails(OpenAI.APIUserAbortError, () =>
-      broken.chat.completions.create({ model: `${p.name}/silent`, messages: user('Hello @stall=20000'), stream: streamed }, { signal: leaving.signal }),
+      broken.chat.completions.create({ model: `${p.name}/silent`, messages: user('Hello @stall=30000'), stream: streamed }, { signal: leaving.signal }),
     );
+    await left;
     await until(async () => (await gone(p, keyOf('silent'))) === earlier + 1, 1000, `(before the first word, stream=${streamed})`);
   }
 });
