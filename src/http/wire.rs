@@ -140,8 +140,8 @@ impl<S> Wire<S> {
     }
 }
 
-/// How a connection begins that speaks HTTP/2; no request of HTTP/1 begins so.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// How a connection begins that speaks HTTP/2; a request of HTTP/1 could begin like the first line of it.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes that are read at most to see what is spoken: most requests are whole by then.
 const OPENING: usize = 4096;
@@ -361,7 +361,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_spoken_is_seen_at_any_cut_and_nothing_is_lost() {
-        let cases: [(&[u8], bool); 4] = [
+        let cases: [(&[u8], bool); 5] = [
+            (b"PRI * HTTP/2.0\r\nhost: hiding in HTTP/1.1\r\n", false),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n and frames", true),
             (b"PRI * HTTP/1.1\r\nhost: odd but HTTP/1.1\r\n", false),
             (b"POST /v1/chat/completions HTTP/1.1\r\n", false),
