@@ -65,6 +65,15 @@ fn too_large(limit: usize) -> Fault {
 /// a minute, or frames without a byte, would hold a request for ever.
 const SLOWEST: u64 = 1024;
 
+/// Bodies up to this many bytes are copied out of the connection's read buffer.
+const SMALL: usize = 8 * 1024;
+
+/// `bytes` without what they are a part of: while a request waits for its platform, its connection would otherwise need a
+/// second read buffer, and to copy a small body costs less than that.
+fn unpinned(bytes: Bytes) -> Bytes {
+    if bytes.len() <= SMALL { Bytes::copy_from_slice(&bytes) } else { bytes }
+}
+
 /// Reads the whole body. The guard keeps its bytes counted until the request has been sent on.
 ///
 /// # Errors
@@ -102,7 +111,7 @@ pub async fn read(
         }
         held.grow(bytes.len(), sizes.inflight_body_bytes)?;
         if first.is_empty() && rest.is_empty() {
-            first = bytes;
+            first = unpinned(bytes);
             if incoming.is_end_stream() {
                 break;
             }

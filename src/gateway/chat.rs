@@ -40,7 +40,7 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct Arrival<'a> {
     pub id: &'a RequestId,
-    pub headers: &'a HeaderMap,
+    pub headers: HeaderMap,
     pub at: Moment,
 }
 
@@ -56,12 +56,15 @@ impl Gateway {
         incoming: &mut Incoming,
     ) -> Result<Reply, Fault> {
         let world = self.world();
-        let caller = self.identify(&world, &arrival).await?;
-        body::check_head(arrival.headers, world.sizes.body)?;
+        let Arrival { id, headers, at } = arrival;
+        let caller = self.identify(&world, &headers).await?;
+        body::check_head(&headers, world.sizes.body)?;
+        // They hold the connection's read buffer.
+        drop(headers);
         let (bytes, held) = body::read(self, incoming, &world.sizes, &world.timeouts).await?;
         let ask = read_ask(task, bytes).await?;
         let route = find_route(&world, &ask, &caller)?;
-        let mut ticket = self.admit(&caller, &ask, route, &arrival)?;
+        let mut ticket = self.admit(&caller, &ask, route, id, at)?;
         let now = self.clock.now();
         let trip = Trip {
             gateway: self,
@@ -72,7 +75,7 @@ impl Gateway {
             deadline: now + world.retry.deadline,
             waited: Waited::default(),
         };
-        self.metrics.overhead.observe(now.since(arrival.at).as_secs_f64());
+        self.metrics.overhead.observe(now.since(at).as_secs_f64());
         let tried = self.attempts(&trip, &caller, &mut ticket).await;
         let (aim, victory, attempts) = tried.inspect_err(|fault| ticket.fail(fault))?;
         drop(held);
@@ -80,13 +83,13 @@ impl Gateway {
         Ok(Reply { headers, body: self.deliver(&trip, victory, ticket) })
     }
 
-    async fn identify(&self, world: &World, arrival: &Arrival<'_>) -> Result<Arc<Caller>, Fault> {
-        if arrival.headers.get("x-stainless-retry-count").is_some_and(|count| count != "0") {
+    async fn identify(&self, world: &World, headers: &HeaderMap) -> Result<Arc<Caller>, Fault> {
+        if headers.get("x-stainless-retry-count").is_some_and(|count| count != "0") {
             self.metrics.sdk_retries.inc();
         }
-        let caller = match world.identity.verify_cached(arrival.headers) {
+        let caller = match world.identity.verify_cached(headers) {
             Some(caller) => caller,
-            None => world.identity.verify(arrival.headers).await?,
+            None => world.identity.verify(headers).await?,
         };
         if caller.has_scope(Scope::Chat) {
             return Ok(caller);
@@ -99,7 +102,8 @@ impl Gateway {
         caller: &Caller,
         ask: &Ask,
         route: &Route,
-        arrival: &Arrival<'_>,
+        id: &RequestId,
+        at: Moment,
     ) -> Result<Ticket, Fault> {
         let estimate = Estimate::of(ask);
         let admission = caller
@@ -107,8 +111,8 @@ impl Gateway {
             .admit(estimate.total())
             .map_err(|fault| fault.headers(caller.limiter.standing().headers()))?;
         self.pool.retry_budget().note_request();
-        let (id, label) = (arrival.id.clone(), Arc::from(route.name.as_str()));
-        Ok(Ticket::open(Arc::clone(self), admission, id, label, estimate, arrival.at))
+        let label = Arc::from(route.name.as_str());
+        Ok(Ticket::open(Arc::clone(self), admission, id.clone(), label, estimate, at))
     }
 
     /// Tries account after account, target after target, as far as attempts, time and the retry budget go.

@@ -7,17 +7,18 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use async_trait::async_trait;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::Stream;
@@ -86,7 +87,8 @@ impl Connections {
 struct App {
     desk: Arc<Desk>,
     tls: Option<TlsAcceptor>,
-    codec: auto::Builder<Streams>,
+    http1: http1::Builder,
+    http2: http2::Builder<Streams>,
     patience: Patience,
     connections: Arc<Connections>,
 }
@@ -97,11 +99,14 @@ impl ServerApp for App {
         let _counted = self.connections.enter(&self.desk.gateway.metrics.connections);
         match &self.tls {
             None => self.speak(stream, shutdown.clone()).await,
-            Some(acceptor) => match tokio::time::timeout(self.patience.head, acceptor.accept(stream)).await {
-                Ok(Ok(secured)) => self.speak(secured, shutdown.clone()).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
-            },
+            Some(acceptor) => {
+                match tokio::time::timeout(self.patience.head, Box::pin(acceptor.accept(stream))).await {
+                    // Boxed: every connection's future has room for this one, also where there is no TLS.
+                    Ok(Ok(secured)) => self.speak(Box::new(secured), shutdown.clone()).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                }
+            }
         }
         None
     }
@@ -113,38 +118,90 @@ impl App {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let phase: Arc<Phase> = Arc::default();
-        let wire = Wire::new(stream, Arc::clone(&phase), self.patience);
+        let mut wire = Wire::new(stream, Arc::clone(&phase), self.patience);
+        let opening = tokio::select! {
+            biased;
+            opening = wire.is_http2() => opening,
+            () = told_to_stop(&mut shutdown) => match tokio::time::timeout(FIRST_REQUEST, wire.is_http2()).await {
+                Ok(opening) => opening,
+                Err(_) => return,
+            },
+        };
+        let is_http2 = match opening {
+            Ok(is_http2) => is_http2,
+            Err(error) => return tracing::debug!(%error, "a connection ended before its first request"),
+        };
         let (desk, begun) = (Arc::clone(&self.desk), Arc::clone(&phase));
         // Boxed: the codec keeps the place of a request's future for the connection's whole life, also while a stream of
         // hours needs it no more.
-        let service =
-            service_fn(move |request| Box::pin(serve(Arc::clone(&desk), Arc::clone(&phase), request)));
-        let mut connection = pin!(self.codec.serve_connection(TokioIo::new(wire), service));
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = told_to_stop(&mut shutdown) => {
-                let mut patience = pin!(tokio::time::sleep(FIRST_REQUEST));
-                let mut told = false;
-                poll_fn(|context| {
-                    if !told && (begun.has_begun() || patience.as_mut().poll(context).is_ready()) {
-                        told = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    let polled = connection.as_mut().poll(context);
-                    if !told && begun.has_begun() {
-                        // It began in this very poll: once more, so that it hears of the end.
-                        context.waker().wake_by_ref();
-                    }
-                    polled
-                })
-                .await
-            }
+        let service = service_fn(move |request| {
+            Box::pin(serve(Arc::clone(&desk), Arc::clone(&phase), request))
+                as Pin<Box<dyn Future<Output = _> + Send>>
+        });
+        let wire = TokioIo::new(wire);
+        // Guessing the version is ours and not the codec's: its way of guessing doubles the buffer of every connection.
+        let ended = if is_http2 {
+            let mut connection = Box::pin(self.http2.serve_connection(wire, service));
+            see_through(connection.as_mut(), &begun, shutdown, http2::Connection::graceful_shutdown).await
+        } else {
+            let connection = pin!(self.http1.serve_connection(wire, service));
+            see_through(connection, &begun, shutdown, http1::Connection::graceful_shutdown).await
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
     }
+}
+
+/// Drives a connection to its end. When the process is told to stop, the connection is told to end with its last request.
+async fn see_through<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    begun: &Phase,
+    mut shutdown: ShutdownWatch,
+    wind_up: fn(Pin<&mut C>),
+) -> hyper::Result<()> {
+    let watch = shutdown.clone();
+    let mut stop = pin!(told_to_stop(&mut shutdown));
+    // Whom the stop wakes: asked anew for every event of every stream, it would cost as much as the event.
+    let mut waker: Option<Waker> = None;
+    let ended = poll_fn(|context| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(Some(ended));
+        }
+        let is_heard = waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        if is_heard && matches!(watch.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        waker = Some(context.waker().clone());
+        stop.as_mut().poll(context).map(|()| None)
+    });
+    match ended.await {
+        Some(ended) => ended,
+        None => Box::pin(wind_down(connection, begun, wind_up)).await,
+    }
+}
+
+/// Drives a connection to the end of its last request, or of its first.
+async fn wind_down<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    begun: &Phase,
+    wind_up: fn(Pin<&mut C>),
+) -> hyper::Result<()> {
+    let mut patience = pin!(tokio::time::sleep(FIRST_REQUEST));
+    let mut told = false;
+    poll_fn(|context| {
+        if !told && (begun.has_begun() || patience.as_mut().poll(context).is_ready()) {
+            told = true;
+            wind_up(connection.as_mut());
+        }
+        let polled = connection.as_mut().poll(context);
+        if !told && begun.has_begun() {
+            // It began in this very poll: once more, so that it hears of the end.
+            context.waker().wake_by_ref();
+        }
+        polled
+    })
+    .await
 }
 
 /// How long a connection that was made just before the end may take to bring its first request: the codec would close
@@ -156,16 +213,15 @@ async fn told_to_stop(shutdown: &mut ShutdownWatch) {
     drop(shutdown.wait_for(|stop| *stop).await);
 }
 
-fn codec(head_limit: usize, stall: Duration) -> auto::Builder<Streams> {
-    let mut codec = auto::Builder::new(Streams { stall });
+fn http1_codec(head_limit: usize) -> http1::Builder {
+    let mut codec = http1::Builder::new();
+    codec.max_buf_size(head_limit.max(8 * 1024)).header_read_timeout(None).half_close(false).max_headers(100);
     codec
-        .http1()
-        .max_buf_size(head_limit.max(8 * 1024))
-        .header_read_timeout(None)
-        .half_close(false)
-        .max_headers(100);
+}
+
+fn http2_codec(head_limit: usize, stall: Duration) -> http2::Builder<Streams> {
+    let mut codec = http2::Builder::new(Streams { stall });
     codec
-        .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
@@ -214,7 +270,8 @@ pub fn build(
         let app = App {
             desk: listener.desk,
             tls: listener.tls.map(TlsAcceptor::from),
-            codec: codec(listener.head_limit, listener.patience.stall),
+            http1: http1_codec(listener.head_limit),
+            http2: http2_codec(listener.head_limit, listener.patience.stall),
             patience: listener.patience,
             connections: Arc::clone(connections),
         };

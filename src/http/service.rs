@@ -164,8 +164,8 @@ async fn dispatch(
             Err((fault, Some(request.into_body())))
         }
         Door::Path(task) => {
-            let (head, mut incoming) = request.into_parts();
-            let arrival = Arrival { id, headers: &head.headers, at: arrived };
+            let (http::request::Parts { headers, .. }, mut incoming) = request.into_parts();
+            let arrival = Arrival { id, headers, at: arrived };
             match desk.gateway.answer(task, arrival, &mut incoming).await {
                 Ok(reply) => Ok((http::StatusCode::OK, reply.headers, Inner::Path(reply.body))),
                 Err(fault) => Err((fault, Some(incoming))),

@@ -3,13 +3,16 @@
 //!
 //! Why around the socket: only here is it known whether bytes are moving.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -116,10 +119,13 @@ pub struct Wire<S> {
     stream: S,
     phase: Arc<Phase>,
     patience: Patience,
-    /// Runs while a head is awaited; wound anew for each.
-    reading: Option<(Silence, Pin<Box<Sleep>>)>,
-    /// How much of HTTP/2's preface has come so far; `None`: it is none. It may come in pieces.
-    preface: Option<usize>,
+    /// Read already, to see what is spoken; to be read again.
+    opening: BytesMut,
+    /// The silence that is being waited through, and until when.
+    awaiting: Option<(Silence, Instant)>,
+    /// Strikes at the end of a silence, or earlier. One for the connection's life: to set a timer up for every request
+    /// would cost more than to be woken in vain now and then.
+    reading: Option<Pin<Box<Sleep>>>,
     /// Runs while the caller does not take what we write.
     writing: Option<Pin<Box<Sleep>>>,
     /// Our own words in place of the codec's bare refusal: how much of them is out.
@@ -129,7 +135,54 @@ pub struct Wire<S> {
 impl<S> Wire<S> {
     /// Watches over `stream`.
     pub fn new(stream: S, phase: Arc<Phase>, patience: Patience) -> Self {
-        Self { stream, phase, patience, reading: None, preface: Some(0), writing: None, refusal: None }
+        let (opening, awaiting, reading) = (BytesMut::new(), None, None);
+        Self { stream, phase, patience, opening, awaiting, reading, writing: None, refusal: None }
+    }
+}
+
+/// How a connection begins that speaks HTTP/2; a request of HTTP/1 could begin like the first line of it.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes that are read at most to see what is spoken: most requests are whole by then.
+const OPENING: usize = 4096;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Waits for the first bytes and says whether they begin HTTP/2. Whoever reads next gets them, too. May be given up
+    /// and asked again.
+    ///
+    /// # Errors
+    /// As reading itself, a caller's patience included.
+    pub async fn is_http2(&mut self) -> io::Result<bool> {
+        poll_fn(|context| {
+            loop {
+                let mut space = [MaybeUninit::uninit(); OPENING];
+                let mut read = ReadBuf::uninit(&mut space);
+                ready!(self.poll_fresh(context, &mut read))?;
+                self.opening.extend_from_slice(read.filled());
+                let is_http2 = self.opening.starts_with(PREFACE);
+                if is_http2 {
+                    self.phase.multiplex();
+                }
+                if is_http2 || read.filled().is_empty() || !PREFACE.starts_with(&self.opening) {
+                    return Poll::Ready(Ok(is_http2));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads what has not been read yet.
+    fn poll_fresh(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Ready(read) => {
+                if buffer.filled().len() > before && matches!(self.phase.get(), IDLE | ANSWERED) {
+                    self.phase.advance(HEAD);
+                }
+                Poll::Ready(read)
+            }
+            Poll::Pending => self.poll_patience(context).map(Err),
+        }
     }
 }
 
@@ -137,15 +190,24 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
     /// While nothing comes: has the caller's time for it run out?
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let Some((silence, limit)) = self.phase.silence(&self.patience) else {
-            self.reading = None;
+            self.awaiting = None;
             return Poll::Pending;
         };
-        let is_wound = self.reading.as_ref().is_some_and(|(wound_for, _)| *wound_for == silence);
-        if !is_wound {
-            self.reading = Some((silence, Box::pin(tokio::time::sleep(limit))));
+        let until = match self.awaiting {
+            Some((waited_through, until)) if waited_through == silence => until,
+            _ => self.awaiting.insert((silence, Instant::now() + limit)).1,
+        };
+        let timer = self.reading.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() > until {
+            timer.as_mut().reset(until);
         }
-        let Some((_, timer)) = &mut self.reading else { return Poll::Pending };
-        ready!(Future::poll(timer.as_mut(), context));
+        loop {
+            ready!(Future::poll(timer.as_mut(), context));
+            if Instant::now() >= until {
+                break;
+            }
+            timer.as_mut().reset(until);
+        }
         if self.phase.get() == HEAD {
             let late = Fault::client(Kind::SlowClient, "The request's head did not arrive in time.");
             let text = refusal_text(&late);
@@ -167,25 +229,6 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(instead_of))
     }
 }
-
-impl<S> Wire<S> {
-    fn look_for_preface(&mut self, bytes: &[u8]) {
-        let Some(so_far) = self.preface else { return };
-        let expected = PREFACE.get(so_far..).unwrap_or_default();
-        let common = expected.len().min(bytes.len());
-        if expected.get(..common) != bytes.get(..common) {
-            self.preface = None;
-        } else if common == expected.len() {
-            self.preface = None;
-            self.phase.multiplex();
-        } else {
-            self.preface = Some(so_far + common);
-        }
-    }
-}
-
-/// How a connection begins that speaks HTTP/2; no request of HTTP/1 begins so.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// A refusal by the codec (`HTTP/1.1 4xx …` without a body), told in our own words.
 fn refusal_for(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -220,18 +263,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
-        let before = buffer.filled().len();
-        match Pin::new(&mut wire.stream).poll_read(context, buffer) {
-            Poll::Ready(read) => {
-                let bytes = buffer.filled().get(before..).unwrap_or_default();
-                if !bytes.is_empty() && matches!(wire.phase.get(), IDLE | HEAD | ANSWERED) {
-                    wire.look_for_preface(bytes);
-                    wire.phase.advance(HEAD);
-                }
-                Poll::Ready(read)
-            }
-            Poll::Pending => wire.poll_patience(context).map(Err),
+        if wire.opening.is_empty() {
+            return wire.poll_fresh(context, buffer);
         }
+        let now = wire.opening.split_to(wire.opening.len().min(buffer.remaining()));
+        buffer.put_slice(&now);
+        if wire.opening.is_empty() {
+            wire.opening = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -320,17 +360,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_preface_in_pieces_is_a_preface() {
+    async fn what_is_spoken_is_seen_at_any_cut_and_nothing_is_lost() {
+        let cases: [(&[u8], bool); 5] = [
+            (b"PRI * HTTP/2.0\r\nhost: hiding in HTTP/1.1\r\n", false),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n and frames", true),
+            (b"PRI * HTTP/1.1\r\nhost: odd but HTTP/1.1\r\n", false),
+            (b"POST /v1/chat/completions HTTP/1.1\r\n", false),
+            (b"P", false),
+        ];
+        for (text, is_http2) in cases {
+            for cut in 0..text.len() {
+                let (ours, mut theirs) = tokio::io::duplex(1024);
+                let mut wire = Wire::new(ours, Arc::default(), PATIENCE);
+                let (now, later) = text.split_at(cut);
+                theirs.write_all(now).await.expect("write");
+                // Asked twice, the first time in vain at some cuts: nothing may be lost by that.
+                let early = futures_util::FutureExt::now_or_never(wire.is_http2());
+                theirs.write_all(later).await.expect("write");
+                drop(theirs);
+                let seen = match early {
+                    Some(seen) => seen,
+                    None => wire.is_http2().await,
+                };
+                assert_eq!(seen.expect("read"), is_http2, "{text:?} cut at {cut}");
+                let mut all = Vec::new();
+                // In small pieces: what was read early may be asked for bit by bit.
+                while wire.read_buf(&mut bytes::BufMut::limit(&mut all, 7)).await.expect("read") > 0 {}
+                assert_eq!(all, text, "cut at {cut}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_timer_of_an_earlier_wait_does_not_end_a_later_one() {
         let (ours, mut theirs) = tokio::io::duplex(1024);
         let phase: Arc<Phase> = Arc::default();
         let mut wire = Wire::new(ours, Arc::clone(&phase), PATIENCE);
-        for piece in [&b"PRI"[..], b" * HT", b"TP/2.0\r\n\r\nSM\r\n\r\n"] {
-            assert!(!phase.is_multiplexed());
-            theirs.write_all(piece).await.expect("write");
-            let mut buffer = [0; 64];
-            assert_eq!(wire.read(&mut buffer).await.expect("read"), piece.len());
-        }
-        assert!(phase.is_multiplexed());
+        let mut buffer = [0; 4];
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, wire.read(&mut buffer)).await.is_err(), "waits for a head");
+        drop(phase.begin());
+        let later = PATIENCE.head * 3;
+        assert!(tokio::time::timeout(later, wire.read(&mut buffer)).await.is_err(), "may wait for the next");
+        theirs.write_all(b"G").await.expect("write");
+        assert_eq!(wire.read(&mut buffer).await.expect("read"), 1);
+        let error = wire.read(&mut buffer).await.expect_err("a head that does not go on");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
@@ -339,6 +414,7 @@ mod tests {
         let phase: Arc<Phase> = Arc::default();
         let mut wire = Wire::new(ours, Arc::clone(&phase), PATIENCE);
         theirs.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("write");
+        assert!(wire.is_http2().await.expect("read"));
         let mut buffer = [0; 64];
         assert_eq!(wire.read(&mut buffer).await.expect("read"), 24);
         let busy = phase.begin();
