@@ -10,20 +10,25 @@
 //! ```
 //! Nothing waits: [`Pool::take`] is a plain function, and no lock is held across anything.
 
+mod bid;
+mod books;
 mod choose;
 mod dice;
+mod embedded;
 mod facts;
 mod gate;
 mod health;
-mod lease;
 mod ledger;
 mod limit;
 mod member;
+mod purse;
+mod purser;
 mod refusal;
 mod reservation;
 mod retry;
 mod roster;
 pub mod settings;
+mod till;
 mod weather;
 
 #[cfg(test)]
@@ -38,16 +43,21 @@ use parking_lot::Mutex;
 use self::choose::Choice;
 use self::dice::Dice;
 use self::gate::Pass;
+use self::bid::ReplicaId;
 use self::limit::Now;
 use self::member::Core;
+use self::purse::Purse;
 use self::roster::{Lane, Roster};
-use self::settings::{Account, Settings, Strategy};
+use self::settings::{Account, OnOutage, Settings, Strategy};
 use crate::clock::Clock;
-use crate::ids::{AccountId, PlatformName, TenantId};
+use crate::ids::{AccountId, PlatformName, TenantId, random_name};
 
-pub use self::lease::{Authority, Dimension, InMemory, Lease};
+pub use self::bid::Dimension;
+pub use self::embedded::{Embedded, Shelf};
 pub use self::ledger::Left;
 pub use self::member::{AccountState, Breaker};
+pub use self::purse::{Authority, Outage};
+pub use self::purser::Purser;
 pub use self::refusal::{Refusal, Why};
 pub use self::reservation::{Reservation, TransportFailure, Used};
 pub use self::retry::RetryBudget;
@@ -92,20 +102,28 @@ pub struct Counts {
 
 impl Pool {
     /// An empty pool whose limits belong to this process alone. With a `seed` every choice can be repeated.
-    pub fn new(settings: Settings, clock: Clock, seed: Option<u64>) -> Self {
-        Self::with_authority(settings, clock, seed, Box::new(InMemory))
+    pub fn new(_settings: Settings, clock: Clock, seed: Option<u64>) -> Self {
+        Self::with_purse(clock, seed, None)
     }
 
-    /// An empty pool that spends what `authority` grants.
-    pub fn with_authority(
-        _settings: Settings,
+    /// An empty pool that spends what `authority` grants, and the purser that must run for it.
+    pub fn leased(
+        settings: &Settings,
         clock: Clock,
         seed: Option<u64>,
-        authority: Box<dyn Authority>,
-    ) -> Self {
+        authority: Arc<dyn Authority>,
+    ) -> (Self, Purser) {
+        let replica = ReplicaId(Arc::from(random_name("r_", 16)));
+        let purse = Arc::new(Purse::new(replica, settings.lease_ttl, settings.on_outage, &clock));
+        let pool = Self::with_purse(clock, seed, Some(Arc::clone(&purse)));
+        let purser = Purser::new(Arc::clone(&pool.core), purse, authority);
+        (pool, purser)
+    }
+
+    fn with_purse(clock: Clock, seed: Option<u64>, purse: Option<Arc<Purse>>) -> Self {
         let retry_budget = RetryBudget::new(clock.clone(), DEFAULT_RETRY_SHARE);
         let (dropped, estimated) = (AtomicU64::new(0), AtomicU64::new(0));
-        let core = Core { clock, dice: Dice::new(seed), authority, dropped, estimated };
+        let core = Core { clock, dice: Dice::new(seed), purse, dropped, estimated };
         Self { roster: ArcSwap::default(), rebuilding: Mutex::new(()), core: Arc::new(core), retry_budget }
     }
 
@@ -125,7 +143,7 @@ impl Pool {
         let roster = self.roster.load();
         let lane = roster.lane(want.platform)?;
         let field = lane.field(want.tenant, want.model)?;
-        let now = Now::of(&self.core.clock);
+        let now = self.core.now();
         let is_probe = may_go(lane, &now)?;
         let mut choice = Choice { want, now, core: &self.core, throw: self.core.dice.throw() };
         let taken = choice.take(&field);
@@ -139,6 +157,33 @@ impl Pool {
                 Err(refusal)
             }
             other => other,
+        }
+    }
+
+    /// As [`Self::take`]; where the authority must be asked first, waits for its answer, a second at most.
+    ///
+    /// # Errors
+    /// No account is eligible, or the authority does not answer.
+    pub async fn obtain(&self, want: &Want<'_>) -> Result<Reservation, Refusal> {
+        let first = self.take(want);
+        let Some(purse) = &self.core.purse else { return first };
+        match first {
+            Err(refusal) if refusal.why == Why::Asking => {}
+            other => return other,
+        }
+        let mut rounds = purse.rounds();
+        let give_up_at = Purse::give_up_at(self.core.clock.now());
+        loop {
+            // Asked again after the subscription: a round may have ended in between.
+            match self.take(want) {
+                Err(refusal) if refusal.why == Why::Asking => {}
+                other => return other,
+            }
+            let left = give_up_at.since(self.core.clock.now());
+            if left.is_zero() || (purse.is_out() && purse.on_outage == OnOutage::FailClosed) {
+                return Err(Refusal::after(Why::Unavailable, refusal::SOON));
+            }
+            drop(tokio::time::timeout(left, rounds.changed()).await);
         }
     }
 
@@ -159,7 +204,7 @@ impl Pool {
 
     /// Every account, for metrics and administration.
     pub fn states(&self) -> Vec<AccountState> {
-        let now = Now::of(&self.core.clock);
+        let now = self.core.now();
         let roster = self.roster.load();
         roster.everyone().map(|(seat, is_leaving)| seat.state(is_leaving, &now)).collect()
     }
