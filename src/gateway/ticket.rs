@@ -179,7 +179,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // Nobody closed it: the caller went away while the platform was at work (or a task was dropped).
-        self.close(Kind::ClientGone.row().label, None, 0);
+        // Nobody closed it: the caller went away while the platform was at work, or the process is at its end.
+        let kind = if self.gateway.drain.is_over() { Kind::Shutdown } else { Kind::ClientGone };
+        self.close(kind.row().label, None, 0);
     }
 }
