@@ -10,6 +10,7 @@ pub mod drain;
 pub mod estimate;
 pub mod models;
 pub mod recall;
+mod rehearsal;
 pub mod relay;
 pub mod route;
 pub mod settings;

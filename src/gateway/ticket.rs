@@ -69,6 +69,11 @@ impl Ticket {
         &self.id
     }
 
+    /// The route's name, as the metrics show it.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
     /// The guess with which the request was admitted.
     pub fn estimate(&self) -> Estimate {
         self.estimate

@@ -39,6 +39,8 @@ pub struct House {
     pub client: reqwest::Client,
     folder: tempfile::TempDir,
     child: Option<Child>,
+    /// Set in the process's environment.
+    environment: &'static [(&'static str, &'static str)],
 }
 
 /// A whole answer.
@@ -230,9 +232,19 @@ impl House {
 
     /// As [`Self::start`], with a script for the simulated platforms.
     pub async fn start_with(fragment: &str, script: &str) -> Self {
+        Self::start_in(fragment, script, &[]).await
+    }
+
+    /// As [`Self::start_with`], with these variables in its environment.
+    pub async fn start_in(
+        fragment: &str,
+        script: &str,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> Self {
         let fake = start_fake(script);
         for _ in 0..5 {
             let mut house = Self::plan(fake);
+            house.environment = environment;
             house.write(fragment);
             house.launch(&[]);
             if house.comes_up().await {
@@ -253,6 +265,7 @@ impl House {
             client: client().build().expect("a client"),
             folder: tempfile::tempdir().expect("a folder"),
             child: None,
+            environment: &[],
         }
     }
 
@@ -322,6 +335,7 @@ impl House {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         let mut command = Command::new(WEIR);
         command.arg("serve").arg("-c").arg(self.config_file()).args(more).current_dir(self.folder());
+        command.envs(self.environment.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         command.spawn().expect("weir starts")
     }
