@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::house::{Answer, Events, House, ended, question, sum_of, until, whole};
+use crate::house::{Answer, Events, House, Raw, ended, question, sum_of, until, whole};
 
 const ONE: &str = "accounts: [{id: a, platform: openai, api_key: sk-a}]\n";
 
@@ -258,6 +259,67 @@ async fn r3_an_upgrade_refuses_nobody_and_breaks_nothing() {
     })
     .await;
     house.settled().await;
+}
+
+/// R3, zero drop: connections that live through many requests and connections for one each, over two upgrades. 20,000
+/// requests, or 100,000 where `WEIR_SLOW` is set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r3_twenty_thousand_requests_over_two_upgrades_and_none_fails() {
+    let wanted = if std::env::var_os("WEIR_SLOW").is_some() { 100_000 } else { 20_000 };
+    let mut house =
+        House::start(&format!("{ONE}drain: {{delay: 0s, timeout: 20s}}\nlog: {{level: info}}\n")).await;
+    let (stop, sent): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
+    let (listen, bytes) = (house.listen, Arc::new(house.wire_chat("gpt-4o", "@words=1 x", false)));
+    let hand = |n: u64| {
+        let (stop, sent, bytes) = (Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&bytes));
+        // A hundred on each connection, one, or as many as it takes.
+        let most = [100, 1, u64::MAX, u64::MAX][usize::try_from(n % 4).expect("small")];
+        tokio::spawn(async move {
+            let (mut raw, mut carried) = (Raw::to(listen).await, 0);
+            while !stop.load(Ordering::Relaxed) {
+                let written = raw.stream.write_all(&bytes).await.is_ok();
+                let answer = if written { raw.answer().await } else { None };
+                let Some(answer) = answer else {
+                    // An idle connection may be closed just as it is used again: every client asks again then. One that
+                    // is new may not.
+                    assert!(carried > 0, "a new connection was closed without an answer");
+                    (raw, carried) = (Raw::to(listen).await, 0);
+                    continue;
+                };
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                assert_eq!(answer.json()["choices"][0]["finish_reason"], "stop");
+                sent.fetch_add(1, Ordering::Relaxed);
+                carried += 1;
+                if carried == most || answer.header("connection") == "close" {
+                    (raw, carried) = (Raw::to(listen).await, 0);
+                }
+            }
+        })
+    };
+    let hands: Vec<_> = (0..8).map(hand).collect();
+    let answered = |number: u64| {
+        let sent = &sent;
+        async move {
+            let deadline = Instant::now() + Duration::from_secs(600);
+            while sent.load(Ordering::Relaxed) < number {
+                assert!(Instant::now() < deadline, "{} answered", sent.load(Ordering::Relaxed));
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    for part in 1..=2 {
+        answered(wanted * part / 4).await;
+        let mut old = house.upgrade();
+        assert!(ended(&mut old).await.success(), "the old process failed");
+    }
+    answered(wanted).await;
+    stop.store(true, Ordering::Relaxed);
+    for hand in hands {
+        hand.await.expect("no request failed");
+    }
+    assert_eq!(house.log().matches("weir is up").count(), 3);
+    house.settled().await;
+    assert!(house.counted("openai", "requests").await >= wanted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
