@@ -15,7 +15,6 @@ use super::answer::Answer;
 use super::attempt::{Aim, Trip, Trouble, Victory, Waited, Won, attempt, fault_of};
 use super::body;
 use super::estimate::Estimate;
-use super::rehearsal;
 use super::relay::{Manner, Relay};
 use super::route::{Route, Target};
 use super::ticket::{OK, Ticket};
@@ -179,7 +178,7 @@ impl Gateway {
                     let account = Arc::clone(reservation.account());
                     let model = reservation.upstream_model().to_owned();
                     ticket.hold(reservation);
-                    rehearsal::panic_in("request", &trip.ask.model);
+                    self.rehearsal.panic_in("request", &trip.ask.model);
                     return Ok(Aim { target, account, model });
                 }
                 Err(next) => refusal = Some(refusal.map_or(next, |before| before.sooner(next))),

@@ -14,7 +14,6 @@ use tokio::time::Sleep;
 use super::Gateway;
 use super::estimate::tokens_of_bytes;
 use super::recall::Remembering;
-use super::rehearsal;
 use super::settings::{Heartbeat, Sizes, Timeouts};
 use super::ticket::{OK, Ticket};
 use crate::api::piece::Usage;
@@ -243,7 +242,7 @@ impl Relay {
             self.gateway.metrics.event_gap.observe(now.since(last).as_secs_f64());
         }
         self.taken_bytes += count;
-        rehearsal::panic_in("stream", self.ticket.route());
+        self.gateway.rehearsal.panic_in("stream", self.ticket.route());
         self.take_events();
         if self.source.is_none() {
             return;

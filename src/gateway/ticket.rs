@@ -184,8 +184,12 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // Nobody closed it: the caller went away while the platform was at work, or the process is at its end.
-        let kind = if self.gateway.drain.is_over() { Kind::Shutdown } else { Kind::ClientGone };
+        // Nobody closed it: the caller went away while the platform was at work, or we are the ones who gave up.
+        let kind = match () {
+            () if std::thread::panicking() => Kind::Internal,
+            () if self.gateway.drain.is_over() => Kind::Shutdown,
+            () => Kind::ClientGone,
+        };
         self.close(kind.row().label, None, 0);
     }
 }

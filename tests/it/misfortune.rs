@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-use crate::house::{Events, House, question, until, whole};
+use crate::house::{Events, House, question, whole};
 
 const ONE: &str = "accounts: [{id: a, platform: openai, api_key: sk-a}]\n";
 
@@ -22,6 +22,7 @@ fn is_slow_wanted() -> bool {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r7_a_panic_is_one_requests_500_and_nobody_elses() {
+    use crate::house::{sum_of, until, value_of};
     const PANICS: &[(&str, &str)] =
         &[("WEIR_REHEARSE_PANIC", "request=boom,stream=bang"), ("RUST_BACKTRACE", "0")];
     let route =
@@ -59,7 +60,10 @@ async fn r7_a_panic_is_one_requests_500_and_nobody_elses() {
         let answer = other.await.expect("joined");
         assert!(answer.events().is_whole(), "another stream was broken: {}", answer.text());
     }
-    assert_eq!(house.metric("weir_panics_total").await, 62.0);
+    let metrics = house.metrics().await;
+    assert_eq!(value_of(&metrics, "weir_panics_total"), 62.0);
+    assert_eq!(sum_of(&metrics, "weir_requests_total", "outcome=\"internal\""), 62.0);
+    assert_eq!(sum_of(&metrics, "weir_requests_total", "outcome=\"client_gone\""), 0.0);
     house.settled().await;
 }
 
@@ -176,7 +180,6 @@ async fn a8_lists_are_quick_with_very_many_accounts() {
     ] {
         let took = took(path, admin).await;
         assert!(took < Duration::from_millis(500), "{path}: {took:?}");
-        println!("{path}: {took:?}");
     }
     // A pattern is a name like any other: nothing is searched.
     for id in ["%25%25%25", "*", "gpt*", "..%2f..", "a%00b"] {
@@ -266,7 +269,6 @@ async fn r2_overload_is_refused_quickly_and_costs_the_admitted_nothing() {
         let tally = press(&house, 8 * times, length).await;
         done.store(true, Ordering::Relaxed);
         let slowest = health.await.expect("joined");
-        println!("{times} x: {tally:?} of {peak:?}, health in {slowest:?}");
         assert!(tally.good * 10 >= peak.good * 6, "{times} x: {tally:?} of {peak:?}");
         assert!(tally.refused > 0, "{times} x: {tally:?}");
         assert!(tally.slowest_refusal < Duration::from_secs(1), "{times} x: {tally:?}");
@@ -342,7 +344,6 @@ async fn r1_an_endurance_run_grows_nothing_and_fails_only_what_is_faulty() {
         asked += hand.expect("nothing but the faulty failed");
     }
     let (after, metrics) = (house.memory().0, house.metrics().await);
-    println!("{asked} requests: {warm} to {after} bytes, {warm_files} files");
     assert!(asked > 200, "{asked}");
     assert!(after < warm + (8 << 20), "memory went from {warm} to {after}");
     assert!(metrics.contains("weir_panics_total 0"));

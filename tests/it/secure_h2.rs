@@ -282,7 +282,7 @@ async fn streams_that_the_caller_makes_us_reset_are_cancelled_and_bounded() {
         }
         serves_others(&house).await;
         let asked = house.counted("openai", "requests").await;
-        assert!(asked < 2000, "{sent} streams made us reset them and cost {asked} requests");
+        assert!(asked < 100, "{sent} streams made us reset them and cost {asked} requests");
         drop(writer);
         reads.abort();
         house.settled().await;
