@@ -86,6 +86,7 @@ fn the_reference_says_the_defaults() {
         let Config {
             listen,
             admin_listen,
+            metrics,
             store,
             vault,
             identity,
@@ -108,7 +109,7 @@ fn the_reference_says_the_defaults() {
         };
         vec![
             format!(
-                "{listen:?} {admin_listen:?} {store:?} {vault:?} {identity:?} {accounts:?} {secret_files:?}"
+                "{listen:?} {admin_listen:?} {metrics:?} {store:?} {vault:?} {identity:?} {accounts:?} {secret_files:?}"
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {pool:?}"),
@@ -173,6 +174,7 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
         names,
         [
             "Account",
+            "Admin",
             "Auth",
             "Callers",
             "Claims",

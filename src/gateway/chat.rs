@@ -182,6 +182,7 @@ impl Gateway {
                     let account = Arc::clone(reservation.account());
                     let model = reservation.upstream_model().to_owned();
                     ticket.hold(reservation);
+                    self.rehearsal.panic_in("request", &trip.ask.model);
                     return Ok(Aim { target, account, model });
                 }
                 Err(next) => refusal = Some(refusal.map_or(next, |before| before.sooner(next))),

@@ -2,6 +2,7 @@
 //! platform's connection, in one task; a caller that reads slowly slows the platform down by itself, and a caller that
 //! goes away drops this, which closes the platform's connection and settles.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -194,6 +195,18 @@ impl Relay {
 
     /// The next bytes for the caller; `None` at the end.
     pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        // A panic would take the whole connection along, and the caller could not tell it from a bad network.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_on(context)));
+        polled.unwrap_or_else(|_| {
+            self.gateway.metrics.panics.inc();
+            // Perhaps half an event.
+            self.out.clear();
+            self.fail(&Fault::gateway(Kind::Internal, "The gateway failed on this request."));
+            Poll::Ready(Some(self.out.split().freeze()))
+        })
+    }
+
+    fn poll_on(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if !self.out.is_empty() {
                 self.last_sent = self.gateway.clock.now();
@@ -229,6 +242,7 @@ impl Relay {
             self.gateway.metrics.event_gap.observe(now.since(last).as_secs_f64());
         }
         self.taken_bytes += count;
+        self.gateway.rehearsal.panic_in("stream", self.ticket.route());
         self.take_events();
         if self.source.is_none() {
             return;
