@@ -75,9 +75,9 @@ pub enum Quirk {
     AlternateRoles,
     /// `content` must be a string: text parts are joined (other parts are refused).
     TextContent,
-    /// `tool_choice: required` is refused by the platform: sent as `auto`.
+    /// `tool_choice: required` is refused by the platform: refused here, or sent as `auto` where the route says to drop.
     NoRequiredTool,
-    /// Only `tool_choice: auto` exists.
+    /// Only `tool_choice: auto` exists; another is refused here, or sent as `auto` where the route says to drop.
     OnlyAutoTool,
     /// `stop` must be an array of at most one.
     OneStop,

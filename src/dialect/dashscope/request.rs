@@ -111,8 +111,8 @@ fn tools(
         None => return Ok(()),
         Some(ToolChoice::Mode(mode)) if mode == "auto" || mode == "none" => json!(mode),
         Some(ToolChoice::Mode(mode)) if mode == "required" && job.quirks.has(Quirk::NoRequiredTool) => {
-            // As on the other wires: as near as the platform comes, and named.
-            lacks.ignored("tool_choice");
+            // As on the other wires: refused, or as near as the platform comes.
+            lacks.missing("tool_choice")?;
             json!("auto")
         }
         Some(choice) => match choice.function_name().filter(|_| !job.quirks.has(Quirk::OnlyAutoTool)) {

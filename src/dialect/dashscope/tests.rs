@@ -166,9 +166,13 @@ fn what_it_lacks_is_refused_or_dropped_by_name() {
         let encoded = encode(&asked, &Order::of("m").dropping().job()).expect("dropped");
         assert_eq!(encoded.dropped, [param]);
     }
-    let order = Order::of("m").with(Quirk::NoRequiredTool);
-    let encoded = encode(&request(json!({"tools": tools, "tool_choice": "required"})), &order.job());
-    assert_eq!(body(&encoded.expect("valid"))["parameters"]["tool_choice"], "auto");
+    let order = || Order::of("m").with(Quirk::NoRequiredTool);
+    let asked = request(json!({"tools": tools, "tool_choice": "required"}));
+    let fault = encode(&asked, &order().job()).expect_err("demanded");
+    assert_eq!(fault.get_param(), Some("tool_choice"));
+    let encoded = encode(&asked, &order().dropping().job()).expect("dropped");
+    assert_eq!(body(&encoded)["parameters"]["tool_choice"], "auto");
+    assert_eq!(encoded.dropped, ["tool_choice"]);
 }
 
 #[test]

@@ -241,8 +241,11 @@ fn qwen_rules() {
     is_dropped("qwen", "qwen-max", &[("background", json!(true)), ("service_tier", json!("flex"))]);
     lacks("qwen", "qwen-max", &bindings());
     lacks("qwen", "qwen-max", &[("frequency_penalty", json!(0.5))]);
-    let (body, dropped) = fields("qwen", "qwen-max", json!({"tool_choice": "required"}));
-    assert_eq!((body, dropped), (json!({"tool_choice": "auto"}), vec!["tool_choice".to_owned()]));
+    let forced = json!({"tool_choice": "required"});
+    let fault = encode(&platform("qwen"), "qwen-max", forced.clone(), false, Unsupported::Reject).err();
+    assert_eq!(fault.expect("demanded").get_param(), Some("tool_choice"));
+    let sent = encode(&platform("qwen"), "qwen-max", forced, false, Unsupported::Drop).expect("dropped");
+    assert_eq!((&sent.body["tool_choice"], sent.dropped), (&json!("auto"), vec!["tool_choice".to_owned()]));
     let developer = json!({"messages": [{"role": "developer", "content": "d"}]});
     let sent = encode(&platform("qwen"), "qwen-max", developer, false, Unsupported::Reject).expect("encoded");
     assert_eq!(sent.body["messages"][0]["role"], "system");
@@ -323,15 +326,11 @@ fn zhipu_rules() {
     becomes("zhipu", model, json!({"user": "alice-1"}), json!({"user_id": "alice-1"}));
     becomes("zhipu", model, json!({"tools": [{}], "tool_choice": "none"}), json!({}));
     is_dropped("zhipu", model, &advice());
+    lacks("zhipu", model, &[("parallel_tool_calls", json!(false))]);
     is_dropped(
         "zhipu",
         model,
-        &[
-            ("service_tier", json!("flex")),
-            ("parallel_tool_calls", json!(false)),
-            ("request_id", json!("r")),
-            ("user", json!("bob")),
-        ],
+        &[("service_tier", json!("flex")), ("request_id", json!("r")), ("user", json!("bob"))],
     );
     lacks("zhipu", model, &more_bindings());
     lacks("zhipu", model, &logprobs());
@@ -377,11 +376,8 @@ fn spark_rules() {
         let sent = sent.expect("encoded");
         assert_eq!((sent.path.as_str(), &sent.body["max_tokens"]), (path, &json!(most)), "{model}");
         is_dropped("spark", model, &advice());
-        is_dropped(
-            "spark",
-            model,
-            &[("seed", json!(1)), ("service_tier", json!("flex")), ("parallel_tool_calls", json!(false))],
-        );
+        is_dropped("spark", model, &[("seed", json!(1)), ("service_tier", json!("flex"))]);
+        lacks("spark", model, &[("parallel_tool_calls", json!(false))]);
         lacks("spark", model, &more_bindings());
         lacks("spark", model, &logprobs());
         lacks("spark", model, &[("stop", json!("x"))]);
@@ -492,11 +488,8 @@ fn huggingface_rules() {
         json!({"logprobs": true, "top_logprobs": 5}),
     );
     is_dropped("huggingface", model, &advice());
-    is_dropped(
-        "huggingface",
-        model,
-        &[("user", json!("u")), ("service_tier", json!("flex")), ("parallel_tool_calls", json!(false))],
-    );
+    is_dropped("huggingface", model, &[("user", json!("u")), ("service_tier", json!("flex"))]);
+    lacks("huggingface", model, &[("parallel_tool_calls", json!(false))]);
     lacks("huggingface", model, &more_bindings());
 }
 
