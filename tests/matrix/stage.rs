@@ -353,7 +353,8 @@ impl Flow {
         match self {
             Flow::Splice(splicer) => {
                 if splicer.ending() == Ending::Complete {
-                    out.extend_from_slice(DONE);
+                    let completion = Some(tokens_of_bytes(splicer.text_bytes()));
+                    splicer.end(Usage { prompt: Some(prompt), completion, ..Usage::default() }, out);
                 }
                 splicer.ending()
             }
