@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::Unsupported;
-use crate::api::chat::Params;
+use crate::api::chat::{Message, Params};
 use crate::fault::Fault;
 
 /// Advice without a promise: leaving it out changes no answer's meaning, so no route refuses it.
@@ -60,6 +60,22 @@ impl Leftovers {
             return Ok(());
         }
         self.cannot(name, "the model's platform has no such parameter")
+    }
+
+    /// Names the fields of a message and of its parts that have no place here, `but` those that the wire has. Never
+    /// refused: clients echo whole answers of other models.
+    pub(super) fn message_fields(&mut self, message: &Message, but: &[&str]) {
+        if message.name.is_some() {
+            self.ignore("messages.name");
+        }
+        let parts = message.content.known_parts().map(|part| ("messages.content", part.rest()));
+        for (prefix, rest) in std::iter::once(("messages", &message.rest)).chain(parts) {
+            for (name, _) in
+                rest.iter().filter(|(name, value)| !but.contains(&name.as_str()) && !value.is_null())
+            {
+                self.ignore(&format!("{prefix}.{name}"));
+            }
+        }
     }
 
     /// The parameters that no translated wire has.

@@ -242,12 +242,17 @@ fn parts(message: &Message, at: usize) -> Result<Vec<Value>, Fault> {
     };
     let mut list = Vec::with_capacity(parts.len());
     for part in parts {
-        list.push(match part {
-            Part::Known(KnownPart::Text { text }) => json!({"text": text}),
-            Part::Known(KnownPart::Refusal { refusal }) => json!({"text": refusal}),
-            Part::Known(KnownPart::ImageUrl { image_url }) => json!({"image": image_url.url}),
+        let mut written = match part {
+            Part::Known(KnownPart::Text { text, .. }) => json!({"text": text}),
+            Part::Known(KnownPart::Refusal { refusal, .. }) => json!({"text": refusal}),
+            Part::Known(KnownPart::ImageUrl { image_url, .. }) => json!({"image": image_url.url}),
             _ => return Err(refused(at, "The target platform takes text and images only.")),
-        });
+        };
+        // Bounds on an image's pixels stand here, for one.
+        if let (Part::Known(known), Value::Object(written)) = (part, &mut written) {
+            written.extend(known.rest().iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        list.push(written);
     }
     Ok(list)
 }

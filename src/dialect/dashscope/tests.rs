@@ -207,14 +207,17 @@ fn a_conversation_with_tools_keeps_its_ids() {
 fn pictures_go_to_the_multimodal_endpoint_and_nowhere_else() {
     let asked = request(json!({"messages": [
         {"role": "system", "content": "See."},
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://h/i.png"}}, {"type": "text", "text": "What?"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://h/i.png"}, "max_pixels": 9}, {"type": "text", "text": "What?"}]},
     ]}));
     let order = Order::of("qwen3-vl-plus").with(Quirk::Multimodal);
     let encoded = encode(&asked, &order.job()).expect("valid");
     assert_eq!(encoded.path, "/services/aigc/multimodal-generation/generation");
     let messages = &body(&encoded)["input"]["messages"];
     assert_eq!(messages[0]["content"], json!([{"text": "See."}]));
-    assert_eq!(messages[1]["content"], json!([{"image": "https://h/i.png"}, {"text": "What?"}]));
+    assert_eq!(
+        messages[1]["content"],
+        json!([{"image": "https://h/i.png", "max_pixels": 9}, {"text": "What?"}])
+    );
     let fault = encode(&asked, &Order::of("qwen-plus").dropping().job()).expect_err("text only");
     assert_eq!(fault.get_param(), Some("messages[1]"));
 }

@@ -325,6 +325,49 @@ fn system_text_is_hoisted_in_order() {
 }
 
 #[test]
+fn a_callers_marks_of_what_to_cache_stand_where_they_stood() {
+    let mark = json!({"type": "ephemeral", "ttl": "1h"});
+    let marked = |mut part: Value| {
+        part["cache_control"] = mark.clone();
+        part
+    };
+    let text = |words: &str| json!({"type": "text", "text": words});
+    let image = json!({"type": "image_url", "image_url": {"url": "https://h/i.png"}});
+    let asked = json!({
+        "messages": [
+            {"role": "system", "content": [marked(text("One.")), text("Two."), marked(text(" "))]},
+            {"role": "user", "content": [marked(text("A")), marked(image), text("B")]},
+            {"role": "assistant", "content": [marked(text("C"))],
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+            {"role": "tool", "tool_call_id": "c", "content": [marked(text("D"))]},
+            {"role": "user", "content": [{"type": "text", "text": "E", "odd": 1}], "cache_control": mark},
+        ],
+        "tools": [
+            {"type": "function", "function": {"name": "f"}},
+            {"type": "function", "function": {"name": "g", "cache_control": mark}},
+        ],
+    });
+    let (body, dropped) = dropped(asked, &[]);
+    let is_marked =
+        |at: &str| body.pointer(at).unwrap_or_else(|| panic!("{at} in {body}")).get("cache_control");
+    for at in [
+        "/system/0",
+        "/messages/0/content/0",
+        "/messages/0/content/1",
+        "/messages/1/content/0",
+        "/messages/2/content/0/content/0",
+        "/messages/2/content/1",
+        "/tools/1",
+    ] {
+        assert_eq!(is_marked(at), Some(&mark), "{at}");
+    }
+    for at in ["/system/1", "/messages/0/content/2", "/messages/2/content/0", "/tools/0"] {
+        assert_eq!(is_marked(at), None, "{at}");
+    }
+    assert_eq!(dropped, ["messages.content.odd"]);
+}
+
+#[test]
 fn a_tool_loop_becomes_alternate_turns() {
     let call = |id: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": "get_weather", "arguments": arguments}});
     let said = messages(json!([
