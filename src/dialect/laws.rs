@@ -156,7 +156,7 @@ pub(crate) fn nonsense_law(dialect: Dialect, stream: &[u8], words: &[&str]) {
 }
 
 fn naming() -> Naming {
-    Naming { model: "smart".into(), created: 7 }
+    Naming { model: "smart".into(), created: 7, ..Naming::default() }
 }
 
 /// A stream's answer, assembled.

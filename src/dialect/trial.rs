@@ -123,7 +123,7 @@ impl Wire {
 
 /// An assembler with fixed naming, so that answers can be compared.
 pub(super) fn assembler() -> Assembler {
-    Assembler::new(Naming { model: "m".into(), created: 7 })
+    Assembler::new(Naming { model: "m".into(), created: 7, ..Naming::default() })
 }
 
 fn replace(value: &mut Value, countdown: &mut usize, with: &Value) {

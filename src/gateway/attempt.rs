@@ -368,7 +368,11 @@ fn shown_model<'a>(trip: &'a Trip<'_>, aim: &'a Aim<'_>) -> &'a str {
 }
 
 fn naming(trip: &Trip<'_>, aim: &Aim<'_>) -> Naming {
-    Naming { model: shown_model(trip, aim).to_owned(), created: trip.gateway.clock.wall_seconds() }
+    Naming {
+        model: shown_model(trip, aim).to_owned(),
+        created: trip.gateway.clock.wall_seconds(),
+        speaks_functions: trip.ask.speaks_functions(),
+    }
 }
 
 fn flow_for(trip: &Trip<'_>, aim: &Aim<'_>) -> Flow {

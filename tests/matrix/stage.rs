@@ -159,7 +159,7 @@ impl Stage {
     }
 
     fn naming(&self, ask: &Ask) -> Naming {
-        Naming { model: ask.model.clone(), created: NOW / 1000 }
+        Naming { model: ask.model.clone(), created: NOW / 1000, speaks_functions: ask.speaks_functions() }
     }
 
     fn relay<'a>(&self, ask: &Ask, headers: &HeaderMap, pieces: impl IntoIterator<Item = &'a [u8]>) -> Got {

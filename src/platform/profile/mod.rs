@@ -11,6 +11,7 @@ use super::quirks::{self, Scene};
 use super::rules::{self, Draft, Operation};
 use crate::api::ask::Ask;
 use crate::api::chat::ChatRequest;
+use crate::api::functions;
 use crate::api::scan::{self, Object};
 use crate::dialect::{self, Dialect, Encoded, Job, Quirk, Quirks, Recall, Unsupported};
 use crate::fault::{Fault, Kind};
@@ -146,6 +147,37 @@ impl Platform {
     /// # Errors
     /// A bad request, or an unsupported parameter where the route rejects.
     pub fn encode_chat(
+        &self,
+        ask: &Ask,
+        model: &str,
+        stream: bool,
+        unsupported: Unsupported,
+        recall: &dyn Recall,
+    ) -> Result<Encoded, Fault> {
+        let modern = if self.knows_functions(model) { None } else { functions::modernised(ask)? };
+        let Some(modern) = modern else { return self.encode_modern(ask, model, stream, unsupported, recall) };
+        let encoded = self.encode_modern(&modern, model, stream, unsupported, recall);
+        let mut encoded = encoded.map_err(|fault| match fault.get_param().map(functions::callers_word) {
+            Some(word @ ("functions" | "function_call")) => {
+                let word = word.to_owned();
+                fault.param(word)
+            }
+            _ => fault,
+        })?;
+        for name in &mut encoded.dropped {
+            *name = functions::callers_word(name).to_owned();
+        }
+        Ok(encoded)
+    }
+
+    /// Whether the platform takes OpenAI's deprecated `functions` as they are.
+    fn knows_functions(&self, model: &str) -> bool {
+        let rule = self.rule(model).map(|rule| rule.lacks.as_slice()).unwrap_or_default();
+        self.dialect == Dialect::Openai && !self.lacks.iter().chain(rule).any(|name| name == "functions")
+    }
+
+    /// Writes a chat request that speaks of tools only.
+    fn encode_modern(
         &self,
         ask: &Ask,
         model: &str,

@@ -99,12 +99,7 @@ fn advice() -> Vec<(&'static str, Value)> {
 }
 
 fn bindings() -> Vec<(&'static str, Value)> {
-    vec![
-        ("logit_bias", json!({"1": 1})),
-        ("functions", json!([{"name": "f"}])),
-        ("function_call", json!("auto")),
-        ("web_search_options", json!({})),
-    ]
+    vec![("logit_bias", json!({"1": 1})), ("web_search_options", json!({}))]
 }
 
 fn more_bindings() -> Vec<(&'static str, Value)> {
@@ -249,6 +244,23 @@ fn qwen_rules() {
     let developer = json!({"messages": [{"role": "developer", "content": "d"}]});
     let sent = encode(&platform("qwen"), "qwen-max", developer, false, Unsupported::Reject).expect("encoded");
     assert_eq!(sent.body["messages"][0]["role"], "system");
+}
+
+#[test]
+fn deprecated_functions_are_tools_where_the_platform_knows_only_these() {
+    let asked = || json!({"functions": [{"name": "f"}], "function_call": "auto"});
+    for (name, model) in
+        [("qwen", "qwen-max"), ("doubao", "doubao-1-5-pro"), ("huggingface", "m"), ("baidu", "m")]
+    {
+        let (body, dropped) = fields(name, model, asked());
+        assert_eq!(body["tools"], json!([{"type": "function", "function": {"name": "f"}}]), "{name}");
+        assert!(body.get("functions").is_none() && body.get("function_call").is_none() && dropped.is_empty());
+    }
+    becomes("openai", "gpt-4o", asked(), asked());
+    let lite = encode(&platform("spark"), "lite", asked(), false, Unsupported::Reject);
+    assert_eq!(lite.err().expect("no tools").get_param(), Some("functions"));
+    let lite = encode(&platform("spark"), "lite", asked(), false, Unsupported::Drop).expect("dropped");
+    assert_eq!(lite.dropped, ["functions"]);
 }
 
 #[test]
