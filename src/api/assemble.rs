@@ -58,6 +58,16 @@ impl Assembler {
         self.usage
     }
 
+    /// Bytes of text, thinking and arguments so far: what an estimate is made from where the platform names no usage.
+    pub fn text_bytes(&self) -> u64 {
+        let texts = |choice: &Choice| {
+            let said = [&choice.text, &choice.reasoning, &choice.refusal];
+            let said: usize = said.into_iter().flatten().map(String::len).sum();
+            said + choice.tools.iter().map(|tool| tool.arguments.len()).sum::<usize>()
+        };
+        self.choices.iter().map(|choice| texts(choice) as u64).sum()
+    }
+
     /// The answer as OpenAI would have sent it. `fallback` stands in where the upstream named no usage.
     pub fn into_json(self, fallback: Usage) -> Value {
         let id = if self.id.is_empty() { random_name("chatcmpl-", 29) } else { self.id };
@@ -254,7 +264,9 @@ mod tests {
         whole.piece(Piece::Text { choice: 0, text: "lo" });
         whole.piece(Piece::ToolStart { choice: 0, key: 2, id: Some("c"), name: "f", extra: None });
         whole.piece(Piece::Finish { choice: 0, reason: FinishReason::Stop });
+        whole.piece(Piece::ToolArguments { choice: 0, key: 2, text: "{}" });
         assert!(whole.is_finished());
+        assert_eq!(whole.text_bytes(), 9);
         let answer = whole.into_json(Usage { prompt: Some(3), completion: Some(2), ..Usage::default() });
         let choice = &answer["choices"][0];
         assert_eq!(choice["message"]["content"], "Hello");

@@ -255,6 +255,18 @@ impl Decoder {
         }
     }
 
+    /// The caller's bound on the answer, in tokens: iFlytek's wires give no reason for an end, so that an answer of so many
+    /// tokens must be taken for one that was cut short.
+    #[must_use]
+    pub fn bounded(mut self, bound: Option<u64>) -> Self {
+        match &mut self {
+            Decoder::Openai(inner) => inner.bound = bound,
+            Decoder::Spark(inner) => inner.bound = bound,
+            Decoder::Anthropic(_) | Decoder::Gemini(_) | Decoder::Dashscope(_) | Decoder::Ernie(_) => {}
+        }
+        self
+    }
+
     /// Reads one event of a stream (for [`Dialect::Spark`]: one WebSocket message as `data`).
     ///
     /// # Errors

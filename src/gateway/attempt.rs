@@ -382,7 +382,7 @@ fn flow_for(trip: &Trip<'_>, aim: &Aim<'_>) -> Flow {
         return Flow::Splice(Box::new(Splicer::new(model, ask.include_usage, ask.choices)));
     }
     let writer = Writer::new(naming(trip, aim), ask.include_usage);
-    Flow::Translate(Box::new((aim.platform().decoder(&aim.model), writer)))
+    Flow::Translate(Box::new((aim.platform().decoder(&aim.model, ask), writer)))
 }
 
 /// Waits for the first event that says something, and judges it.
@@ -454,7 +454,7 @@ async fn assemble(
     headers: &HeaderMap,
 ) -> Result<Won, Trouble> {
     let asked_at = trip.gateway.clock.now();
-    let mut decoder = aim.platform().decoder(&aim.model);
+    let mut decoder = aim.platform().decoder(&aim.model, trip.ask);
     let mut assembler = Assembler::new(naming(trip, aim));
     let mut sink = Remembering { memory: &trip.gateway.recall, inner: &mut assembler };
     let mut sse = sse::Decoder::new(trip.world.sizes.event);
@@ -485,12 +485,12 @@ async fn assemble(
     }
     source.recycle(&trip.gateway.upstream);
     trip.waited.add(trip.gateway.clock.now().since(asked_at));
-    Ok(json_of(trip, assembler, taken))
+    Ok(json_of(trip, assembler))
 }
 
-fn json_of(trip: &Trip<'_>, assembler: Assembler, bytes: usize) -> Won {
+fn json_of(trip: &Trip<'_>, assembler: Assembler) -> Won {
     let usage = assembler.usage();
-    let delivered_tokens = tokens_of_bytes(bytes as u64);
+    let delivered_tokens = tokens_of_bytes(assembler.text_bytes());
     let prompt = super::estimate::Estimate::of(trip.ask).prompt;
     let fallback = Usage { prompt: Some(prompt), completion: Some(delivered_tokens), ..Usage::default() };
     let body = Bytes::from(assembler.into_json(fallback).to_string());
@@ -506,23 +506,23 @@ fn whole(
     headers: &HeaderMap,
 ) -> Result<Won, Trouble> {
     let trouble = |failure| trouble_of_failure(trip, aim, headers, failure);
-    let delivered_tokens = tokens_of_bytes(body.len() as u64);
     if !trip.ask.stream && aim.platform().splices(&aim.model) {
         let model = (trip.world.model_field == ModelField::Requested).then_some(trip.ask.model.as_str());
+        let delivered_tokens = tokens_of_bytes(body.len() as u64);
         let (body, usage) = splice::whole(body, scanned, model).map_err(trouble)?;
         return Ok(Won::Whole { body, is_stream: false, usage, delivered_tokens });
     }
-    let mut decoder = aim.platform().decoder(&aim.model);
+    let mut decoder = aim.platform().decoder(&aim.model, trip.ask);
     if !trip.ask.stream {
         let mut assembler = Assembler::new(naming(trip, aim));
         let mut sink = Remembering { memory: &trip.gateway.recall, inner: &mut assembler };
         decoder.whole(&body, &mut sink).map_err(trouble)?;
-        return Ok(json_of(trip, assembler, body.len()));
+        return Ok(json_of(trip, assembler));
     }
     let mut writer = Writer::new(naming(trip, aim), trip.ask.include_usage);
     let mut sink = Remembering { memory: &trip.gateway.recall, inner: &mut writer };
     decoder.whole(&body, &mut sink).map_err(trouble)?;
-    let usage = writer.usage();
+    let (usage, delivered_tokens) = (writer.usage(), tokens_of_bytes(writer.text_bytes()));
     let prompt = super::estimate::Estimate::of(trip.ask).prompt;
     writer.end(Usage { prompt: Some(prompt), completion: Some(delivered_tokens), ..Usage::default() });
     Ok(Won::Whole { body: writer.take().freeze(), is_stream: true, usage, delivered_tokens })

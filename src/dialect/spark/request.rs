@@ -76,7 +76,7 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     chat.insert("domain".into(), if version.domain.is_empty() { job.model } else { version.domain }.into());
     sampling(params, job, version, &mut chat);
     let mut payload = Map::from_iter([("message".to_owned(), json!({"text": messages(turns)}))]);
-    if let Some(functions) = functions(params, version, job, &mut lacks)? {
+    if let Some(functions) = functions(params, version, &mut lacks)? {
         payload.insert("functions".to_owned(), json!({"text": functions}));
     }
     let mut reads = vec!["tools", "parallel_tool_calls", "user"];
@@ -121,12 +121,7 @@ fn sampling(params: &Params, job: &Job<'_>, version: &Version, chat: &mut Map<St
     }
 }
 
-fn functions(
-    params: &Params,
-    version: &Version,
-    job: &Job<'_>,
-    lacks: &mut Lacks,
-) -> Result<Option<Vec<Value>>, Fault> {
+fn functions(params: &Params, version: &Version, lacks: &mut Lacks) -> Result<Option<Vec<Value>>, Fault> {
     let tools = params.tools.as_deref().unwrap_or_default();
     if tools.is_empty() {
         return Ok(None);
@@ -139,7 +134,6 @@ fn functions(
         None => {}
         Some(ToolChoice::Mode(mode)) if mode == "auto" => {}
         Some(ToolChoice::Mode(mode)) if mode == "none" => return Ok(None),
-        Some(ToolChoice::Mode(mode)) if mode == "required" && job.quirks.has(Quirk::NoRequiredTool) => {}
         Some(_) => lacks.missing("tool_choice")?,
     }
     let mut list = Vec::with_capacity(tools.len());

@@ -124,9 +124,11 @@ impl Platform {
         self.embeddings_path.is_some() || self.dialect == Dialect::Gemini
     }
 
-    /// A decoder for one answer of `model`.
-    pub fn decoder(&self, model: &str) -> dialect::Decoder {
-        dialect::Decoder::new(self.dialect, self.quirks(model))
+    /// A decoder for the answer of `model` to `ask`.
+    pub fn decoder(&self, model: &str, ask: &Ask) -> dialect::Decoder {
+        let bound = ask.max_answer_tokens.into_iter().chain(self.max_output(model)).min();
+        let bound = bound.map(|bound| bound.saturating_mul(u64::from(ask.choices)));
+        dialect::Decoder::new(self.dialect, self.quirks(model)).bounded(bound)
     }
 
     /// Every header of a request but the credential's: the row's, the encoder's and what all requests have.

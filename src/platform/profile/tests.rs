@@ -407,22 +407,35 @@ fn spark_rules() {
 }
 
 #[test]
+fn spark_searches_the_web_only_when_asked() {
+    let off = json!([{"type": "web_search", "web_search": {"enable": false}}]);
+    for model in ["generalv3", "generalv3.5", "4.0Ultra"] {
+        assert_eq!(fields("spark", model, json!({})).0["tools"], off, "{model}");
+    }
+    for model in ["lite", "spark-x"] {
+        assert_eq!(fields("spark", model, json!({})).0.get("tools"), None, "{model}");
+    }
+    let on = json!([{"type": "web_search", "web_search": {"enable": true}}]);
+    assert_eq!(fields("spark", "4.0Ultra", json!({"tools": on})).0["tools"], on);
+}
+
+#[test]
 fn spark_versions_differ() {
     for model in ["lite", "generalv3", "pro-128k", "max-32k"] {
-        becomes("spark", model, json!({"temperature": 1.5}), json!({"temperature": 1}));
-        lacks(
-            "spark",
-            model,
-            &[("tools", json!([{}])), ("tool_choice", json!("required")), ("top_p", json!(0.5))],
-        );
+        assert_eq!(fields("spark", model, json!({"temperature": 1.5})).0["temperature"], json!(1));
+        lacks("spark", model, &[("tool_choice", json!("required")), ("top_p", json!(0.5))]);
+        // Pro's place for tools is taken by the word that it shall not search.
+        if model != "generalv3" {
+            lacks("spark", model, &[("tools", json!([{}]))]);
+        }
         is_dropped("spark", model, &[("reasoning_effort", json!("low"))]);
     }
     for model in ["generalv3.5", "4.0Ultra"] {
         becomes(
             "spark",
             model,
-            json!({"temperature": 0}),
-            json!({"temperature": 0.01, "tool_calls_switch": true}),
+            json!({"temperature": 0, "tools": []}),
+            json!({"temperature": 0.01, "tools": [], "tool_calls_switch": true}),
         );
         becomes("spark", model, json!({"tools": [{}]}), json!({"tools": [{}], "tool_calls_switch": true}));
         lacks("spark", model, &[("top_p", json!(0.5))]);
@@ -658,7 +671,7 @@ fn a_plain_request_reaches_each_platforms_own_url() {
         assert_eq!(encoded.dropped, ["api_base", "proxy"], "{name}");
         assert!(!String::from_utf8_lossy(&encoded.body).contains("evil"), "{name}");
         assert!(!platform.splices(model) || name == "openai");
-        drop(platform.decoder(model));
+        drop(platform.decoder(model, &ask));
     }
 }
 
