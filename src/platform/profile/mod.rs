@@ -43,6 +43,7 @@ pub struct Platform {
     /// Where its quota day begins (IANA name).
     pub timezone: String,
     headers: HeaderMap,
+    account_headers: Vec<HeaderName>,
     chat_path: String,
     embeddings_path: Option<String>,
     request: Vec<Operation>,
@@ -82,6 +83,17 @@ impl Platform {
     pub fn with_base_url(&self, url: &str) -> Result<Platform, RowError> {
         let base = compile::Compiler::of(self).base(url, self.dialect)?;
         Ok(Platform { base, ..self.clone() })
+    }
+
+    /// The same platform with a header of an account's own on every request.
+    ///
+    /// # Errors
+    /// Where the row does not let accounts set it, or its value is none.
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Platform, RowError> {
+        let compiler = compile::Compiler::of(&self);
+        let (name, value) = compiler.account_header(&self.account_headers, name, value)?;
+        self.headers.insert(name, value);
+        Ok(self)
     }
 
     /// The first rule that fits `model`.

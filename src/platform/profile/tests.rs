@@ -676,6 +676,39 @@ fn a_plain_request_reaches_each_platforms_own_url() {
 }
 
 #[test]
+fn an_account_sets_only_those_headers_that_its_platform_lets_it() {
+    let sent = |name: &str, header: &str| {
+        let platform = platform(name).with_header(header, "v-1")?;
+        let headers = platform.headers(&Encoded::default());
+        Ok::<_, RowError>(headers.get(header).and_then(|value| value.to_str().ok()).map(str::to_owned))
+    };
+    for (name, header) in [
+        ("openai", "OpenAI-Organization"),
+        ("openai", "openai-project"),
+        ("claude", "anthropic-workspace-id"),
+        ("gemini", "x-goog-user-project"),
+        ("huggingface", "X-HF-Bill-To"),
+        ("aihubmix", "APP-Code"),
+        ("baidu", "appid"),
+        ("qwen", "X-DashScope-WorkSpace"),
+        ("dashscope", "X-DashScope-WorkSpace"),
+    ] {
+        assert_eq!(sent(name, header).expect("allowed").as_deref(), Some("v-1"), "{name} {header}");
+    }
+    for (name, header) in [
+        ("openai", "authorization"),
+        ("claude", "anthropic-version"),
+        ("spark", "x-any"),
+        ("openai", "bad name"),
+    ] {
+        assert_eq!(sent(name, header).expect_err("refused").field, format!("headers.{header}"), "{name}");
+    }
+    for value in ["", " ", "a\nb"] {
+        assert!(platform("openai").with_header("openai-project", value).is_err(), "{value:?}");
+    }
+}
+
+#[test]
 fn headers_are_the_rows_and_the_encoders() {
     let encoded = Encoded {
         headers: vec![("x-dashscope-sse", "enable".to_owned()), ("accept", "text/event-stream".to_owned())],
@@ -766,6 +799,7 @@ fn a_row_that_cannot_be_says_which_field_and_why() {
         ("embeddings: {request: [{drop: [model]}]}", "embeddings.request"),
         ("headers: {Authorization: x}", "headers.Authorization"),
         ("headers: {host: x}", "headers.host"),
+        ("account_headers: [authorization]", "account_headers"),
         ("headers: {'a b': x}", "headers.a b"),
         ("headers: {a: \"x\\ny\"}", "headers.a"),
         ("paths: {chat: chat}", "paths.chat"),
