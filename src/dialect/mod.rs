@@ -17,7 +17,6 @@ pub mod dashscope;
 pub mod ernie;
 pub mod gemini;
 mod history;
-mod lacks;
 #[cfg(test)]
 pub(crate) mod laws;
 mod leftovers;

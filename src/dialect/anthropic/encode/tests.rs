@@ -163,7 +163,7 @@ fn what_claude_cannot_do_is_refused_or_dropped_by_the_routes_word() {
         (json!({"logit_bias": {"1": 2}}), "logit_bias"),
         (json!({"modalities": ["text", "audio"]}), "modalities"),
         (json!({"audio": {"voice": "x"}}), "audio"),
-        (json!({"functions": []}), "functions"),
+        (json!({"functions": [{"name": "f"}]}), "functions"),
         (json!({"function_call": "auto"}), "function_call"),
         (json!({"web_search_options": {}}), "web_search_options"),
         (json!({"enable_thinking": true}), "enable_thinking"),
