@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::trial::{Record, Wire, mutated};
+use super::super::laws::{Record, Wire};
+use super::super::trial::mutated;
 use super::super::{Dialect, Ending, Failure, Quirk, Quirks};
 use crate::sse::Event;
 
