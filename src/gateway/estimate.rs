@@ -8,17 +8,7 @@ use crate::api::ask::Ask;
 /// Bytes of JSON per prompt token, about right for mixed English and Chinese chat requests.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// What the platforms add for each message (its role and marks), and once for the answer's own beginning.
-const TOKENS_PER_MESSAGE: u64 = 4;
-const TOKENS_OF_FRAME: u64 = 3;
-
-/// JSON around the text of one message: `{"role":"user","content":""},`.
-const MESSAGE_FRAME: u64 = 28;
-
-/// Conversations up to this many bytes are read for how many messages they hold: in longer ones the frames hardly count.
-const SHORT: usize = 16 * 1024;
-
-/// The fields of a request that the model reads.
+/// The fields of a request that the model reads. Their JSON counts as text: it is about what platforms add for each message.
 const READ_BY_MODEL: [&str; 5] = ["messages", "tools", "functions", "response_format", "input"];
 
 /// What one inline image or file counts as: platforms count pixels, not bytes of base64.
@@ -39,9 +29,8 @@ impl Estimate {
     pub fn of(ask: &Ask) -> Self {
         let (inline, inline_bytes) = inline_data(ask.body());
         let read: usize = READ_BY_MODEL.iter().filter_map(|name| ask.raw(name)).map(<[u8]>::len).sum();
-        let (frames, framing) = frames(ask.raw("messages").unwrap_or_default());
-        let text = (read as u64).saturating_sub(inline_bytes).saturating_sub(framing);
-        let prompt = text.div_ceil(BYTES_PER_TOKEN).max(1).saturating_add(frames);
+        let text = (read as u64).saturating_sub(inline_bytes);
+        let prompt = text.div_ceil(BYTES_PER_TOKEN).max(1);
         let prompt = prompt.saturating_add(inline.saturating_mul(TOKENS_PER_INLINE));
         let answer = match ask.task {
             crate::api::ask::Task::Chat => {
@@ -61,15 +50,6 @@ impl Estimate {
 /// Tokens that `bytes` of streamed chunks stand for, roughly: framing around a few characters of text each.
 pub fn tokens_of_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN)
-}
-
-/// The tokens of the frames around messages, and their bytes, which are no text then.
-fn frames(messages: &[u8]) -> (u64, u64) {
-    if messages.is_empty() || messages.len() > SHORT {
-        return (0, 0);
-    }
-    let count = memmem::find_iter(messages, b"\"role\"").count() as u64;
-    (count * TOKENS_PER_MESSAGE + TOKENS_OF_FRAME, count * MESSAGE_FRAME)
 }
 
 /// How many inline files there are, and how many bytes of base64 they take.
