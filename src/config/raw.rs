@@ -95,6 +95,7 @@ sections! {
         app_id: String,
         api_secret: Secret,
         base_url: String,
+        headers: Named<String>,
         models: Names,
         tenants: Vec<Field<String>>,
         owner: String,

@@ -9,6 +9,7 @@ pub mod chat;
 pub mod drain;
 pub mod estimate;
 pub mod models;
+mod reading;
 pub mod recall;
 pub mod rehearsal;
 pub mod relay;

@@ -88,12 +88,13 @@ impl Flow {
 
     /// The platform's bytes have ended: writes what is still owed and says whether the answer is whole.
     fn finish(&mut self, gateway: &Gateway, prompt: u64, out: &mut BytesMut) -> Ending {
-        let completion = Some(self.delivered_tokens());
+        let guess =
+            Usage { prompt: Some(prompt), completion: Some(self.delivered_tokens()), ..Usage::default() };
         match self {
             Flow::Splice(splicer) => {
                 let ending = splicer.ending();
                 if ending == Ending::Complete {
-                    out.extend_from_slice(DONE);
+                    splicer.end(guess, out);
                 }
                 ending
             }
@@ -101,7 +102,7 @@ impl Flow {
                 let (decoder, writer) = &mut **both;
                 let ending = decoder.finish(&mut Remembering { memory: &gateway.recall, inner: writer });
                 if ending == Ending::Complete {
-                    writer.end(Usage { prompt: Some(prompt), completion, ..Usage::default() });
+                    writer.end(guess);
                 }
                 out.unsplit(writer.take());
                 ending

@@ -9,6 +9,7 @@ mod hostile;
 mod house;
 mod puppet;
 
+mod asks;
 mod broken;
 mod callers;
 mod failover;
