@@ -3,7 +3,8 @@
 //! globals.
 
 pub mod answer;
-pub mod attempt;
+pub mod aside;
+mod attempt;
 pub mod body;
 pub mod chat;
 pub mod drain;
@@ -17,6 +18,7 @@ pub mod route;
 pub mod settings;
 pub mod ticket;
 pub mod tokens;
+pub mod trip;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
