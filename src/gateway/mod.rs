@@ -3,8 +3,8 @@
 //! globals.
 
 pub mod answer;
-pub mod aside;
-mod attempt;
+mod aside;
+pub mod attempt;
 pub mod body;
 pub mod chat;
 pub mod drain;
