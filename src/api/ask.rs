@@ -183,6 +183,11 @@ impl Ask {
         self.raw(name).and_then(scan::as_u64)
     }
 
+    /// Whether the caller speaks of functions in OpenAI's deprecated way, and must be answered so.
+    pub fn speaks_functions(&self) -> bool {
+        self.raw("functions").is_some_and(|raw| !is_empty_list(raw))
+    }
+
     /// The request as it came.
     pub fn body(&self) -> &Bytes {
         &self.body

@@ -58,11 +58,24 @@ impl Assembler {
         self.usage
     }
 
+    /// Bytes of text, thinking and arguments so far: what an estimate is made from where the platform names no usage.
+    pub fn text_bytes(&self) -> u64 {
+        let texts = |choice: &Choice| {
+            let said = [&choice.text, &choice.reasoning, &choice.refusal];
+            let said: usize = said.into_iter().flatten().map(String::len).sum();
+            said + choice.tools.iter().map(|tool| tool.arguments.len()).sum::<usize>()
+        };
+        self.choices.iter().map(|choice| texts(choice) as u64).sum()
+    }
+
     /// The answer as OpenAI would have sent it. `fallback` stands in where the upstream named no usage.
     pub fn into_json(self, fallback: Usage) -> Value {
         let id = if self.id.is_empty() { random_name("chatcmpl-", 29) } else { self.id };
         let begun = self.choices.into_iter().filter(|choice| choice.began);
-        let choices: Vec<Value> = begun.enumerate().map(|(index, choice)| choice.into_json(index)).collect();
+        let choices: Vec<Value> = begun
+            .enumerate()
+            .map(|(index, choice)| choice.into_json(index, self.naming.speaks_functions))
+            .collect();
         let mut answer = json!({
             "id": id,
             "object": "chat.completion",
@@ -90,7 +103,7 @@ impl Assembler {
 }
 
 impl Choice {
-    fn into_json(self, index: usize) -> Value {
+    fn into_json(self, index: usize, speaks_functions: bool) -> Value {
         let has_tools = !self.tools.is_empty();
         let calls: Vec<Value> = self.tools.into_iter().map(Tool::into_json).collect();
         let content = match self.text {
@@ -104,12 +117,17 @@ impl Choice {
             if let Some(reasoning) = self.reasoning {
                 object.insert("reasoning_content".into(), Value::String(reasoning));
             }
-            if has_tools {
+            if has_tools && speaks_functions {
+                // There is only one in that shape.
+                let call =
+                    calls.into_iter().next().and_then(|mut call| Some(call.get_mut("function")?.take()));
+                object.insert("function_call".into(), call.unwrap_or_default());
+            } else if has_tools {
                 object.insert("tool_calls".into(), Value::Array(calls));
             }
             object.extend(self.extra);
         }
-        let reason = self.finished.map(|reason| settle_reason(reason, has_tools).as_str());
+        let reason = self.finished.map(|reason| settle_reason(reason, has_tools, speaks_functions).as_str());
         json!({"index": index, "message": message, "logprobs": self.logprobs, "finish_reason": reason})
     }
 }
@@ -239,14 +257,16 @@ mod tests {
 
     #[test]
     fn a_streamed_answer_becomes_a_whole_one() {
-        let mut whole = Assembler::new(Naming { model: "smart".into(), created: 7 });
+        let mut whole = Assembler::new(Naming { model: "smart".into(), created: 7, ..Naming::default() });
         whole.piece(Piece::Start { id: Some("msg_1"), created: None });
         whole.piece(Piece::Reasoning { choice: 0, text: "hm" });
         whole.piece(Piece::Text { choice: 0, text: "Hel" });
         whole.piece(Piece::Text { choice: 0, text: "lo" });
         whole.piece(Piece::ToolStart { choice: 0, key: 2, id: Some("c"), name: "f", extra: None });
         whole.piece(Piece::Finish { choice: 0, reason: FinishReason::Stop });
+        whole.piece(Piece::ToolArguments { choice: 0, key: 2, text: "{}" });
         assert!(whole.is_finished());
+        assert_eq!(whole.text_bytes(), 9);
         let answer = whole.into_json(Usage { prompt: Some(3), completion: Some(2), ..Usage::default() });
         let choice = &answer["choices"][0];
         assert_eq!(choice["message"]["content"], "Hello");
@@ -257,8 +277,25 @@ mod tests {
     }
 
     #[test]
+    fn who_speaks_of_functions_gets_one_function_call() {
+        let naming = Naming { speaks_functions: true, ..Naming::default() };
+        let mut whole = Assembler::new(naming);
+        for (key, name) in [(2, "f"), (3, "g")] {
+            whole.piece(Piece::ToolStart { choice: 0, key, id: None, name, extra: None });
+        }
+        whole.piece(Piece::Finish { choice: 0, reason: FinishReason::ToolCalls });
+        let answer = whole.into_json(Usage::default());
+        let choice = &answer["choices"][0];
+        assert_eq!(
+            choice["message"],
+            json!({"role": "assistant", "content": null, "refusal": null, "function_call": {"name": "f", "arguments": "{}"}})
+        );
+        assert_eq!(choice["finish_reason"], "function_call");
+    }
+
+    #[test]
     fn a_choice_that_never_came_is_none() {
-        let mut whole = Assembler::new(Naming { model: "smart".into(), created: 7 });
+        let mut whole = Assembler::new(Naming { model: "smart".into(), created: 7, ..Naming::default() });
         whole.piece(Piece::Text { choice: 3, text: "a" });
         whole.piece(Piece::Finish { choice: 3, reason: FinishReason::Stop });
         assert!(whole.is_finished());

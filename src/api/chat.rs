@@ -132,6 +132,12 @@ pub enum Content {
 }
 
 impl Content {
+    /// Its parts of the kinds that OpenAI names; none where it is text.
+    pub fn known_parts(&self) -> impl Iterator<Item = &KnownPart> {
+        let parts = if let Content::Parts(parts) = self { parts.as_slice() } else { &[] };
+        parts.iter().filter_map(|part| if let Part::Known(known) = part { Some(known) } else { None })
+    }
+
     /// All text in it, joined; parts that are no text are left out.
     pub fn text(&self) -> String {
         match self {
@@ -140,8 +146,8 @@ impl Content {
             Content::Parts(parts) => parts
                 .iter()
                 .filter_map(|part| match part {
-                    Part::Known(KnownPart::Text { text }) => Some(text.as_str()),
-                    Part::Known(KnownPart::Refusal { refusal }) => Some(refusal.as_str()),
+                    Part::Known(KnownPart::Text { text, .. }) => Some(text.as_str()),
+                    Part::Known(KnownPart::Refusal { refusal, .. }) => Some(refusal.as_str()),
                     _ => None,
                 })
                 .collect::<Vec<_>>()
@@ -158,15 +164,51 @@ pub enum Part {
     Other(Value),
 }
 
+/// What somebody else put beside the fields that OpenAI names (`cache_control`, `max_pixels`…).
+pub type Rest = Map<String, Value>;
+
 /// The kinds of parts that OpenAI names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum KnownPart {
-    Text { text: String },
-    Refusal { refusal: String },
-    ImageUrl { image_url: ImageUrl },
-    InputAudio { input_audio: InputAudio },
-    File { file: File },
+    Text {
+        text: String,
+        #[serde(flatten)]
+        rest: Rest,
+    },
+    Refusal {
+        refusal: String,
+        #[serde(flatten)]
+        rest: Rest,
+    },
+    ImageUrl {
+        image_url: ImageUrl,
+        #[serde(flatten)]
+        rest: Rest,
+    },
+    InputAudio {
+        input_audio: InputAudio,
+        #[serde(flatten)]
+        rest: Rest,
+    },
+    File {
+        file: File,
+        #[serde(flatten)]
+        rest: Rest,
+    },
+}
+
+impl KnownPart {
+    /// Its fields that OpenAI does not name.
+    pub fn rest(&self) -> &Rest {
+        match self {
+            KnownPart::Text { rest, .. }
+            | KnownPart::Refusal { rest, .. }
+            | KnownPart::ImageUrl { rest, .. }
+            | KnownPart::InputAudio { rest, .. }
+            | KnownPart::File { rest, .. } => rest,
+        }
+    }
 }
 
 /// An image: an `https:` URL or a `data:` URL.
@@ -245,6 +287,8 @@ pub struct Function {
     pub parameters: Option<Value>,
     #[serde(default)]
     pub strict: Option<bool>,
+    #[serde(flatten)]
+    pub rest: Rest,
 }
 
 /// `tool_choice`.
@@ -339,7 +383,7 @@ mod tests {
         let request = parse(
             r#"{"model":"m","temperature":null,"stop":"x","enable_thinking":true,"messages":[
                 {"role":"developer","content":"d"},
-                {"role":"user","content":[{"type":"text","text":"t"},{"type":"image_url","image_url":{"url":"u"}},{"type":"video_url","video_url":{}}]},
+                {"role":"user","content":[{"type":"text","text":"t"},{"type":"text","text":"t","cache_control":{}},{"type":"image_url","image_url":{"url":"u"},"max_pixels":9},{"type":"video_url","video_url":{}}]},
                 {"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}}],"odd":1},
                 {"role":"tool","tool_call_id":"c","content":"r"}]}"#,
         )
@@ -350,7 +394,12 @@ mod tests {
         assert_eq!(request.messages[2].rest["odd"], 1);
         assert_eq!(request.messages[2].tool_calls[0].function.object(), Some(Map::new()));
         let Content::Parts(parts) = &request.messages[1].content else { panic!("parts") };
-        assert!(matches!(parts[2], Part::Other(_)));
+        assert!(matches!(parts[3], Part::Other(_)));
+        let marked: Vec<_> =
+            request.messages[1].content.known_parts().map(|part| part.rest().len()).collect();
+        assert_eq!(marked, [0, 1, 1]);
+        let Part::Known(KnownPart::ImageUrl { image_url, rest }) = &parts[2] else { panic!("image") };
+        assert_eq!((image_url.url.as_str(), &rest["max_pixels"]), ("u", &Value::from(9)));
     }
 
     #[test]

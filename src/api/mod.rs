@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod assemble;
 pub mod chat;
+pub mod functions;
 pub mod piece;
 pub mod scan;
 pub mod writer;

@@ -17,12 +17,14 @@ pub const DONE: &[u8] = b"data: [DONE]\n\n";
 pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// How one answer is named to the caller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Naming {
     /// The model as the caller wrote it.
     pub model: String,
     /// Seconds since 1970, used where the upstream names no time.
     pub created: u64,
+    /// The caller speaks of functions in OpenAI's deprecated way: a call is a `function_call`, and there is only one.
+    pub speaks_functions: bool,
 }
 
 /// Turns pieces into OpenAI's event stream, collected in a buffer that the relay drains.
@@ -239,11 +241,15 @@ impl Writer {
 
     fn tool_start(&mut self, index: u32, mut tool: Tool, name: &str, extra: Option<Value>) {
         let custom = tool.custom;
+        let speaks_functions = self.naming.speaks_functions;
         let Some(choice) = self.choice(index) else { return };
         if choice.tools.iter().any(|known| known.key == tool.key) {
             return;
         }
         let position = choice.tools.len();
+        if speaks_functions && position > 0 {
+            return;
+        }
         tool.id = own_call_id(tool.id, choice.tools.iter().map(|known| known.id.as_str()));
         let id = tool.id.clone();
         choice.tools.push(tool);
@@ -259,6 +265,10 @@ impl Writer {
         self.delta(index, |writer, first| {
             if first {
                 writer.put(b"\"content\":null,");
+            }
+            if speaks_functions {
+                writer.put(b"\"function_call\":");
+                return writer.put_json(call.get(kind).unwrap_or_default());
             }
             writer.put(b"\"tool_calls\":[");
             writer.put_json(&call);
@@ -278,6 +288,11 @@ impl Writer {
         let field: &[u8] =
             if tool.custom { b",\"custom\":{\"input\":" } else { b",\"function\":{\"arguments\":" };
         self.delta(index, |writer, _| {
+            if writer.naming.speaks_functions {
+                writer.put(b"\"function_call\":{\"arguments\":");
+                writer.put_json(text);
+                return writer.put(b"}");
+            }
             writer.put(b"\"tool_calls\":[{\"index\":");
             writer.put_json(&position);
             writer.put(field);
@@ -298,7 +313,8 @@ impl Writer {
             .map(|tool| tool.key)
             .collect();
         let started = choice.started;
-        let reason = settle_reason(reason, !choice.tools.is_empty());
+        let calls = !choice.tools.is_empty();
+        let reason = settle_reason(reason, calls, self.naming.speaks_functions);
         for key in bare {
             self.tool_arguments(index, key, "{}");
         }
@@ -324,11 +340,18 @@ impl Writer {
     }
 }
 
-/// An answer with tool calls ends in `tool_calls`, whatever the platform called it, unless it was cut or filtered.
-pub(super) fn settle_reason(reason: FinishReason, has_tools: bool) -> FinishReason {
+/// An answer with tool calls ends in `tool_calls`, whatever the platform called it, unless it was cut or filtered; in
+/// `function_call` for a caller who speaks of functions.
+pub(super) fn settle_reason(reason: FinishReason, has_tools: bool, speaks_functions: bool) -> FinishReason {
     match reason {
-        FinishReason::Stop | FinishReason::FunctionCall if has_tools => FinishReason::ToolCalls,
-        FinishReason::ToolCalls if !has_tools => FinishReason::Stop,
+        FinishReason::Stop | FinishReason::FunctionCall | FinishReason::ToolCalls if has_tools => {
+            if speaks_functions {
+                FinishReason::FunctionCall
+            } else {
+                FinishReason::ToolCalls
+            }
+        }
+        FinishReason::ToolCalls => FinishReason::Stop,
         other => other,
     }
 }
@@ -389,7 +412,7 @@ mod tests {
     use super::*;
 
     fn writer(include_usage: bool) -> Writer {
-        Writer::new(Naming { model: "smart".into(), created: 7 }, include_usage)
+        Writer::new(Naming { model: "smart".into(), created: 7, speaks_functions: false }, include_usage)
     }
 
     fn chunks(writer: &mut Writer) -> Vec<Value> {
@@ -400,6 +423,28 @@ mod tests {
                 serde_json::from_str(event.strip_prefix("data: ").expect("data only")).expect("json")
             })
             .collect()
+    }
+
+    #[test]
+    fn who_speaks_of_functions_gets_one_function_call() {
+        let naming = Naming { model: "smart".into(), created: 7, speaks_functions: true };
+        let mut writer = Writer::new(naming, false);
+        for (key, name) in [(4, "f"), (5, "g")] {
+            writer.piece(Piece::ToolStart { choice: 0, key, id: Some("c"), name, extra: None });
+            writer.piece(Piece::ToolArguments { choice: 0, key, text: "{}" });
+        }
+        writer.piece(Piece::Finish { choice: 0, reason: FinishReason::ToolCalls });
+        let chunks = chunks(&mut writer);
+        assert_eq!(chunks.len(), 3);
+        assert_eq!(
+            chunks[0]["choices"][0]["delta"],
+            serde_json::json!({"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": ""}})
+        );
+        assert_eq!(
+            chunks[1]["choices"][0]["delta"],
+            serde_json::json!({"function_call": {"arguments": "{}"}})
+        );
+        assert_eq!(chunks[2]["choices"][0]["finish_reason"], "function_call");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{environment, logs, wiring};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
-use crate::config::{Config, StoreUrl};
+use crate::config::{Config, Openness, StoreUrl};
 use crate::gateway::Gateway;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
@@ -91,6 +91,7 @@ pub fn run_config(
         operations: reload.clone(),
         store: Arc::clone(&store),
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
+        metrics_are_open: config.metrics == Openness::Open,
     };
     let public = Arc::new(Desk {
         gateway: Arc::clone(&gateway),
@@ -103,10 +104,11 @@ pub fn run_config(
     let connections: Arc<Connections> = Arc::default();
     let ending = Ending { delay: config.drain.delay, timeout: config.drain.timeout };
     let listeners = listeners(config, &public, &admin, certificate.clone())?;
-    let server = serve::build(listeners, &handover, &connections, ending)?;
+    let (listen, admin) = (config.listen.address, config.admin_listen);
+    let opened = Box::new(move || tracing::info!(%listen, %admin, "weir is up"));
+    let server = serve::build(listeners, &handover, &connections, ending, opened)?;
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
     attend(live, reload, certificate)?;
-    tracing::info!(listen = %config.listen.address, admin = %config.admin_listen, "weir is up");
     let let_go = release(&store, config);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
@@ -164,6 +166,7 @@ fn listeners(
             head_limit,
             workers: config.workers,
         },
+        // The last: where it answers, callers are served.
         Listener {
             address: config.admin_listen,
             tls: None,

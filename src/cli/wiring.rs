@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
+use crate::gateway::rehearsal::Rehearsal;
 use crate::gateway::{Gateway, World};
 use crate::identity::Identity;
 use crate::ids::random_name;
@@ -63,7 +64,9 @@ pub fn gateway(config: &Config, store: &Arc<Store>, clock: &Clock) -> anyhow::Re
     pool.retry_budget().set_share(config.retry.budget);
     pool.replace(config.accounts.clone());
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());
-    Ok(Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone()))
+    let mut gateway = Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone());
+    gateway.rehearsal = Rehearsal::of(super::environment);
+    Ok(gateway)
 }
 
 /// What a reload replaces, as `config` wants it.

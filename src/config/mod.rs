@@ -49,6 +49,8 @@ pub struct Config {
     pub listen: Listen,
     /// The operators' listener: metrics, health, administration.
     pub admin_listen: SocketAddr,
+    /// Who reads the metrics there.
+    pub metrics: Openness,
     pub store: StoreUrl,
     /// Keys of encryption at rest: the first encrypts, all decrypt. May be empty.
     pub vault: Vec<VaultKey>,
@@ -129,6 +131,16 @@ pub struct Log {
     /// Levels as `tracing` filters write them: `info`, or `warn,weir::pool=debug`.
     pub level: String,
     pub format: LogFormat,
+}
+
+/// Who may read something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Openness {
+    /// Whoever reaches the listener.
+    Open,
+    /// Operators: the scope `admin`, or the token in the store's folder.
+    Operators,
 }
 
 /// What a log line looks like.

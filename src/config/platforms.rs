@@ -112,6 +112,30 @@ pub(super) fn at_base_url(
     }
 }
 
+/// The platform, with headers of an account's own.
+pub(super) fn with_headers(
+    platform: Arc<Platform>,
+    headers: &Named<String>,
+    problems: &Problems,
+) -> Option<Arc<Platform>> {
+    let mut changed = Platform::clone(&platform);
+    for (key, field) in &headers.0 {
+        let value = match field {
+            Field::Given(value, _) => value.as_str(),
+            Field::Absent => "",
+            Field::Failed(_) => return None,
+        };
+        match changed.with_header(&key.text, value) {
+            Ok(platform) => changed = platform,
+            Err(RowError { field, why, .. }) => {
+                problems.add(key.at, format!("`{field}` {why}"));
+                return None;
+            }
+        }
+    }
+    Some(Arc::new(changed))
+}
+
 /// Whether the platform's scheme can use this kind of credential; notes where it cannot.
 pub(super) fn check_credential(
     platform: &Platform,

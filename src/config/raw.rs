@@ -29,6 +29,7 @@ sections! {
         listen: String,
         tls: Tls,
         admin_listen: String,
+        admin: Admin,
         /// A URL may hold a password.
         store: Secret,
         vault: Vault,
@@ -46,6 +47,9 @@ sections! {
         drain: Drain,
         workers: usize,
         log: Log,
+    }
+    Admin {
+        metrics: super::Openness,
     }
     Tls {
         cert: String,
@@ -91,6 +95,7 @@ sections! {
         app_id: String,
         api_secret: Secret,
         base_url: String,
+        headers: Named<String>,
         models: Names,
         tenants: Vec<Field<String>>,
         owner: String,

@@ -86,6 +86,7 @@ fn the_reference_says_the_defaults() {
         let Config {
             listen,
             admin_listen,
+            metrics,
             store,
             vault,
             identity,
@@ -108,7 +109,7 @@ fn the_reference_says_the_defaults() {
         };
         vec![
             format!(
-                "{listen:?} {admin_listen:?} {store:?} {vault:?} {identity:?} {accounts:?} {secret_files:?}"
+                "{listen:?} {admin_listen:?} {metrics:?} {store:?} {vault:?} {identity:?} {accounts:?} {secret_files:?}"
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {pool:?}"),
@@ -173,6 +174,7 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
         names,
         [
             "Account",
+            "Admin",
             "Auth",
             "Callers",
             "Claims",
@@ -450,5 +452,31 @@ proptest! {
                 prop_assert!(problem.at.line <= lines, "{report}");
             }
         }
+    }
+}
+
+#[test]
+fn an_accounts_own_headers_are_checked_when_they_are_read() {
+    let config = good(
+        "accounts:\n  - {id: a, platform: openai, api_key: k, base_url: 'http://h/v1', headers: {OpenAI-Project: '${PROJECT}'}}\n  \
+         - {id: b, platform: openai, api_key: k}\n",
+    );
+    let sent = |at: usize| {
+        let headers = config.accounts[at].platform.headers(&crate::dialect::Encoded::default());
+        headers.get("openai-project").map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(sent(0).as_deref(), Some("value-of-PROJECT-0123456789-0123456789"));
+    assert_eq!(config.accounts[0].platform.base.host, "h");
+    assert_eq!(sent(1), None);
+    for (platform, header, says) in [
+        ("openai", "authorization: x", "this platform has openai-organization, openai-project"),
+        ("zhipu", "x-any: x", "this platform has no such headers"),
+        ("gemini", "x-goog-user-project: ''", "is empty"),
+        ("gemini", "x-goog-user-project:", "is empty"),
+    ] {
+        let report = bad(&format!(
+            "accounts:\n  - id: a\n    platform: {platform}\n    api_key: k\n    headers: {{{header}}}\n"
+        ));
+        assert!(report.starts_with("weir.yaml:5:15: ") && report.contains(says), "{report}");
     }
 }

@@ -296,6 +296,12 @@ pub(super) enum Said {
     Broken,
 }
 
+/// Why an answer ended for which the platform gives no reason; `None` leaves it to what it holds.
+pub(super) fn implied_reason(completion: Option<u64>, bound: Option<u64>) -> Option<FinishReason> {
+    let is_cut = completion.zip(bound).is_some_and(|(tokens, bound)| tokens >= bound);
+    is_cut.then_some(FinishReason::Length)
+}
+
 /// Reads a `finish_reason`, other vendors' spellings included: an aggregator lets them through.
 pub(super) fn read_reason(value: Option<&Value>) -> Said {
     let text = value.and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();

@@ -54,12 +54,27 @@ pub(super) fn bad_message(at: usize, why: &str) -> Fault {
     Fault::bad(format!("messages[{at}]"), format!("messages[{at}] {why}."))
 }
 
+/// Reads a conversation for a wire that keeps system text apart: some message must be none.
+///
+/// # Errors
+/// As [`group`]; or that there is no message but system text.
+pub(super) fn read(messages: &[Message]) -> Result<History<'_>, Fault> {
+    let history = group(messages)?;
+    if history.turns.is_empty() {
+        return Err(Fault::bad(
+            "messages",
+            "'messages' must hold at least one message that is not system text.",
+        ));
+    }
+    Ok(history)
+}
+
 /// Reads a conversation.
 ///
 /// # Errors
 /// A bad request that names the message: an answer without a call, a call without an answer, an id used twice, a role
-/// that has gone; or that there is no message but system text.
-pub(super) fn read(messages: &[Message]) -> Result<History<'_>, Fault> {
+/// that has gone.
+pub(super) fn group(messages: &[Message]) -> Result<History<'_>, Fault> {
     let mut history = History::default();
     let mut open: Option<Open<'_>> = None;
     for (at, message) in messages.iter().enumerate() {
@@ -84,12 +99,6 @@ pub(super) fn read(messages: &[Message]) -> Result<History<'_>, Fault> {
         }
     }
     close(&mut history, open)?;
-    if history.turns.is_empty() {
-        return Err(Fault::bad(
-            "messages",
-            "'messages' must hold at least one message that is not system text.",
-        ));
-    }
     Ok(history)
 }
 

@@ -27,17 +27,21 @@ impl Reading {
     }
 }
 
-/// Writes down every piece.
+/// Writes down every piece; ids that were minted are numbered.
 #[derive(Debug, Default)]
-struct Notes {
-    pieces: Vec<String>,
-    minted: Vec<String>,
+pub(super) struct Record(pub Vec<String>, Vec<String>);
+
+impl Sink for Record {
+    fn piece(&mut self, piece: Piece<'_>) {
+        let text = number_ids(&format!("{piece:?}"), &mut self.1);
+        self.0.push(text);
+    }
 }
 
-impl Sink for Notes {
-    fn piece(&mut self, piece: Piece<'_>) {
-        let text = number_ids(&format!("{piece:?}"), &mut self.minted);
-        self.pieces.push(text);
+impl Record {
+    /// Whether a choice was declared ended.
+    pub(super) fn has_finish(&self) -> bool {
+        self.0.iter().any(|piece| piece.starts_with("Finish"))
     }
 }
 
@@ -66,12 +70,11 @@ fn number_ids(text: &str, minted: &mut Vec<String>) -> String {
 
 /// Reads `chunks` as the relay does: event by event, up to the wire's own end.
 fn feed<'a>(
-    dialect: Dialect,
+    mut decoder: Decoder,
     chunks: impl IntoIterator<Item = &'a [u8]>,
     sink: &mut dyn Sink,
 ) -> Result<Ending, Failure> {
     let mut events = sse::Decoder::new(EVENT_LIMIT);
-    let mut decoder = Decoder::new(dialect, Quirks::default());
     for chunk in chunks {
         events.feed(chunk);
         while let Some(event) = events.next().expect("no event is too long") {
@@ -84,11 +87,15 @@ fn feed<'a>(
     Ok(decoder.finish(sink))
 }
 
+fn plain(dialect: Dialect) -> Decoder {
+    Decoder::new(dialect, Quirks::default())
+}
+
 /// One reading of `chunks`.
 pub(crate) fn read<'a>(dialect: Dialect, chunks: impl IntoIterator<Item = &'a [u8]>) -> Reading {
-    let mut notes = Notes::default();
-    let end = feed(dialect, chunks, &mut notes);
-    Reading { pieces: notes.pieces, end }
+    let mut record = Record::default();
+    let end = feed(plain(dialect), chunks, &mut record);
+    Reading { pieces: record.0, end }
 }
 
 /// The laws of streams, for a stream that is written with LF:
@@ -156,26 +163,26 @@ pub(crate) fn nonsense_law(dialect: Dialect, stream: &[u8], words: &[&str]) {
 }
 
 fn naming() -> Naming {
-    Naming { model: "smart".into(), created: 7 }
+    Naming { model: "smart".into(), created: 7, ..Naming::default() }
 }
 
 /// A stream's answer, assembled.
 pub(crate) fn streamed(dialect: Dialect, stream: &[u8]) -> Value {
     let mut sink = Assembler::new(naming());
-    assert_eq!(feed(dialect, [stream], &mut sink), Ok(Ending::Complete));
+    assert_eq!(feed(plain(dialect), [stream], &mut sink), Ok(Ending::Complete));
     without_minted_ids(sink.into_json(Usage::default()))
 }
 
 /// A whole answer.
 pub(crate) fn whole(dialect: Dialect, body: &[u8]) -> Result<Value, Failure> {
     let mut sink = Assembler::new(naming());
-    Decoder::new(dialect, Quirks::default()).whole(body, &mut sink)?;
+    plain(dialect).whole(body, &mut sink)?;
     Ok(without_minted_ids(sink.into_json(Usage::default())))
 }
 
 /// A streamed answer and a whole one must say the same (a call's arguments may be spaced otherwise).
 pub(crate) fn same_answer(dialect: Dialect, stream: &[u8], body: &[u8]) {
-    let plain = |mut answer: Value| {
+    let spaceless = |mut answer: Value| {
         for choice in answer["choices"].as_array_mut().expect("choices") {
             for call in choice["message"]["tool_calls"].as_array_mut().into_iter().flatten() {
                 let arguments = call["function"]["arguments"].as_str().expect("text");
@@ -184,7 +191,7 @@ pub(crate) fn same_answer(dialect: Dialect, stream: &[u8], body: &[u8]) {
         }
         answer
     };
-    assert_eq!(plain(streamed(dialect, stream)), plain(whole(dialect, body).expect("whole")));
+    assert_eq!(spaceless(streamed(dialect, stream)), spaceless(whole(dialect, body).expect("whole")));
 }
 
 /// The answer with ids of our making made comparable.
@@ -198,7 +205,7 @@ fn without_minted_ids(mut answer: Value) -> Value {
 /// A stream's answer as OpenAI's SDKs would put it together from what the caller gets.
 pub(crate) fn written(dialect: Dialect, stream: &[u8]) -> Value {
     let mut writer = Writer::new(naming(), true);
-    assert_eq!(feed(dialect, [stream], &mut writer), Ok(Ending::Complete));
+    assert_eq!(feed(plain(dialect), [stream], &mut writer), Ok(Ending::Complete));
     writer.end(Usage::default());
     let text = String::from_utf8(writer.take().to_vec()).expect("UTF-8");
     let mut answer = json!({});
@@ -276,4 +283,95 @@ fn join(into: &mut Map<String, Value>, more: &Map<String, Value>) {
             }
         }
     }
+}
+
+/// One wire with its quirks, and how its bytes are framed.
+#[derive(Clone, Copy)]
+pub(super) struct Wire {
+    pub dialect: Dialect,
+    pub quirks: Quirks,
+}
+
+impl Wire {
+    /// Feeds the stream piece by piece.
+    pub(super) fn stream(self, parts: &[&[u8]], sink: &mut dyn Sink) -> Result<Ending, Failure> {
+        feed(self.decoder(), parts.iter().copied(), sink)
+    }
+
+    fn decoder(self) -> Decoder {
+        Decoder::new(self.dialect, self.quirks)
+    }
+
+    /// The pieces of a stream, and how it ended.
+    pub(super) fn pieces(self, stream: &str) -> (Vec<String>, Result<Ending, Failure>) {
+        let mut record = Record::default();
+        let ending = self.stream(&[stream.as_bytes()], &mut record);
+        (record.0, ending)
+    }
+
+    /// The answer that a stream amounts to.
+    pub(super) fn assembled(self, stream: &str) -> Value {
+        let mut whole = assembler();
+        assert_eq!(self.stream(&[stream.as_bytes()], &mut whole), Ok(Ending::Complete));
+        assert!(whole.is_finished());
+        whole.into_json(Usage::default())
+    }
+
+    /// A whole answer, read and written anew.
+    pub(super) fn whole(self, body: &str) -> Result<Value, Failure> {
+        let mut whole = assembler();
+        self.decoder().whole(body.as_bytes(), &mut whole)?;
+        assert!(whole.is_finished());
+        Ok(whole.into_json(Usage::default()))
+    }
+
+    /// Law: wherever the bytes are cut, the same pieces come out.
+    pub(super) fn any_cut_gives_the_same(self, stream: &str) {
+        let (whole, ending) = self.pieces(stream);
+        for cut in 0..=stream.len() {
+            let (left, right) = stream.as_bytes().split_at(cut);
+            let mut record = Record::default();
+            assert_eq!(self.stream(&[left, right], &mut record), ending, "cut at {cut}");
+            assert_eq!(record.0, whole, "cut at {cut}");
+        }
+        let single: Vec<&[u8]> = stream.as_bytes().chunks(1).collect();
+        let mut record = Record::default();
+        assert_eq!(self.stream(&single, &mut record), ending);
+        assert_eq!(record.0, whole);
+    }
+
+    /// Law: a stream that stops before its `complete_after`th event was cut, and no finish is invented for it.
+    pub(super) fn cut_short_is_never_finished(self, stream: &str, complete_after: usize) {
+        let events: Vec<&str> = stream.split_inclusive("\n\n").collect();
+        assert!(complete_after <= events.len());
+        for count in 0..=events.len() {
+            let mut record = Record::default();
+            let ending = self.stream(&[events[..count].concat().as_bytes()], &mut record);
+            if count < complete_after {
+                assert_eq!(ending, Ok(Ending::Cut), "{count} events");
+                assert!(!record.has_finish(), "{count} events: {:?}", record.0);
+            } else {
+                assert_eq!(ending, Ok(Ending::Complete), "{count} events");
+                assert!(record.has_finish());
+            }
+        }
+    }
+
+    /// Law: whatever JSON a platform sends, we answer or refuse; we never panic. Fed as a whole answer and as an event.
+    pub(super) fn swallow(self, json: &str) {
+        let mut decoder = self.decoder();
+        let mut record = Record::default();
+        drop(decoder.whole(json.as_bytes(), &mut record));
+        let mut decoder = self.decoder();
+        let event = sse::Event { name: b"", data: json.as_bytes() };
+        let mut whole = assembler();
+        drop((decoder.push(event, &mut whole), decoder.push(event, &mut whole)));
+        decoder.finish(&mut whole);
+        drop(whole.into_json(Usage::default()));
+    }
+}
+
+/// An assembler with fixed naming, so that answers can be compared.
+pub(super) fn assembler() -> Assembler {
+    Assembler::new(Naming { model: "m".into(), created: 7, ..Naming::default() })
 }

@@ -17,7 +17,6 @@ pub mod dashscope;
 pub mod ernie;
 pub mod gemini;
 mod history;
-mod lacks;
 #[cfg(test)]
 pub(crate) mod laws;
 mod leftovers;
@@ -75,9 +74,9 @@ pub enum Quirk {
     AlternateRoles,
     /// `content` must be a string: text parts are joined (other parts are refused).
     TextContent,
-    /// `tool_choice: required` is refused by the platform: sent as `auto`.
+    /// `tool_choice: required` is refused by the platform: refused here, or sent as `auto` where the route says to drop.
     NoRequiredTool,
-    /// Only `tool_choice: auto` exists.
+    /// Only `tool_choice: auto` exists; another is refused here, or sent as `auto` where the route says to drop.
     OnlyAutoTool,
     /// `stop` must be an array of at most one.
     OneStop,
@@ -253,6 +252,18 @@ impl Decoder {
             Dialect::Ernie => Decoder::Ernie(ernie::Decoder::new(quirks)),
             Dialect::Spark => Decoder::Spark(spark::Decoder::new(quirks)),
         }
+    }
+
+    /// The caller's bound on the answer, in tokens: iFlytek's wires give no reason for an end, so that an answer of so many
+    /// tokens must be taken for one that was cut short.
+    #[must_use]
+    pub fn bounded(mut self, bound: Option<u64>) -> Self {
+        match &mut self {
+            Decoder::Openai(inner) => inner.bound = bound,
+            Decoder::Spark(inner) => inner.bound = bound,
+            Decoder::Anthropic(_) | Decoder::Gemini(_) | Decoder::Dashscope(_) | Decoder::Ernie(_) => {}
+        }
+        self
     }
 
     /// Reads one event of a stream (for [`Dialect::Spark`]: one WebSocket message as `data`).

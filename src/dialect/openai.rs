@@ -17,6 +17,9 @@ pub struct Decoder {
     started: bool,
     done: bool,
     has_usage: bool,
+    completion: Option<u64>,
+    /// See [`super::Decoder::bounded`].
+    pub(super) bound: Option<u64>,
     /// iFlytek's shape (`code` and `sid` beside `choices`): it knows no finish reason.
     is_spark: bool,
 }
@@ -34,6 +37,8 @@ impl Decoder {
             started: false,
             done: false,
             has_usage: false,
+            completion: None,
+            bound: None,
             is_spark: false,
         }
     }
@@ -70,7 +75,7 @@ impl Decoder {
     pub fn finish(&mut self, sink: &mut dyn Sink) -> Ending {
         // iFlytek names usage with the last content only, so that a lost end mark loses nothing.
         if self.done || (self.is_spark && self.has_usage) {
-            self.choices.finish_open(None, sink);
+            self.choices.finish_open(self.implied_reason(), sink);
         }
         if self.choices.are_finished() { Ending::Complete } else { Ending::Cut }
     }
@@ -81,9 +86,13 @@ impl Decoder {
     /// As [`Decoder::push`]; also [`Failure::Malformed`] where there is no choice, or a choice without a message.
     pub fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) -> Result<(), Failure> {
         self.answer(choices::object(body)?, body, Form::Whole, sink)?;
-        self.choices.finish_open(None, sink);
+        self.choices.finish_open(self.implied_reason(), sink);
         self.done = true;
         Ok(())
+    }
+
+    fn implied_reason(&self) -> Option<FinishReason> {
+        choices::implied_reason(self.completion, self.bound)
     }
 
     fn answer(
@@ -219,6 +228,7 @@ impl Decoder {
         usage.cached = usage.cached.or(other("prompt_cache_hit_tokens")).or(other("cached_tokens"));
         if usage != Usage::default() {
             self.has_usage = true;
+            self.completion = usage.completion.or(self.completion);
             sink.piece(Piece::Usage(usage));
         }
     }

@@ -21,6 +21,8 @@ pub struct Decoder {
     started: bool,
     calls: u64,
     done: bool,
+    /// See [`super::Decoder::bounded`].
+    pub(super) bound: Option<u64>,
 }
 
 /// `header.status` and `choices.status` of the last frame.
@@ -29,7 +31,7 @@ const LAST: u64 = 2;
 impl Decoder {
     /// A decoder for one answer.
     pub fn new(_quirks: Quirks) -> Self {
-        Self { choices: Choices::default(), started: false, calls: 0, done: false }
+        Self { choices: Choices::default(), started: false, calls: 0, done: false, bound: None }
     }
 
     /// See [`super::Decoder::push`].
@@ -60,7 +62,8 @@ impl Decoder {
         let payload = frame.get_mut("payload").map(Value::take).unwrap_or_default();
         self.text(payload.pointer("/choices/text"), sink)?;
         let usage = payload.pointer("/usage/text").and_then(Usage::from_json);
-        if let Some(usage) = usage.filter(|usage| *usage != Usage::default()) {
+        let usage = usage.filter(|usage| *usage != Usage::default());
+        if let Some(usage) = usage {
             sink.piece(Piece::Usage(usage));
         }
         if filtered && !self.choices.has_output() {
@@ -69,7 +72,9 @@ impl Decoder {
         if filtered || is_last || payload.pointer("/choices/status").and_then(Value::as_u64) == Some(LAST) {
             // An answer may be empty: the choice is there all the same.
             self.choices.at(0)?;
-            self.choices.finish_open(filtered.then_some(FinishReason::ContentFilter), sink);
+            let completion = usage.and_then(|usage| usage.completion);
+            let implied = choices::implied_reason(completion, self.bound);
+            self.choices.finish_open(filtered.then_some(FinishReason::ContentFilter).or(implied), sink);
             self.done = true;
         }
         Ok(())

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Ending, Failure};
 use crate::api::piece::Usage;
 use crate::api::scan::{self, Object, Rewriter};
+use crate::api::writer::DONE;
 use crate::sse::Event;
 
 /// Bytes of `choices` in a chunk that are not the text it brings, about.
@@ -27,6 +28,10 @@ pub struct Splicer {
     done: bool,
     text_bytes: u64,
     usage: Option<Usage>,
+    /// Usage has been passed on to the caller.
+    usage_told: bool,
+    /// How the answer is named, for a chunk of ours; kept only for a caller who wants usage.
+    head: Vec<u8>,
     /// Made once: making it costs more than a search in one event.
     finish_key: memmem::Finder<'static>,
 }
@@ -36,7 +41,18 @@ impl Splicer {
     pub fn new(model: Option<&str>, shows_usage: bool, choices: u32) -> Self {
         let model = model.map(|model| Value::from(model).to_string().into_bytes());
         let finish_key = memmem::Finder::new(FINISH_KEY);
-        Self { model, shows_usage, choices, finished: 0, done: false, text_bytes: 0, usage: None, finish_key }
+        Self {
+            model,
+            shows_usage,
+            choices,
+            finished: 0,
+            done: false,
+            text_bytes: 0,
+            usage: None,
+            usage_told: false,
+            head: Vec::new(),
+            finish_key,
+        }
     }
 
     /// What the platform said of tokens so far.
@@ -54,9 +70,26 @@ impl Splicer {
         self.done
     }
 
-    /// How the stream stood when its bytes ended.
+    /// How the stream stood when its bytes ended. An end mark alone ends nothing: a caller who got no finish reason cannot
+    /// tell a whole answer from a broken one (a row with the quirk `normalise` says that it does, and mends it). With one,
+    /// it also ends the choices that a platform never began because it does not know `n`.
     pub fn ending(&self) -> Ending {
-        if self.done || self.finished >= self.choices { Ending::Complete } else { Ending::Cut }
+        let ended = self.finished >= self.choices || (self.done && self.finished > 0);
+        if ended { Ending::Complete } else { Ending::Cut }
+    }
+
+    /// Ends a complete answer: usage where it was asked for and has not come (`fallback` stands in where the platform
+    /// named none), then the end mark.
+    pub fn end(&mut self, fallback: Usage, out: &mut BytesMut) {
+        if self.shows_usage && !std::mem::replace(&mut self.usage_told, true) {
+            let usage = self.usage.unwrap_or(fallback).to_json().to_string();
+            out.extend_from_slice(b"data: {");
+            out.extend_from_slice(&self.head);
+            out.extend_from_slice(b"\"choices\":[],\"usage\":");
+            out.extend_from_slice(usage.as_bytes());
+            out.extend_from_slice(b"}\n\n");
+        }
+        out.extend_from_slice(DONE);
     }
 
     /// Passes one event on into `out`.
@@ -85,6 +118,12 @@ impl Splicer {
             return Ok(());
         }
         self.finished += count_finishes(choices, &self.finish_key);
+        if self.shows_usage {
+            self.usage_told |= has_usage;
+            if self.head.is_empty() {
+                self.head = naming(&object, data, self.model.as_deref());
+            }
+        }
         self.text_bytes += (choices.len() as u64).saturating_sub(CHOICE_FRAME).max(1);
         out.extend_from_slice(b"data: ");
         let from = out.len();
@@ -141,6 +180,22 @@ fn splice_model(object: &Object, data: &[u8], model: Option<&[u8]>, out: &mut By
         }
         _ => out.extend_from_slice(data),
     }
+}
+
+/// Fields with which every chunk of an answer begins, for a chunk of our own.
+fn naming(object: &Object, data: &[u8], model: Option<&[u8]>) -> Vec<u8> {
+    let mut head = Vec::with_capacity(160);
+    for name in ["id", "object", "created", "model"] {
+        let raw = object.get(data, name).filter(|raw| !raw.iter().any(|byte| matches!(byte, b'\n' | b'\r')));
+        if let Some(raw) = if name == "model" { model.or(raw) } else { raw } {
+            head.push(b'"');
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b"\":");
+            head.extend_from_slice(raw);
+            head.push(b',');
+        }
+    }
+    head
 }
 
 fn rewrite(object: &Object, data: &[u8], model: Option<&[u8]>, without: &[&str]) -> Vec<u8> {
@@ -227,6 +282,50 @@ mod tests {
             assert_eq!(splicer.usage().map(|usage| usage.total()), Some(7));
             assert!(splicer.is_done());
             assert_eq!(splicer.ending(), Ending::Complete);
+        }
+    }
+
+    #[test]
+    fn usage_that_was_asked_for_and_never_came_is_told_by_estimate() {
+        let finish = r#"{"id":"x","object":"chat.completion.chunk","created":7,"model":"gpt-5","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+        let bare = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+        let guess = Usage { prompt: Some(5), completion: Some(6), ..Usage::default() };
+        let end = |shows: bool, events: &[&str]| {
+            let mut splicer = Splicer::new(Some("smart"), shows, 1);
+            run(&mut splicer, events).expect("fine");
+            let mut out = BytesMut::new();
+            splicer.end(guess, &mut out);
+            String::from_utf8(out.to_vec()).expect("utf-8")
+        };
+        assert_eq!(end(false, &[finish]), "data: [DONE]\n\n");
+        assert_eq!(end(true, &[finish, bare]), "data: [DONE]\n\n");
+        let told = end(true, &[finish]);
+        let chunk = told.strip_suffix("\n\ndata: [DONE]\n\n").and_then(|told| told.strip_prefix("data: "));
+        let chunk: Value = serde_json::from_str(chunk.expect("a chunk")).expect("json");
+        assert_eq!(
+            (&chunk["id"], &chunk["object"], &chunk["created"], &chunk["model"], &chunk["choices"]),
+            (&"x".into(), &"chat.completion.chunk".into(), &7.into(), &"smart".into(), &Value::Array(vec![]))
+        );
+        assert_eq!(
+            (&chunk["usage"]["prompt_tokens"], &chunk["usage"]["total_tokens"]),
+            (&5.into(), &11.into())
+        );
+    }
+
+    #[test]
+    fn an_end_mark_without_a_finish_reason_ends_nothing() {
+        let text = r#"{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#;
+        let finish = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+        for (choices, events, ending) in [
+            (1, &[text, "[DONE]"][..], Ending::Cut),
+            (1, &[text, finish, "[DONE]"], Ending::Complete),
+            (1, &[text, finish], Ending::Complete),
+            (2, &[text, finish, "[DONE]"], Ending::Complete),
+            (2, &[text, finish], Ending::Cut),
+        ] {
+            let mut splicer = Splicer::new(None, false, choices);
+            run(&mut splicer, events).expect("fine");
+            assert_eq!(splicer.ending(), ending, "{choices} {events:?}");
         }
     }
 

@@ -1,8 +1,9 @@
-//! A conversation for wires that know only text and at most one function call at a time. Why: Baidu's V1 and iFlytek's
-//! frames both want strict turns, and what they lack (parallel calls, tool ids, parts) must be reshaped or refused the
-//! same way on both.
+//! A conversation for wires that know only text and at most one function call at a time. Why beside [`history`], which
+//! checks and groups it: Baidu's V1 and iFlytek's frames both want strict turns, and what they lack (parallel calls, tool
+//! ids, parts) must be reshaped or refused the same way on both.
 
-use crate::api::chat::{ChatRequest, Content, KnownPart, Message, Part, ResponseFormat, Role};
+use super::history;
+use crate::api::chat::{ChatRequest, Content, KnownPart, Message, Part, ResponseFormat};
 use crate::fault::Fault;
 
 /// One step of a conversation. Parallel calls have been put one after the other, each with its result.
@@ -31,47 +32,46 @@ pub(super) struct Turns {
     pub list: Vec<Turn>,
 }
 
-/// Calls of one assistant message that wait for their results.
-#[derive(Default)]
-struct Open {
-    at: usize,
-    text: String,
-    calls: Vec<(String, String, String, Option<String>)>,
-}
-
 impl Turns {
     /// Reads the messages of a request.
     ///
     /// # Errors
-    /// A bad request that names the message: content other than text, a call whose arguments are no JSON object, a call
-    /// without a result, a result without a call, the deprecated `function` forms.
+    /// A bad request that names the message: a conversation that does not fit together, content other than text, a call
+    /// whose arguments are no JSON object.
     pub(super) fn read(request: &ChatRequest) -> Result<Self, Fault> {
+        let history = history::group(&request.messages)?;
         let mut turns = Self::default();
-        let mut open = Open::default();
-        for (at, message) in request.messages.iter().enumerate() {
-            if message.role == Role::Tool {
-                open.answer(message, at)?;
-                continue;
-            }
-            turns.settle(std::mem::take(&mut open))?;
-            let text = text_only(message, at)?;
-            match message.role {
-                Role::System | Role::Developer => join(&mut turns.system, &text),
-                Role::User => turns.list.push(Turn::User(text)),
-                Role::Assistant if message.rest.get("function_call").is_some_and(|call| !call.is_null()) => {
-                    return Err(refused(
-                        at,
-                        "The deprecated 'function_call' is not supported: use 'tool_calls'.",
-                    ));
+        for (at, message) in history.system {
+            join(&mut turns.system, &text_only(message, at)?);
+        }
+        // What an assistant said beside its calls goes with the first of them.
+        let mut beside = String::new();
+        for turn in history.turns {
+            match turn {
+                history::Turn::User { at, message } => turns.list.push(Turn::User(text_only(message, at)?)),
+                history::Turn::Assistant { at, message } => {
+                    let text = text_only(message, at)?;
+                    if message.tool_calls.is_empty() {
+                        turns.list.push(Turn::Assistant(text));
+                        continue;
+                    }
+                    for call in &message.tool_calls {
+                        history::arguments(at, call)?;
+                    }
+                    beside = text;
                 }
-                Role::Assistant if message.tool_calls.is_empty() => turns.list.push(Turn::Assistant(text)),
-                Role::Assistant => open = Open::begin(message, at, text)?,
-                Role::Tool | Role::Function => {
-                    return Err(refused(at, "The deprecated role 'function' is not supported: use 'tool'."));
+                history::Turn::Results(results) => {
+                    for one in results {
+                        let name = one.call.function.name.clone();
+                        let arguments = history::arguments(one.at, one.call)?.get().to_owned();
+                        let text = std::mem::take(&mut beside);
+                        turns.list.push(Turn::Call { text, name: name.clone(), arguments });
+                        let content = text_only(one.message, one.at)?;
+                        turns.list.push(Turn::Result { name, content });
+                    }
                 }
             }
         }
-        turns.settle(open)?;
         Ok(turns)
     }
 
@@ -90,51 +90,6 @@ impl Turns {
             Some(Turn::User(first)) => *first = format!("{system}\n\n{first}"),
             _ => self.list.insert(0, Turn::User(system)),
         }
-    }
-
-    fn settle(&mut self, open: Open) -> Result<(), Fault> {
-        let mut text = open.text;
-        for (_, name, arguments, result) in open.calls {
-            let Some(content) = result else {
-                let sentence =
-                    "An assistant message with 'tool_calls' must be followed by one tool message for each.";
-                return Err(malformed(open.at, sentence));
-            };
-            self.list.push(Turn::Call { text: std::mem::take(&mut text), name: name.clone(), arguments });
-            self.list.push(Turn::Result { name, content });
-        }
-        Ok(())
-    }
-}
-
-impl Open {
-    fn begin(message: &Message, at: usize, text: String) -> Result<Self, Fault> {
-        let mut calls = Vec::with_capacity(message.tool_calls.len());
-        for call in &message.tool_calls {
-            if call.function.object().is_none() {
-                return Err(malformed(at, "The arguments of a tool call must be a JSON object."));
-            }
-            let arguments = match call.function.arguments.trim() {
-                "" => "{}".to_owned(),
-                text => text.to_owned(),
-            };
-            calls.push((call.id.clone(), call.function.name.clone(), arguments, None));
-        }
-        Ok(Self { at, text, calls })
-    }
-
-    fn answer(&mut self, message: &Message, at: usize) -> Result<(), Fault> {
-        let text = text_only(message, at)?;
-        let id = message.tool_call_id.as_deref().unwrap_or_default();
-        let call = self.calls.iter_mut().find(|(known, _, _, result)| known == id && result.is_none());
-        let Some((_, _, _, result)) = call else {
-            return Err(malformed(
-                at,
-                "A tool message must answer a call of the assistant message before it.",
-            ));
-        };
-        *result = Some(text);
-        Ok(())
     }
 }
 

@@ -12,12 +12,14 @@ use rand::Rng;
 use smallvec::SmallVec;
 
 use super::answer::Answer;
-use super::attempt::{Aim, Trip, Trouble, Victory, Waited, Won, attempt, fault_of};
+use super::aside::{LARGE_BODY, aside};
+use super::attempt::{attempt, fault_of};
 use super::body;
 use super::estimate::Estimate;
 use super::relay::{Manner, Relay};
 use super::route::{Route, Target};
 use super::ticket::{OK, Ticket};
+use super::trip::{Aim, Trip, Trouble, Victory, Waited, Won};
 use super::{Gateway, World};
 use crate::api::ask::{Ask, Task};
 use crate::clock::Moment;
@@ -182,6 +184,7 @@ impl Gateway {
                     let account = Arc::clone(reservation.account());
                     let model = reservation.upstream_model().to_owned();
                     ticket.hold(reservation);
+                    self.rehearsal.panic_in("request", &trip.ask.model);
                     return Ok(Aim { target, account, model });
                 }
                 Err(next) => refusal = Some(refusal.map_or(next, |before| before.sooner(next))),
@@ -296,9 +299,6 @@ fn milliseconds(length: Duration) -> String {
     format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
-/// Bodies above this many bytes are read and written on a thread of their own: they would hold up every stream on this one.
-pub const LARGE_BODY: usize = 256 * 1024;
-
 async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {
     let read = move |bytes| match task {
         Task::Chat => Ask::chat(bytes),
@@ -308,15 +308,6 @@ async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {
         return read(bytes);
     }
     aside(move || read(bytes)).await?
-}
-
-/// Runs `work` on a thread on which nothing else waits.
-///
-/// # Errors
-/// Where it panicked.
-pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Fault::gateway(Kind::Internal, "The gateway failed on this request.").source(error))
 }
 
 fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Route, Fault> {

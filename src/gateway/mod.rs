@@ -3,18 +3,22 @@
 //! globals.
 
 pub mod answer;
+mod aside;
 pub mod attempt;
 pub mod body;
 pub mod chat;
 pub mod drain;
 pub mod estimate;
 pub mod models;
+mod reading;
 pub mod recall;
+pub mod rehearsal;
 pub mod relay;
 pub mod route;
 pub mod settings;
 pub mod ticket;
 pub mod tokens;
+pub mod trip;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -30,6 +34,7 @@ use crate::upstream::Upstream;
 
 use drain::Drain;
 use recall::Memory;
+use rehearsal::Rehearsal;
 use route::RouteTable;
 use settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use tokens::TokenDesk;
@@ -57,6 +62,8 @@ pub struct Gateway {
     pub recall: Memory,
     pub tokens: TokenDesk,
     pub drain: Drain,
+    /// What is to fail on purpose: in tests of a debug build, and never else.
+    pub rehearsal: Rehearsal,
     /// Bytes of request bodies held now, over all requests.
     body_bytes: AtomicUsize,
     /// Seconds since 1970 at which the gateway began: `created` of every model in the list.
@@ -75,6 +82,7 @@ impl Gateway {
             recall: Memory::new(clock.clone(), RECALL_LIFE, RECALL_ENTRIES),
             tokens: TokenDesk::new(clock.clone()),
             drain: Drain::default(),
+            rehearsal: Rehearsal::default(),
             body_bytes: AtomicUsize::new(0),
             began_at: clock.wall_seconds(),
             clock,

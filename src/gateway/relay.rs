@@ -2,6 +2,7 @@
 //! platform's connection, in one task; a caller that reads slowly slows the platform down by itself, and a caller that
 //! goes away drops this, which closes the platform's connection and settles.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -87,12 +88,13 @@ impl Flow {
 
     /// The platform's bytes have ended: writes what is still owed and says whether the answer is whole.
     fn finish(&mut self, gateway: &Gateway, prompt: u64, out: &mut BytesMut) -> Ending {
-        let completion = Some(self.delivered_tokens());
+        let guess =
+            Usage { prompt: Some(prompt), completion: Some(self.delivered_tokens()), ..Usage::default() };
         match self {
             Flow::Splice(splicer) => {
                 let ending = splicer.ending();
                 if ending == Ending::Complete {
-                    out.extend_from_slice(DONE);
+                    splicer.end(guess, out);
                 }
                 ending
             }
@@ -100,7 +102,7 @@ impl Flow {
                 let (decoder, writer) = &mut **both;
                 let ending = decoder.finish(&mut Remembering { memory: &gateway.recall, inner: writer });
                 if ending == Ending::Complete {
-                    writer.end(Usage { prompt: Some(prompt), completion, ..Usage::default() });
+                    writer.end(guess);
                 }
                 out.unsplit(writer.take());
                 ending
@@ -194,6 +196,18 @@ impl Relay {
 
     /// The next bytes for the caller; `None` at the end.
     pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        // A panic would take the whole connection along, and the caller could not tell it from a bad network.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_on(context)));
+        polled.unwrap_or_else(|_| {
+            self.gateway.metrics.panics.inc();
+            // Perhaps half an event.
+            self.out.clear();
+            self.fail(&Fault::gateway(Kind::Internal, "The gateway failed on this request."));
+            Poll::Ready(Some(self.out.split().freeze()))
+        })
+    }
+
+    fn poll_on(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if !self.out.is_empty() {
                 self.last_sent = self.gateway.clock.now();
@@ -229,6 +243,7 @@ impl Relay {
             self.gateway.metrics.event_gap.observe(now.since(last).as_secs_f64());
         }
         self.taken_bytes += count;
+        self.gateway.rehearsal.panic_in("stream", self.ticket.route());
         self.take_events();
         if self.source.is_none() {
             return;

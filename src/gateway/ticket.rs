@@ -69,6 +69,11 @@ impl Ticket {
         &self.id
     }
 
+    /// The route's name, as the metrics show it.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
     /// The guess with which the request was admitted.
     pub fn estimate(&self) -> Estimate {
         self.estimate
@@ -179,7 +184,12 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // Nobody closed it: the caller went away while the platform was at work (or a task was dropped).
-        self.close(Kind::ClientGone.row().label, None, 0);
+        // Nobody closed it: the caller went away while the platform was at work, or we are the ones who gave up.
+        let kind = match () {
+            () if std::thread::panicking() => Kind::Internal,
+            () if self.gateway.drain.is_over() => Kind::Shutdown,
+            () => Kind::ClientGone,
+        };
+        self.close(kind.row().label, None, 0);
     }
 }

@@ -2,6 +2,7 @@
 //! whatever decides anything lives on a lower floor.
 
 mod host;
+mod opening;
 pub mod plane;
 pub mod reply;
 pub mod serve;

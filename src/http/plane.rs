@@ -35,6 +35,8 @@ pub struct Plane {
     pub store: Arc<Store>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
+    /// Whether the metrics are for whoever reaches the operators' listener.
+    pub metrics_are_open: bool,
 }
 
 /// A fault as axum answers it.
@@ -88,6 +90,7 @@ async fn not_found(State(plane): State<Plane>, uri: Uri) -> Response {
     Refused(fault).into_response()
 }
 
+/// The router adds which methods the path takes.
 async fn wrong_method() -> Response {
     Refused(Fault::client(Kind::MethodNotAllowed, "This endpoint does not take that method.")).into_response()
 }
@@ -138,15 +141,15 @@ async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<(), Refused> {
     Err(Refused(Fault::client(Kind::Forbidden, "This endpoint needs the scope 'admin'.")))
 }
 
-async fn metrics(State(plane): State<Plane>) -> Response {
-    plane.gateway.count_accounts();
-    match plane.gateway.metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
-        Err(error) => {
-            Refused(Fault::gateway(Kind::Internal, "The metrics could not be written.").source(error))
-                .into_response()
-        }
+async fn metrics(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
+    if !plane.metrics_are_open {
+        operator(&plane, &headers).await?;
     }
+    plane.gateway.count_accounts();
+    let text = plane.gateway.metrics.render().map_err(|error| {
+        Refused(Fault::gateway(Kind::Internal, "The metrics could not be written.").source(error))
+    })?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
 async fn reload(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {

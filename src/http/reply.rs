@@ -1,7 +1,7 @@
 //! Fault to HTTP: the one place. The table itself is [`Kind::row`](crate::fault::Kind::row); here it gets its headers.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::fault::{Fault, Kind, Who};
@@ -32,15 +32,9 @@ pub fn refusal(fault: &Fault) -> Refusal {
     if let Some(should) = fault.should_retry() {
         headers.insert("x-should-retry", HeaderValue::from_static(if should { "true" } else { "false" }));
     }
-    match fault.kind() {
-        Kind::Unauthenticated => {
-            let challenge = HeaderValue::from_static(r#"Bearer realm="weir", error="invalid_token""#);
-            headers.insert(WWW_AUTHENTICATE, challenge);
-        }
-        Kind::MethodNotAllowed => {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
-        }
-        _ => {}
+    if fault.kind() == Kind::Unauthenticated {
+        let challenge = HeaderValue::from_static(r#"Bearer realm="weir", error="invalid_token""#);
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Refusal { status, headers, body: Bytes::from(fault.body()) }

@@ -33,6 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::opening::Opening;
 use super::service::{Desk, serve};
 use super::streams::Streams;
 use super::wire::{Patience, Phase, Wire};
@@ -242,7 +243,8 @@ pub struct Handover {
     pub is_successor: bool,
 }
 
-/// Builds the server over its listeners. As a successor this waits until the old process hands its sockets over.
+/// Builds the server over its listeners, which open one after the other; `opened` is called when the last one listens.
+/// As a successor this waits until the old process hands its sockets over.
 ///
 /// # Errors
 /// Where pingora refuses its configuration.
@@ -251,6 +253,7 @@ pub fn build(
     handover: &Handover,
     connections: &Arc<Connections>,
     ending: Ending,
+    opened: Box<dyn FnOnce() + Send + Sync>,
 ) -> anyhow::Result<Server> {
     let conf = ServerConf {
         upgrade_sock: handover.socket.clone(),
@@ -261,7 +264,9 @@ pub fn build(
     };
     let opt = Opt { upgrade: handover.is_successor, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
+    let (mut opened, mut before, mut left) = (Some(opened), None, listeners.len());
     for listener in listeners {
+        left -= 1;
         if !handover.is_successor {
             // pingora panics where an address is taken; this says so instead.
             std::net::TcpListener::bind(listener.address)
@@ -278,10 +283,16 @@ pub fn build(
         let mut service = Service::new(format!("listener {}", listener.address), app);
         service.threads = Some(listener.workers);
         // hyper has buffers of its own: pingora's would only copy and hold memory.
-        let endpoint =
-            ListenerConfig::tcp(listener.address.to_string()).l4_buffer(L4BufferSettings::unbuffered());
-        service.add_listener(endpoint);
-        server.add_service(service);
+        let address = listener.address.to_string();
+        service.add_listener(ListenerConfig::tcp(address.clone()).l4_buffer(L4BufferSettings::unbuffered()));
+        let mut opening = Opening::new(service, address);
+        if let Some(opened) = opened.take_if(|_| left == 0) {
+            opening = opening.then(opened);
+        }
+        let handle = server.add_service(opening);
+        if let Some(before) = before.replace(handle.clone()) {
+            handle.add_dependency(before);
+        }
     }
     server.bootstrap();
     Ok(server)

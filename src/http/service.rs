@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -161,12 +161,18 @@ async fn dispatch(
         Door::Plane => ask_plane(desk, request).await,
         Door::WrongMethod => {
             let fault = Fault::client(Kind::MethodNotAllowed, "This endpoint takes POST requests only.");
+            let fault = fault.headers([(ALLOW, HeaderValue::from_static("POST"))]);
             Err((fault, Some(request.into_body())))
         }
         Door::Path(task) => {
             let (http::request::Parts { headers, .. }, mut incoming) = request.into_parts();
             let arrival = Arrival { id, headers, at: arrived };
-            match desk.gateway.answer(task, arrival, &mut incoming).await {
+            // In a block: the work ends, and lets the body go, before a refusal takes it up.
+            let answered = {
+                let work = pin!(desk.gateway.answer(task, arrival, &mut incoming));
+                desk.gateway.drain.unless_over(work).await
+            };
+            match answered {
                 Ok(reply) => Ok((http::StatusCode::OK, reply.headers, Inner::Path(reply.body))),
                 Err(fault) => Err((fault, Some(incoming))),
             }
@@ -185,7 +191,11 @@ async fn ask_plane(desk: &Desk, request: Request<Incoming>) -> Result<Made, (Fau
     if !incoming.is_end_stream() {
         let world = desk.gateway.world();
         let sizes = Sizes { body: MAX_PLANE_BODY, ..world.sizes };
-        match body::read(&desk.gateway, &mut incoming, &sizes, &world.timeouts).await {
+        let read = {
+            let work = pin!(body::read(&desk.gateway, &mut incoming, &sizes, &world.timeouts));
+            desk.gateway.drain.unless_over(work).await
+        };
+        match read {
             Ok((bytes, _held)) => body = bytes,
             Err(fault) => return Err((fault, Some(incoming))),
         }

@@ -4,7 +4,7 @@
 //! An account lies in a bucket for each (tenant or everybody) x (model or any) that it is configured for. The buckets that a request
 //! may draw from are disjoint, so together they are its candidates without a copy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -38,6 +38,8 @@ pub(super) struct Lane {
 struct Shelf {
     any_model: Bucket,
     by_model: HashMap<Box<str>, Bucket>,
+    /// Names that accounts here made up for models of theirs: another account's platform knows no such model.
+    aliases: HashSet<Box<str>>,
 }
 
 /// Accounts that are candidates for the same requests, by priority.
@@ -149,9 +151,11 @@ impl Lane {
         if !self.shelves(tenant).any(of_shelf) {
             return Err(Refusal::never(Why::NotThisTenant));
         }
+        let is_alias = self.shelves(tenant).any(|shelf| shelf.aliases.contains(model));
         let mut field = Field::new();
         for shelf in self.shelves(tenant) {
-            let buckets = shelf.by_model.get(model).into_iter().chain(std::iter::once(&shelf.any_model));
+            let any_model = (!is_alias).then_some(&shelf.any_model);
+            let buckets = shelf.by_model.get(model).into_iter().chain(any_model);
             field.extend(buckets.filter(|bucket| !bucket.entries.is_empty()));
         }
         if field.is_empty() { Err(Refusal::never(Why::NotThisModel)) } else { Ok(field) }
@@ -181,6 +185,9 @@ impl Shelf {
             if !models.iter().take(place).any(|(earlier, _)| earlier == name) {
                 let model = Some((Arc::from(name.as_str()), Arc::from(own.as_str())));
                 self.by_model.entry(name.as_str().into()).or_default().entries.push(entry(model));
+                if name != own && !seat.account.platform.models.contains(name) {
+                    self.aliases.insert(name.as_str().into());
+                }
             }
         }
     }

@@ -74,6 +74,42 @@ async fn u1_translated_answers_are_the_same_however_their_bytes_are_split() {
     house.settled().await;
 }
 
+/// What goes wrong behind the last finish reason takes nothing from the answer; usage that was asked for and did not come
+/// is told by estimate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r1_an_answer_is_whole_from_its_finish_reason_on() {
+    let (house, _puppet, script) = scripted("").await;
+    let mut asked = question("m", "tail", true);
+    asked["stream_options"] = serde_json::json!({"include_usage": true});
+    let error = "data: {\"error\":{\"message\":\"late\",\"type\":\"server_error\"}}\n\n";
+    let garbage = "data: <html>\n\n";
+    for (what, tail, tokens) in [
+        ("nothing", String::new(), None),
+        ("an end mark", DONE.to_owned(), None),
+        ("an error", error.to_owned(), None),
+        ("an error and an end mark", format!("{error}{DONE}"), None),
+        ("usage, then an error", format!("{}{error}", usage()), Some(18)),
+        ("usage", usage(), Some(18)),
+        ("half an event", usage()[..30].to_owned(), None),
+        ("no JSON", garbage.to_owned(), None),
+    ] {
+        for end in [End::Close, End::Reset] {
+            let said = format!("{EVENTS_HEAD}{}{}{tail}", delta("All of it"), finish());
+            script.set(said, end);
+            let answer = house.post("/v1/chat/completions", &asked).await;
+            let events = answer.events();
+            assert!(events.is_whole() && events.text() == "All of it", "{what}: {}", answer.text());
+            let told: Vec<_> =
+                events.chunks.iter().filter_map(|chunk| chunk["usage"]["total_tokens"].as_u64()).collect();
+            assert_eq!(told.len(), 1, "{what}: {}", answer.text());
+            assert!(tokens.is_none_or(|tokens| told == [tokens]), "{what}: {told:?}");
+            let last = events.chunks.last().expect("chunks");
+            assert_eq!((&last["model"], &last["id"]), (&"m".into(), &"c1".into()), "{what}: {last}");
+        }
+    }
+    house.settled().await;
+}
+
 /// R1.1, R1.2, R1.4: a stream that is cut anywhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn u2_a_stream_cut_anywhere_is_never_taken_for_a_whole_one() {
@@ -136,6 +172,8 @@ async fn r1_an_error_in_a_begun_stream_is_told_and_no_end_is_invented() {
         ("a web page", "<!DOCTYPE html><html>\n\n".to_owned()),
         ("nothing", String::new()),
         ("an empty reason, which is none", delta("").replace("null", "\"\"")),
+        ("an end mark without a reason", DONE.to_owned()),
+        ("usage and an end mark without a reason", usage() + DONE),
     ] {
         script.set(format!("{EVENTS_HEAD}{}{tail}", delta("Half an answer")), End::Close);
         let answer = house.stream("m", "error").await;

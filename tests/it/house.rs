@@ -39,6 +39,8 @@ pub struct House {
     pub client: reqwest::Client,
     folder: tempfile::TempDir,
     child: Option<Child>,
+    /// Set in the process's environment.
+    environment: &'static [(&'static str, &'static str)],
 }
 
 /// A whole answer.
@@ -222,7 +224,7 @@ pub fn client() -> reqwest::ClientBuilder {
 impl House {
     /// Starts a gateway with `fragment` for its configuration. What the fragment does not set is as tests like it: every
     /// built-in platform at the simulated one, HS256 tokens, an embedded store, no delay before a drain. In the fragment
-    /// `$FAKE` is the simulated platforms' address and `$FOLDER` the test's folder. A `platforms:` block of the fragment
+    /// `$FAKE` is the simulated platforms' address, `$FOLDER` the test's folder, `$ADMIN` the operators' port. A `platforms:` block of the fragment
     /// keeps its rows; the others are added below it.
     pub async fn start(fragment: &str) -> Self {
         Self::start_with(fragment, "").await
@@ -230,9 +232,19 @@ impl House {
 
     /// As [`Self::start`], with a script for the simulated platforms.
     pub async fn start_with(fragment: &str, script: &str) -> Self {
+        Self::start_in(fragment, script, &[]).await
+    }
+
+    /// As [`Self::start_with`], with these variables in its environment.
+    pub async fn start_in(
+        fragment: &str,
+        script: &str,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> Self {
         let fake = start_fake(script);
         for _ in 0..5 {
             let mut house = Self::plan(fake);
+            house.environment = environment;
             house.write(fragment);
             house.launch(&[]);
             if house.comes_up().await {
@@ -253,6 +265,7 @@ impl House {
             client: client().build().expect("a client"),
             folder: tempfile::tempdir().expect("a folder"),
             child: None,
+            environment: &[],
         }
     }
 
@@ -280,6 +293,7 @@ impl House {
     pub fn complete(&self, fragment: &str) -> String {
         let folder = self.folder().display().to_string();
         let fragment = fragment.replace("$FAKE", &self.fake.to_string()).replace("$FOLDER", &folder);
+        let fragment = fragment.replace("$ADMIN", &self.admin.port().to_string());
         let sets = |key: &str| fragment.lines().any(|line| line.starts_with(&format!("{key}:")));
         let mut rows = String::new();
         for (name, base_url) in weir::fake::endpoints(self.fake) {
@@ -321,11 +335,13 @@ impl House {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         let mut command = Command::new(WEIR);
         command.arg("serve").arg("-c").arg(self.config_file()).args(more).current_dir(self.folder());
+        command.envs(self.environment.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         command.spawn().expect("weir starts")
     }
 
-    fn launch(&mut self, more: &[&str]) {
+    /// Starts the process, without waiting for anything.
+    pub fn launch(&mut self, more: &[&str]) {
         self.child = Some(self.spawn(more));
     }
 
@@ -348,9 +364,9 @@ impl House {
                 return false;
             }
             let ready = self.client.get(self.admin_url("/readyz")).send().await;
-            // The two listeners come up one after the other.
-            let is_ready = ready.is_ok_and(|answer| answer.status().is_success());
-            if is_ready && TcpStream::connect(self.listen).await.is_ok() {
+            if ready.is_ok_and(|answer| answer.status().is_success()) {
+                let met = TcpStream::connect(self.listen).await;
+                assert!(met.is_ok(), "ready, and callers are refused: {met:?}");
                 return true;
             }
             sleep(Duration::from_millis(10)).await;

@@ -9,12 +9,15 @@ mod hostile;
 mod house;
 mod puppet;
 
+mod asks;
 mod broken;
 mod callers;
 mod failover;
 mod leaving;
 mod lifecycle;
+mod misfortune;
 mod refusals;
+mod resting;
 mod secure_gate;
 mod secure_h2;
 mod secure_json;

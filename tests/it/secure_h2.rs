@@ -248,3 +248,43 @@ async fn a_connection_that_says_nothing_after_its_preface_is_closed() {
     }
     serves_others(&house).await;
 }
+
+/// "MadeYouReset": the caller breaks its own streams, so that it is us who reset them, and the platform goes on for nothing.
+#[tokio::test]
+async fn streams_that_the_caller_makes_us_reset_are_cancelled_and_bounded() {
+    let house = quick_house().await;
+    let head = request("POST", "/v1/chat/completions", &house.token);
+    let body = question("openai/gpt-4o", "@gap=1000 @words=100", true).to_string();
+    // An increment of zero, one beyond all, and a body behind its end.
+    let wrongs: [fn(u32) -> Vec<u8>; 3] = [
+        |stream| frame(WINDOW_UPDATE, 0, stream, &[0; 4]),
+        |stream| frame(WINDOW_UPDATE, 0, stream, &[0x7f, 0xff, 0xff, 0xff]),
+        |stream| frame(DATA, END_STREAM, stream, b"more"),
+    ];
+    for wrong in wrongs {
+        house.reset().await;
+        let (mut reader, mut writer) = Frames::to(house.listen, &[]).await.split();
+        let reads = tokio::spawn(async move {
+            let mut piece = [0; 65_536];
+            while !matches!(reader.read(&mut piece).await, Ok(0) | Err(_)) {}
+        });
+        let mut sent = 0;
+        for number in 0..5000_u32 {
+            use tokio::io::AsyncWriteExt;
+            let stream = 2 * number + 1;
+            let mut bytes = frame(HEADERS, END_HEADERS, stream, &head);
+            bytes.extend(frame(DATA, END_STREAM, stream, body.as_bytes()));
+            bytes.extend(wrong(stream));
+            if !matches!(timeout(Duration::from_secs(5), writer.write_all(&bytes)).await, Ok(Ok(()))) {
+                break;
+            }
+            sent += 1;
+        }
+        serves_others(&house).await;
+        let asked = house.counted("openai", "requests").await;
+        assert!(asked < 100, "{sent} streams made us reset them and cost {asked} requests");
+        drop(writer);
+        reads.abort();
+        house.settled().await;
+    }
+}

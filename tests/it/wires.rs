@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::house::{Answer, House, PATIENCE, question, until};
+use crate::house::{Answer, House, PATIENCE, question, until, whole};
 
 const ONE: &str = "accounts: [{id: a, platform: openai, api_key: sk-a}]\n";
 
@@ -188,6 +189,27 @@ async fn h8_a_new_certificate_takes_over_under_load() {
         tls(&house, &connector(std::slice::from_ref(&old), &[b"http/1.1"], false)).await.expect("TLS");
     let long = question("gpt-4o", "@words=80 @gap=50 long", true).to_string();
     let running = ask_h1(&house, running, &long);
+    // Others come and go meanwhile, over either version and each on a connection of its own; none may fail.
+    let stop = Arc::new(AtomicBool::new(false));
+    let hands: Vec<_> = [true, true, false]
+        .map(|is_h2| {
+            let client = crate::house::client().danger_accept_invalid_certs(true);
+            let client = if is_h2 { client } else { client.http1_only() }.build().expect("a client");
+            let url = format!("https://{}/v1/chat/completions", house.listen);
+            let request = client.post(url).bearer_auth(&house.token).body(body.clone());
+            let request = request.header("content-type", "application/json");
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                let mut asked = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = whole(request.try_clone().expect("a copy")).await;
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    asked += 1;
+                }
+                asked
+            })
+        })
+        .into();
     let replaced = async {
         let new = certify(folder.path());
         assert_ne!(old, new);
@@ -214,5 +236,10 @@ async fn h8_a_new_certificate_takes_over_under_load() {
     let (text, asked): (String, u32) = futures_util::future::join(running, replaced).await;
     assert!(text.contains("data: [DONE]\n\n") && !text.contains("\"error\""), "{text}");
     assert!(asked > 3);
+    stop.store(true, Ordering::Relaxed);
+    for hand in hands {
+        let asked: u32 = hand.await.expect("no request failed");
+        assert!(asked > 20, "{asked}");
+    }
     house.settled().await;
 }

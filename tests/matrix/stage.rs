@@ -15,9 +15,10 @@ use weir::clock::Clock;
 use weir::dialect::splice::{self, Splicer};
 use weir::dialect::{Decoder, Ending, Failure, Unsupported};
 use weir::fault::{Fault, Kind};
-use weir::gateway::attempt::{Trouble, fault_of};
+use weir::gateway::attempt::fault_of;
 use weir::gateway::estimate::{Estimate, tokens_of_bytes};
 use weir::gateway::recall::{Memory, Remembering};
+use weir::gateway::trip::Trouble;
 use weir::platform::judge::Judgement;
 use weir::platform::profile::Platform;
 use weir::pool::TransportFailure;
@@ -159,7 +160,7 @@ impl Stage {
     }
 
     fn naming(&self, ask: &Ask) -> Naming {
-        Naming { model: ask.model.clone(), created: NOW / 1000 }
+        Naming { model: ask.model.clone(), created: NOW / 1000, speaks_functions: ask.speaks_functions() }
     }
 
     fn relay<'a>(&self, ask: &Ask, headers: &HeaderMap, pieces: impl IntoIterator<Item = &'a [u8]>) -> Got {
@@ -229,7 +230,7 @@ impl Stage {
             return Flow::Splice(Box::new(Splicer::new(Some(&ask.model), ask.include_usage, ask.choices)));
         }
         let writer = Writer::new(self.naming(ask), ask.include_usage);
-        Flow::Translate(Box::new((self.platform.decoder(&self.model), writer)))
+        Flow::Translate(Box::new((self.platform.decoder(&self.model, ask), writer)))
     }
 
     /// A stream, put together for a caller who wants none.
@@ -239,13 +240,11 @@ impl Stage {
         headers: &HeaderMap,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Got {
-        let mut decoder = self.platform.decoder(&self.model);
+        let mut decoder = self.platform.decoder(&self.model, ask);
         let mut assembler = Assembler::new(self.naming(ask));
         let mut sink = Remembering { memory: &self.memory, inner: &mut assembler };
         let mut events = sse::Decoder::new(EVENT_LIMIT);
-        let mut taken = 0;
         for piece in pieces {
-            taken += piece.len();
             events.feed(piece);
             loop {
                 let event = match events.next() {
@@ -261,7 +260,7 @@ impl Stage {
         if decoder.finish(&mut sink) == Ending::Cut {
             return broken("the stream ended before the answer was complete".to_owned());
         }
-        Got::Whole(json_of(ask, assembler, taken))
+        Got::Whole(json_of(ask, assembler))
     }
 
     fn whole(&self, ask: &Ask, reply: &Reply) -> Got {
@@ -275,12 +274,12 @@ impl Stage {
                 Err(failure) => self.failed(headers, failure),
             };
         }
-        let mut decoder = self.platform.decoder(&self.model);
+        let mut decoder = self.platform.decoder(&self.model, ask);
         if !ask.stream {
             let mut assembler = Assembler::new(self.naming(ask));
             let mut sink = Remembering { memory: &self.memory, inner: &mut assembler };
             return match decoder.whole(body, &mut sink) {
-                Ok(()) => Got::Whole(json_of(ask, assembler, body.len())),
+                Ok(()) => Got::Whole(json_of(ask, assembler)),
                 Err(failure) => self.failed(headers, failure),
             };
         }
@@ -288,7 +287,8 @@ impl Stage {
         let mut sink = Remembering { memory: &self.memory, inner: &mut writer };
         match decoder.whole(body, &mut sink) {
             Ok(()) => {
-                writer.end(estimated(ask, body.len() as u64));
+                let guess = estimated(ask, writer.text_bytes());
+                writer.end(guess);
                 Got::Stream(writer.take().freeze())
             }
             Err(failure) => self.failed(headers, failure),
@@ -305,8 +305,9 @@ fn estimated(ask: &Ask, bytes: u64) -> Usage {
     Usage { prompt, completion, ..Usage::default() }
 }
 
-fn json_of(ask: &Ask, assembler: Assembler, bytes: usize) -> Bytes {
-    Bytes::from(assembler.into_json(estimated(ask, bytes as u64)).to_string())
+fn json_of(ask: &Ask, assembler: Assembler) -> Bytes {
+    let guess = estimated(ask, assembler.text_bytes());
+    Bytes::from(assembler.into_json(guess).to_string())
 }
 
 fn fail(fault: &Fault, out: &mut BytesMut) {
@@ -353,7 +354,8 @@ impl Flow {
         match self {
             Flow::Splice(splicer) => {
                 if splicer.ending() == Ending::Complete {
-                    out.extend_from_slice(DONE);
+                    let completion = Some(tokens_of_bytes(splicer.text_bytes()));
+                    splicer.end(Usage { prompt: Some(prompt), completion, ..Usage::default() }, out);
                 }
                 splicer.ending()
             }

@@ -63,6 +63,10 @@ pub(super) fn accounts(raw: &Raw, platforms: &Platforms, problems: &Problems) ->
             let id = ids.take("id", &account.id, at, problems);
             let platform = self::platform(&account.platform, at, platforms, problems);
             let platform = platform.and_then(|platform| moved(platform, &account.base_url, problems));
+            let platform = platform.and_then(|platform| match account.headers.get() {
+                Some(headers) => platforms::with_headers(platform, headers, problems),
+                None => Some(platform),
+            });
             let credential = credential(account, at, platform.as_deref(), problems);
             limits(&account.limits, problems);
             if let Some((0, at)) = account.weight.placed() {

@@ -22,6 +22,7 @@ mod routes;
 /// Resolves a whole file.
 pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>) -> Config {
     let platforms = platforms::resolve(raw.platforms.get(), problems);
+    let admin_listen = process::admin_listen(raw, problems);
     let identity = callers::identity(raw, problems);
     let accounts = accounts::accounts(raw, &platforms, problems);
     let timeouts = timeouts(raw.timeouts.get().unwrap_or(&raw::Timeouts::default()), problems);
@@ -29,7 +30,8 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
     Config {
         routes: routes::table(raw, &platforms, &accounts, defaults, problems),
         listen: process::listen(raw, problems),
-        admin_listen: process::admin_listen(raw, problems),
+        metrics: process::metrics(raw, admin_listen),
+        admin_listen,
         store: process::store(&raw.store, problems),
         vault: process::vault(raw, problems),
         identity,

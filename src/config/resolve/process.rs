@@ -8,9 +8,9 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use zeroize::Zeroizing;
 
 use super::super::field::Field;
-use super::super::raw::Raw;
+use super::super::raw::{Admin, Raw};
 use super::super::report::{Position, Problems};
-use super::super::{Listen, StoreUrl, TlsFiles, VaultKey};
+use super::super::{Listen, Openness, StoreUrl, TlsFiles, VaultKey};
 use super::accounts::Ids;
 use crate::secret::Secret;
 
@@ -45,6 +45,13 @@ pub(super) fn admin_listen(raw: &Raw, problems: &Problems) -> SocketAddr {
         problems.add(at.at(Position::default()), "`listen` and `admin_listen` are the same address");
     }
     admin
+}
+
+/// Who reads the metrics. Left out, a listener that only this machine reaches shows them to whoever asks, as a Prometheus
+/// beside it expects; one that a network reaches does not: they tell which platforms and routes there are, and how busy.
+pub(super) fn metrics(raw: &Raw, listen: SocketAddr) -> Openness {
+    let default = if listen.ip().is_loopback() { Openness::Open } else { Openness::Operators };
+    raw.admin.get().unwrap_or(&Admin::default()).metrics.or(default)
 }
 
 fn parsed(typed: &str) -> Option<SocketAddr> {

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::super::history::{self, History, Turn};
 use super::super::leftovers::{Leftovers, is_set};
 use super::super::{Encoded, Job, Quirk};
-use super::turns::{self, Block, Said};
-use crate::api::chat::{ChatRequest, Function, Params, Tool, ToolChoice};
+use super::turns::{self, Block, CACHE_MARK, Said};
+use crate::api::chat::{ChatRequest, Function, Params, Rest, Tool, ToolChoice};
 use crate::fault::{Fault, Kind};
 
 /// The bound on an answer where neither the caller nor the row names one; Claude demands one.
@@ -133,7 +133,7 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
         service_tier: service_tier(params, &mut leftovers),
         thinking: thinking.into_json(),
         output_config: output_config(params, job, &mut leftovers)?,
-        cache_control: params.rest.get("cache_control"),
+        cache_control: params.rest.get(CACHE_MARK),
         stream: job.stream,
         ..Body::default()
     };
@@ -297,12 +297,13 @@ fn offer<'a>(
     if strict.is_some() && !takes_strict {
         leftovers.ignore("tools.strict");
     }
+    let mark = |rest: &'a Rest| rest.get(CACHE_MARK).filter(|mark| mark.is_object());
     Ok(Offer {
         name: &function.name,
         description: function.description.as_deref().filter(|text| !text.is_empty()),
         input_schema: input_schema(at, function.parameters.as_ref())?,
         strict: strict.filter(|_| takes_strict),
-        cache_control: tool.rest.get("cache_control").filter(|mark| mark.is_object()),
+        cache_control: mark(&tool.rest).or_else(|| mark(&function.rest)),
     })
 }
 

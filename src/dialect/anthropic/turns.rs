@@ -18,6 +18,9 @@ use super::{BLOCKS, VENDOR};
 use crate::api::chat::{Content, File, KnownPart, Message, Part};
 use crate::fault::Fault;
 
+/// Anthropic's field that marks how far a prompt is to be cached.
+pub(super) const CACHE_MARK: &str = "cache_control";
+
 /// A turn of `messages`.
 #[derive(Debug, Serialize)]
 pub(super) struct Said<'a> {
@@ -79,7 +82,7 @@ pub(super) enum Source<'a> {
 pub(super) fn system<'a>(history: &History<'a>, leftovers: &mut Leftovers) -> Result<Vec<Block<'a>>, Fault> {
     let mut blocks = Vec::with_capacity(history.system.len());
     for (at, message) in &history.system {
-        note_fields(message, leftovers);
+        leftovers.message_fields(message, &[CACHE_MARK]);
         let start = blocks.len();
         texts(*at, &message.content, &mut blocks)?;
         mark_cache(message, blocks.get_mut(start..).unwrap_or_default());
@@ -101,7 +104,7 @@ pub(super) fn turns<'a>(
     for turn in &history.turns {
         match turn {
             Turn::User { at, message } => {
-                note_fields(message, leftovers);
+                leftovers.message_fields(message, &[CACHE_MARK]);
                 let mut blocks = Vec::new();
                 parts(*at, &message.content, &mut blocks)?;
                 if blocks.is_empty() {
@@ -111,7 +114,7 @@ pub(super) fn turns<'a>(
                 add(&mut said, "user", blocks);
             }
             Turn::Assistant { at, message } => {
-                note_fields(message, leftovers);
+                leftovers.message_fields(message, &[CACHE_MARK]);
                 add(&mut said, "assistant", assistant(*at, message, thinking, recall)?);
             }
             Turn::Results(results) => {
@@ -211,13 +214,13 @@ fn thinking_blocks(given: Option<&Value>) -> Vec<Value> {
 }
 
 fn result<'a>(answered: &Answered<'a>, leftovers: &mut Leftovers) -> Result<Block<'a>, Fault> {
-    note_fields(answered.message, leftovers);
+    leftovers.message_fields(answered.message, &[CACHE_MARK]);
     let mut content = Vec::new();
     parts(answered.at, &answered.message.content, &mut content)?;
     Ok(Block::ToolResult {
         tool_use_id: acceptable_id(&answered.call.id),
         content,
-        cache_control: answered.message.rest.get("cache_control"),
+        cache_control: answered.message.rest.get(CACHE_MARK).filter(|mark| mark.is_object()),
     })
 }
 
@@ -250,9 +253,10 @@ fn texts<'a>(at: usize, content: &'a Content, blocks: &mut Vec<Block<'a>>) -> Re
         Content::Text(words) => text(words, blocks),
         Content::Parts(parts) => {
             for part in parts {
+                let start = blocks.len();
                 match part {
-                    Part::Known(KnownPart::Text { text: words }) => text(words, blocks),
-                    Part::Known(KnownPart::Refusal { refusal }) => text(refusal, blocks),
+                    Part::Known(KnownPart::Text { text: words, .. }) => text(words, blocks),
+                    Part::Known(KnownPart::Refusal { refusal, .. }) => text(refusal, blocks),
                     _ => {
                         return Err(bad_message(
                             at,
@@ -260,6 +264,7 @@ fn texts<'a>(at: usize, content: &'a Content, blocks: &mut Vec<Block<'a>>) -> Re
                         ));
                     }
                 }
+                mark_part(part, blocks.get_mut(start..).unwrap_or_default());
             }
         }
     }
@@ -271,14 +276,15 @@ fn parts<'a>(at: usize, content: &'a Content, blocks: &mut Vec<Block<'a>>) -> Re
     let Content::Parts(parts) = content else { return texts(at, content, blocks) };
     let cannot = |what: &str| refusal(&format!("messages[{at}]"), what);
     for part in parts {
+        let start = blocks.len();
         match part {
-            Part::Known(KnownPart::Text { text: words }) => text(words, blocks),
-            Part::Known(KnownPart::Refusal { refusal }) => text(refusal, blocks),
-            Part::Known(KnownPart::ImageUrl { image_url }) => {
+            Part::Known(KnownPart::Text { text: words, .. }) => text(words, blocks),
+            Part::Known(KnownPart::Refusal { refusal, .. }) => text(refusal, blocks),
+            Part::Known(KnownPart::ImageUrl { image_url, .. }) => {
                 let media = media::read(&image_url.url).map_err(|why| bad_message(at, why))?;
                 blocks.push(medium(at, media, None)?);
             }
-            Part::Known(KnownPart::File { file }) => blocks.push(document(at, file)?),
+            Part::Known(KnownPart::File { file, .. }) => blocks.push(document(at, file)?),
             Part::Known(KnownPart::InputAudio { .. }) => return Err(cannot("it does not take audio")),
             Part::Other(other) => {
                 let kind = other.get("type").and_then(Value::as_str).unwrap_or("no type");
@@ -286,6 +292,7 @@ fn parts<'a>(at: usize, content: &'a Content, blocks: &mut Vec<Block<'a>>) -> Re
                 return Err(cannot(&format!("a part of it ({kind}) is unknown or malformed")));
             }
         }
+        mark_part(part, blocks.get_mut(start..).unwrap_or_default());
     }
     Ok(())
 }
@@ -326,7 +333,18 @@ fn medium<'a>(at: usize, media: Media<'a>, title: Option<&'a str>) -> Result<Blo
 
 /// A message's own `cache_control` (an extension of Anthropic's) marks its last block.
 fn mark_cache<'a>(message: &'a Message, blocks: &mut [Block<'a>]) {
-    let Some(mark) = message.rest.get("cache_control").filter(|mark| mark.is_object()) else { return };
+    mark_last(message.rest.get(CACHE_MARK), blocks);
+}
+
+/// A part's own `cache_control` marks the block that it became, if it became one.
+fn mark_part<'a>(part: &'a Part, blocks: &mut [Block<'a>]) {
+    if let Part::Known(known) = part {
+        mark_last(known.rest().get(CACHE_MARK), blocks);
+    }
+}
+
+fn mark_last<'a>(mark: Option<&'a Value>, blocks: &mut [Block<'a>]) {
+    let Some(mark) = mark.filter(|mark| mark.is_object()) else { return };
     if let Some(
         Block::Text { cache_control, .. }
         | Block::Image { cache_control, .. }
@@ -334,16 +352,5 @@ fn mark_cache<'a>(message: &'a Message, blocks: &mut [Block<'a>]) {
     ) = blocks.last_mut()
     {
         *cache_control = Some(mark);
-    }
-}
-
-/// Names the fields of a message that have no place here. Never refused: clients echo whole answers of other models.
-fn note_fields(message: &Message, leftovers: &mut Leftovers) {
-    if message.name.is_some() {
-        leftovers.ignore("messages.name");
-    }
-    for (name, _) in message.rest.iter().filter(|(name, value)| *name != "cache_control" && !value.is_null())
-    {
-        leftovers.ignore(&format!("messages.{name}"));
     }
 }

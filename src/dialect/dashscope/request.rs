@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::lacks::{Lacks, answer_bound, vendor_fields};
+use super::super::leftovers::{Leftovers, answer_bound, vendor_fields};
 use super::super::turns::{malformed, refused, schema_instruction, text_only};
 use super::super::{Encoded, Job, Quirk};
 use crate::api::chat::{ChatRequest, Content, KnownPart, Message, Params, Part, Role, ToolChoice};
@@ -32,16 +32,16 @@ const MEDIUM_THINKING: u64 = 8192;
 /// A bad request that names the message, or an unsupported parameter where the job says to reject.
 pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     let params = &request.params;
-    let mut lacks = Lacks::new(job);
+    let mut leftovers = Leftovers::new(job.unsupported);
     let mut body: Map<String, Value> = vendor_fields(params).collect();
     sampling(params, job, &mut body);
-    tools(params, job, &mut lacks, &mut body)?;
-    let instruction = response_format(params, job, &mut lacks, &mut body)?;
+    tools(params, job, &mut leftovers, &mut body)?;
+    let instruction = response_format(params, job, &mut leftovers, &mut body)?;
     let mut reads = READS.to_vec();
     if thinking(params, job, &mut body) {
         reads.push("reasoning_effort");
     }
-    lacks.all_but(&reads, params)?;
+    leftovers.all_but(&reads, params)?;
     body.insert("result_format".into(), json!("message"));
     body.insert("incremental_output".into(), json!(true));
     let body = json!({
@@ -56,7 +56,7 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
         path: format!("/services/aigc/{task}/generation"),
         headers: if job.stream { stream_headers } else { Vec::new() },
         body: body.to_string().into(),
-        dropped: lacks.into_dropped(),
+        dropped: leftovers.into_names(),
     })
 }
 
@@ -85,7 +85,7 @@ fn sampling(params: &Params, job: &Job<'_>, body: &mut Map<String, Value>) {
 fn tools(
     params: &Params,
     job: &Job<'_>,
-    lacks: &mut Lacks,
+    leftovers: &mut Leftovers,
     body: &mut Map<String, Value>,
 ) -> Result<(), Fault> {
     let mut list = Vec::new();
@@ -96,7 +96,7 @@ fn tools(
                 "description": function.description.as_deref().unwrap_or_default(),
                 "parameters": function.parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}})),
             }})),
-            _ => lacks.missing("tools")?,
+            _ => leftovers.missing("tools")?,
         }
     }
     if list.is_empty() {
@@ -111,13 +111,13 @@ fn tools(
         None => return Ok(()),
         Some(ToolChoice::Mode(mode)) if mode == "auto" || mode == "none" => json!(mode),
         Some(ToolChoice::Mode(mode)) if mode == "required" && job.quirks.has(Quirk::NoRequiredTool) => {
-            // As on the other wires: as near as the platform comes, and named.
-            lacks.ignored("tool_choice");
+            // As on the other wires: refused, or as near as the platform comes.
+            leftovers.missing("tool_choice")?;
             json!("auto")
         }
         Some(choice) => match choice.function_name().filter(|_| !job.quirks.has(Quirk::OnlyAutoTool)) {
             Some(name) => json!({"type": "function", "function": {"name": name}}),
-            None => return lacks.missing("tool_choice"),
+            None => return leftovers.missing("tool_choice"),
         },
     };
     body.insert("tool_choice".into(), choice);
@@ -128,7 +128,7 @@ fn tools(
 fn response_format(
     params: &Params,
     job: &Job<'_>,
-    lacks: &mut Lacks,
+    leftovers: &mut Leftovers,
     body: &mut Map<String, Value>,
 ) -> Result<Option<String>, Fault> {
     let Some(format) = &params.response_format else { return Ok(None) };
@@ -148,7 +148,7 @@ fn response_format(
             json!({"type": "json_object"})
         }
         _ => {
-            lacks.missing("response_format")?;
+            leftovers.missing("response_format")?;
             return Ok(None);
         }
     };
@@ -242,12 +242,17 @@ fn parts(message: &Message, at: usize) -> Result<Vec<Value>, Fault> {
     };
     let mut list = Vec::with_capacity(parts.len());
     for part in parts {
-        list.push(match part {
-            Part::Known(KnownPart::Text { text }) => json!({"text": text}),
-            Part::Known(KnownPart::Refusal { refusal }) => json!({"text": refusal}),
-            Part::Known(KnownPart::ImageUrl { image_url }) => json!({"image": image_url.url}),
+        let mut written = match part {
+            Part::Known(KnownPart::Text { text, .. }) => json!({"text": text}),
+            Part::Known(KnownPart::Refusal { refusal, .. }) => json!({"text": refusal}),
+            Part::Known(KnownPart::ImageUrl { image_url, .. }) => json!({"image": image_url.url}),
             _ => return Err(refused(at, "The target platform takes text and images only.")),
-        });
+        };
+        // Bounds on an image's pixels stand here, for one.
+        if let (Part::Known(known), Value::Object(written)) = (part, &mut written) {
+            written.extend(known.rest().iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        list.push(written);
     }
     Ok(list)
 }

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::trial::{Order, Wire, body, mutated, parallel_history, request};
+use super::super::laws::Wire;
+use super::super::trial::{Order, body, mutated, parallel_history, request};
 use super::super::{Dialect, Ending, Failure, Quirk, Quirks};
 use super::encode;
 
@@ -166,9 +167,13 @@ fn what_it_lacks_is_refused_or_dropped_by_name() {
         let encoded = encode(&asked, &Order::of("m").dropping().job()).expect("dropped");
         assert_eq!(encoded.dropped, [param]);
     }
-    let order = Order::of("m").with(Quirk::NoRequiredTool);
-    let encoded = encode(&request(json!({"tools": tools, "tool_choice": "required"})), &order.job());
-    assert_eq!(body(&encoded.expect("valid"))["parameters"]["tool_choice"], "auto");
+    let order = || Order::of("m").with(Quirk::NoRequiredTool);
+    let asked = request(json!({"tools": tools, "tool_choice": "required"}));
+    let fault = encode(&asked, &order().job()).expect_err("demanded");
+    assert_eq!(fault.get_param(), Some("tool_choice"));
+    let encoded = encode(&asked, &order().dropping().job()).expect("dropped");
+    assert_eq!(body(&encoded)["parameters"]["tool_choice"], "auto");
+    assert_eq!(encoded.dropped, ["tool_choice"]);
 }
 
 #[test]
@@ -203,14 +208,17 @@ fn a_conversation_with_tools_keeps_its_ids() {
 fn pictures_go_to_the_multimodal_endpoint_and_nowhere_else() {
     let asked = request(json!({"messages": [
         {"role": "system", "content": "See."},
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://h/i.png"}}, {"type": "text", "text": "What?"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://h/i.png"}, "max_pixels": 9}, {"type": "text", "text": "What?"}]},
     ]}));
     let order = Order::of("qwen3-vl-plus").with(Quirk::Multimodal);
     let encoded = encode(&asked, &order.job()).expect("valid");
     assert_eq!(encoded.path, "/services/aigc/multimodal-generation/generation");
     let messages = &body(&encoded)["input"]["messages"];
     assert_eq!(messages[0]["content"], json!([{"text": "See."}]));
-    assert_eq!(messages[1]["content"], json!([{"image": "https://h/i.png"}, {"text": "What?"}]));
+    assert_eq!(
+        messages[1]["content"],
+        json!([{"image": "https://h/i.png", "max_pixels": 9}, {"text": "What?"}])
+    );
     let fault = encode(&asked, &Order::of("qwen-plus").dropping().job()).expect_err("text only");
     assert_eq!(fault.get_param(), Some("messages[1]"));
 }

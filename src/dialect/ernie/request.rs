@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::lacks::{Lacks, answer_bound, vendor_fields};
+use super::super::leftovers::{Leftovers, answer_bound, vendor_fields};
 use super::super::turns::{Turn, Turns, join, schema_instruction};
 use super::super::{Encoded, Job, Quirk};
 use crate::api::chat::{ChatRequest, Params, ToolChoice};
@@ -39,11 +39,11 @@ const MOST_STOPS: usize = 4;
 /// A bad request that names the message or the model, or an unsupported parameter where the job says to reject.
 pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     let params = &request.params;
-    let mut lacks = Lacks::new(job);
+    let mut leftovers = Leftovers::new(job.unsupported);
     let mut turns = Turns::read(request)?;
     let mut body: Map<String, Value> = vendor_fields(params).collect();
-    sampling(params, job, &mut lacks, &mut body)?;
-    functions(params, job, &mut lacks, &mut body)?;
+    sampling(params, job, &mut leftovers, &mut body)?;
+    functions(params, job, &mut leftovers, &mut body)?;
     if let Some(format) = &params.response_format {
         match format.kind.as_str() {
             "text" | "json_object" => {
@@ -53,13 +53,13 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
                 turns.instruct(&schema_instruction(format).unwrap_or_default());
                 body.insert("response_format".into(), "json_object".into());
             }
-            _ => lacks.missing("response_format")?,
+            _ => leftovers.missing("response_format")?,
         }
     }
     if let Some(user) = &params.user {
         body.insert("user_id".into(), user.as_str().into());
     }
-    lacks.all_but(READS, params)?;
+    leftovers.all_but(READS, params)?;
     if turns.list.is_empty() || job.quirks.has(Quirk::SystemIntoUser) {
         turns.fold_system();
     }
@@ -73,7 +73,7 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
         path: format!("/chat/{}", endpoint(job.model)?),
         headers: Vec::new(),
         body: Value::Object(body).to_string().into(),
-        dropped: lacks.into_dropped(),
+        dropped: leftovers.into_names(),
     })
 }
 
@@ -95,7 +95,7 @@ fn endpoint(model: &str) -> Result<String, Fault> {
 fn sampling(
     params: &Params,
     job: &Job<'_>,
-    lacks: &mut Lacks,
+    leftovers: &mut Leftovers,
     body: &mut Map<String, Value>,
 ) -> Result<(), Fault> {
     if let Some(most) = answer_bound(params, job) {
@@ -111,7 +111,7 @@ fn sampling(
     }
     let stops = params.stop.as_ref().map(|stop| stop.list()).unwrap_or_default();
     if stops.len() > MOST_STOPS {
-        lacks.missing("stop")?;
+        leftovers.missing("stop")?;
     } else if !stops.is_empty() {
         body.insert("stop".into(), stops.into());
     }
@@ -121,7 +121,7 @@ fn sampling(
 fn functions(
     params: &Params,
     job: &Job<'_>,
-    lacks: &mut Lacks,
+    leftovers: &mut Leftovers,
     body: &mut Map<String, Value>,
 ) -> Result<(), Fault> {
     let choice = params.tool_choice.as_ref();
@@ -137,7 +137,7 @@ fn functions(
                 "description": function.description.as_deref().unwrap_or(&function.name),
                 "parameters": function.parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}})),
             })),
-            _ => lacks.missing("tools")?,
+            _ => leftovers.missing("tools")?,
         }
     }
     if list.is_empty() {
@@ -152,7 +152,7 @@ fn functions(
             Some(name) => {
                 body.insert("tool_choice".into(), json!({"type": "function", "function": {"name": name}}));
             }
-            None => lacks.missing("tool_choice")?,
+            None => leftovers.missing("tool_choice")?,
         },
     }
     Ok(())

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::trial::{Order, Wire, body, mutated, parallel_history, request};
+use super::super::laws::Wire;
+use super::super::trial::{Order, body, mutated, parallel_history, request};
 use super::super::{Dialect, Ending, Failure, Quirk, Quirks};
 use super::encode;
 

@@ -98,7 +98,7 @@ pub(super) fn instruction<'a>(
 ) -> Result<Option<Instruction<'a>>, Fault> {
     let mut pieces = Vec::with_capacity(history.system.len());
     for (at, message) in &history.system {
-        note_fields(message, leftovers);
+        leftovers.message_fields(message, &[]);
         texts(*at, &message.content, &mut pieces)?;
     }
     Ok(if pieces.is_empty() { None } else { Some(Instruction { parts: pieces }) })
@@ -117,7 +117,7 @@ pub(super) fn contents<'a>(
     for turn in &history.turns {
         match turn {
             Turn::User { at, message } => {
-                note_fields(message, leftovers);
+                leftovers.message_fields(message, &[]);
                 let mut pieces = Vec::new();
                 parts(*at, &message.content, &mut pieces)?;
                 if pieces.is_empty() {
@@ -126,7 +126,7 @@ pub(super) fn contents<'a>(
                 add(&mut said, "user", pieces);
             }
             Turn::Assistant { at, message } => {
-                note_fields(message, leftovers);
+                leftovers.message_fields(message, &[]);
                 add(&mut said, "model", model(*at, message, job)?);
             }
             Turn::Results(results) => add(&mut said, "user", responses(results, leftovers)?),
@@ -190,7 +190,7 @@ fn responses<'a>(results: &[Answered<'a>], leftovers: &mut Leftovers) -> Result<
     let mut pieces = Vec::with_capacity(results.len());
     let mut media = Vec::new();
     for answered in results {
-        note_fields(answered.message, leftovers);
+        leftovers.message_fields(answered.message, &[]);
         let mut found = Vec::new();
         parts(answered.at, &answered.message.content, &mut found)?;
         // Images that a function gave stand after all responses, in the same turn.
@@ -232,8 +232,8 @@ fn texts<'a>(at: usize, content: &'a Content, pieces: &mut Vec<Piece<'a>>) -> Re
         Content::Parts(parts) => {
             for part in parts {
                 match part {
-                    Part::Known(KnownPart::Text { text: words }) => text(words, pieces),
-                    Part::Known(KnownPart::Refusal { refusal }) => text(refusal, pieces),
+                    Part::Known(KnownPart::Text { text: words, .. }) => text(words, pieces),
+                    Part::Known(KnownPart::Refusal { refusal, .. }) => text(refusal, pieces),
                     _ => {
                         return Err(bad_message(
                             at,
@@ -253,13 +253,13 @@ fn parts<'a>(at: usize, content: &'a Content, pieces: &mut Vec<Piece<'a>>) -> Re
     let wrong = |why| bad_message(at, why);
     for part in parts {
         match part {
-            Part::Known(KnownPart::Text { text: words }) => text(words, pieces),
-            Part::Known(KnownPart::Refusal { refusal }) => text(refusal, pieces),
-            Part::Known(KnownPart::ImageUrl { image_url }) => {
+            Part::Known(KnownPart::Text { text: words, .. }) => text(words, pieces),
+            Part::Known(KnownPart::Refusal { refusal, .. }) => text(refusal, pieces),
+            Part::Known(KnownPart::ImageUrl { image_url, .. }) => {
                 pieces.push(medium(media::read(&image_url.url).map_err(wrong)?));
             }
-            Part::Known(KnownPart::InputAudio { input_audio }) => pieces.push(audio(at, input_audio)?),
-            Part::Known(KnownPart::File { file }) => pieces.push(document(at, file)?),
+            Part::Known(KnownPart::InputAudio { input_audio, .. }) => pieces.push(audio(at, input_audio)?),
+            Part::Known(KnownPart::File { file, .. }) => pieces.push(document(at, file)?),
             Part::Other(other) => {
                 let video = within(Some(other), "video_url", "url").and_then(Value::as_str);
                 let Some(url) = video else {
@@ -323,15 +323,5 @@ fn document(at: usize, file: &File) -> Result<Piece<'_>, Fault> {
             &format!("messages[{at}]"),
             "files must be sent inline, as 'file_data', or by Google's URL",
         )),
-    }
-}
-
-/// Names the fields of a message that have no place here. Never refused: clients echo whole answers of other models.
-fn note_fields(message: &Message, leftovers: &mut Leftovers) {
-    if message.name.is_some() {
-        leftovers.ignore("messages.name");
-    }
-    for (name, _) in message.rest.iter().filter(|(_, value)| !value.is_null()) {
-        leftovers.ignore(&format!("messages.{name}"));
     }
 }

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::trial::{Wire, mutated};
+use super::super::laws::{Record, Wire};
+use super::super::trial::mutated;
 use super::super::{Dialect, Ending, Failure, Quirk, Quirks};
+use crate::sse::Event;
 
 const PLAIN: Wire = Wire { dialect: Dialect::Openai, quirks: NONE };
 const NONE: Quirks = Quirks(0);
@@ -235,6 +237,31 @@ fn a_model_that_broke_off_is_a_failure_after_its_text() {
     assert_eq!(report["error"]["code"], "network_error");
     let whole = r#"{"choices":[{"finish_reason":"network_error","message":{"content":"half"}}]}"#;
     assert!(matches!(PLAIN.whole(whole), Err(Failure::Reported(_))));
+}
+
+#[test]
+fn an_answer_without_a_reason_is_cut_where_it_reached_its_bound() {
+    for (bound, reason) in [(None, "Stop"), (Some(3), "Stop"), (Some(2), "Length"), (Some(1), "Length")] {
+        let decoder = || super::super::Decoder::new(Dialect::Openai, Quirks::default()).bounded(bound);
+        let said = format!("Finish {{ choice: 0, reason: {reason} }}");
+        let (mut streamed, mut whole) = (Record::default(), Record::default());
+        let mut stream = decoder();
+        for data in SPARK_V1.iter().copied().chain(["[DONE]"]) {
+            stream.push(Event { name: b"", data: data.as_bytes() }, &mut streamed).expect("fine");
+        }
+        assert_eq!(stream.finish(&mut streamed), Ending::Complete);
+        decoder().whole(SPARK_V1_WHOLE.as_bytes(), &mut whole).expect("fine");
+        for record in [streamed, whole] {
+            assert!(record.0.contains(&said), "{bound:?}: {:?}", record.0);
+        }
+    }
+    // A reason that the platform gives is believed.
+    let mut record = Record::default();
+    let said =
+        r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"completion_tokens":9}}"#;
+    let decoder = super::super::Decoder::new(Dialect::Openai, Quirks::default());
+    decoder.bounded(Some(1)).whole(said.as_bytes(), &mut record).expect("fine");
+    assert!(record.0.iter().any(|piece| piece.contains("reason: Stop")), "{:?}", record.0);
 }
 
 #[test]

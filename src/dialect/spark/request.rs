@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::lacks::{Lacks, answer_bound, vendor_fields};
+use super::super::leftovers::{Leftovers, answer_bound, vendor_fields};
 use super::super::turns::{Turn, Turns, join};
 use super::super::{Encoded, Job, Quirk};
 use crate::api::chat::{ChatRequest, Params, ToolChoice};
@@ -67,7 +67,7 @@ const MOST_UID: usize = 32;
 pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     let params = &request.params;
     let version = VERSIONS.iter().find(|version| version.model == job.model).unwrap_or(&OTHER);
-    let mut lacks = Lacks::new(job);
+    let mut leftovers = Leftovers::new(job.unsupported);
     let mut turns = Turns::read(request)?;
     if !version.system || turns.list.is_empty() || job.quirks.has(Quirk::SystemIntoUser) {
         turns.fold_system();
@@ -76,7 +76,7 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     chat.insert("domain".into(), if version.domain.is_empty() { job.model } else { version.domain }.into());
     sampling(params, job, version, &mut chat);
     let mut payload = Map::from_iter([("message".to_owned(), json!({"text": messages(turns)}))]);
-    if let Some(functions) = functions(params, version, job, &mut lacks)? {
+    if let Some(functions) = functions(params, version, &mut leftovers)? {
         payload.insert("functions".to_owned(), json!({"text": functions}));
     }
     let mut reads = vec!["tools", "parallel_tool_calls", "user"];
@@ -86,13 +86,13 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
     if job.quirks.has(Quirk::ThinkingSwitch) {
         reads.push("reasoning_effort");
     }
-    lacks.all_but(&reads, params)?;
+    leftovers.all_but(&reads, params)?;
     let mut header = Map::from_iter([("app_id".to_owned(), json!(""))]);
     match &params.user {
         Some(user) if user.len() <= MOST_UID => {
             header.insert("uid".to_owned(), json!(user));
         }
-        Some(_) => lacks.ignored("user"),
+        Some(_) => leftovers.ignore("user"),
         None => {}
     }
     let frame = json!({"header": header, "parameter": {"chat": chat}, "payload": payload});
@@ -100,7 +100,7 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
         path: version.path.to_owned(),
         headers: Vec::new(),
         body: frame.to_string().into(),
-        dropped: lacks.into_dropped(),
+        dropped: leftovers.into_names(),
     })
 }
 
@@ -124,23 +124,21 @@ fn sampling(params: &Params, job: &Job<'_>, version: &Version, chat: &mut Map<St
 fn functions(
     params: &Params,
     version: &Version,
-    job: &Job<'_>,
-    lacks: &mut Lacks,
+    leftovers: &mut Leftovers,
 ) -> Result<Option<Vec<Value>>, Fault> {
     let tools = params.tools.as_deref().unwrap_or_default();
     if tools.is_empty() {
         return Ok(None);
     }
     if !version.functions {
-        lacks.missing("tools")?;
+        leftovers.missing("tools")?;
         return Ok(None);
     }
     match &params.tool_choice {
         None => {}
         Some(ToolChoice::Mode(mode)) if mode == "auto" => {}
         Some(ToolChoice::Mode(mode)) if mode == "none" => return Ok(None),
-        Some(ToolChoice::Mode(mode)) if mode == "required" && job.quirks.has(Quirk::NoRequiredTool) => {}
-        Some(_) => lacks.missing("tool_choice")?,
+        Some(_) => leftovers.missing("tool_choice")?,
     }
     let mut list = Vec::with_capacity(tools.len());
     for tool in tools {
@@ -150,7 +148,7 @@ fn functions(
                 "description": function.description.as_deref().unwrap_or(&function.name),
                 "parameters": function.parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}})),
             })),
-            _ => lacks.missing("tools")?,
+            _ => leftovers.missing("tools")?,
         }
     }
     Ok(Some(list).filter(|list| !list.is_empty()))

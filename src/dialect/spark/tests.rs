@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::trial::{Order, Wire, body, mutated, parallel_history, request};
+use super::super::laws::{Record, Wire};
+use super::super::trial::{Order, body, mutated, parallel_history, request};
 use super::super::{Dialect, Ending, Failure, Quirk, Quirks};
 use super::encode;
+use crate::sse::Event;
 
 const WIRE: Wire = Wire { dialect: Dialect::Spark, quirks: Quirks(0) };
 
@@ -165,5 +167,18 @@ proptest! {
         FRAMES.iter().chain([&CALL]).map(|&json| json.to_owned()).collect()
     )) {
         WIRE.swallow(&json);
+    }
+}
+
+#[test]
+fn an_answer_that_reached_its_bound_was_cut() {
+    for (bound, reason) in [(None, "Stop"), (Some(10_000), "Stop"), (Some(1), "Length")] {
+        let mut decoder = super::super::Decoder::new(Dialect::Spark, Quirks::default()).bounded(bound);
+        let mut record = Record::default();
+        for frame in FRAMES {
+            decoder.push(Event { name: b"", data: frame.as_bytes() }, &mut record).expect("fine");
+        }
+        let said = format!("Finish {{ choice: 0, reason: {reason} }}");
+        assert!(record.0.contains(&said), "{bound:?}: {:?}", record.0);
     }
 }

@@ -81,6 +81,7 @@ impl Compiler {
             models: offered(&models),
             timezone,
             headers: self.headers(&row.headers)?,
+            account_headers: self.account_headers(row.account_headers.unwrap_or_default())?,
             chat_path: self.path("paths.chat", row.paths.chat.as_deref().unwrap_or("/chat/completions"))?,
             embeddings_path: self.embeddings_path(row.paths.embeddings.as_deref(), dialect)?,
             request,
@@ -126,17 +127,51 @@ impl Compiler {
     fn headers(&self, typed: &indexmap::IndexMap<String, String>) -> Result<HeaderMap, RowError> {
         let mut headers = HeaderMap::new();
         for (name, value) in typed {
-            let field = format!("headers.{name}");
-            let parsed =
-                HeaderName::try_from(name.as_str()).map_err(|_| self.wrong(&field, "is no header name"))?;
-            if RESERVED_HEADERS.contains(&parsed.as_str()) {
-                return Err(self.wrong(&field, "is not the row's to set"));
-            }
-            let value =
-                HeaderValue::try_from(value.as_str()).map_err(|_| self.wrong(&field, "has a bad value"))?;
-            headers.insert(parsed, value);
+            headers.insert(self.header_name(name)?, self.header_value(name, value)?);
         }
         Ok(headers)
+    }
+
+    fn header_name(&self, name: &str) -> Result<HeaderName, RowError> {
+        let field = format!("headers.{name}");
+        let parsed = HeaderName::try_from(name).map_err(|_| self.wrong(&field, "is no header name"))?;
+        if RESERVED_HEADERS.contains(&parsed.as_str()) {
+            return Err(self.wrong(&field, "is not the row's to set"));
+        }
+        Ok(parsed)
+    }
+
+    fn header_value(&self, name: &str, value: &str) -> Result<HeaderValue, RowError> {
+        HeaderValue::try_from(value).map_err(|_| self.wrong(format!("headers.{name}"), "has a bad value"))
+    }
+
+    fn account_headers(&self, names: Vec<String>) -> Result<Vec<HeaderName>, RowError> {
+        let names = names.iter().map(|name| {
+            self.header_name(name).map_err(|wrong| RowError { field: "account_headers".to_owned(), ..wrong })
+        });
+        names.collect()
+    }
+
+    /// A header of one account, where `allowed` has it.
+    pub(super) fn account_header(
+        &self,
+        allowed: &[HeaderName],
+        name: &str,
+        value: &str,
+    ) -> Result<(HeaderName, HeaderValue), RowError> {
+        let known = allowed.iter().find(|known| name.eq_ignore_ascii_case(known.as_str()));
+        let Some(known) = known else {
+            let names: Vec<&str> = allowed.iter().map(HeaderName::as_str).collect();
+            let why = match names.as_slice() {
+                [] => "is not an account's to set: this platform has no such headers".to_owned(),
+                names => format!("is not an account's to set: this platform has {}", names.join(", ")),
+            };
+            return Err(self.wrong(format!("headers.{name}"), why));
+        };
+        if value.trim().is_empty() {
+            return Err(self.wrong(format!("headers.{name}"), "is empty"));
+        }
+        Ok((known.clone(), self.header_value(name, value)?))
     }
 
     fn path(&self, field: &str, path: &str) -> Result<String, RowError> {

@@ -11,6 +11,7 @@ use super::quirks::{self, Scene};
 use super::rules::{self, Draft, Operation};
 use crate::api::ask::Ask;
 use crate::api::chat::ChatRequest;
+use crate::api::functions;
 use crate::api::scan::{self, Object};
 use crate::dialect::{self, Dialect, Encoded, Job, Quirk, Quirks, Recall, Unsupported};
 use crate::fault::{Fault, Kind};
@@ -42,6 +43,7 @@ pub struct Platform {
     /// Where its quota day begins (IANA name).
     pub timezone: String,
     headers: HeaderMap,
+    account_headers: Vec<HeaderName>,
     chat_path: String,
     embeddings_path: Option<String>,
     request: Vec<Operation>,
@@ -81,6 +83,17 @@ impl Platform {
     pub fn with_base_url(&self, url: &str) -> Result<Platform, RowError> {
         let base = compile::Compiler::of(self).base(url, self.dialect)?;
         Ok(Platform { base, ..self.clone() })
+    }
+
+    /// The same platform with a header of an account's own on every request.
+    ///
+    /// # Errors
+    /// Where the row does not let accounts set it, or its value is none.
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Platform, RowError> {
+        let compiler = compile::Compiler::of(&self);
+        let (name, value) = compiler.account_header(&self.account_headers, name, value)?;
+        self.headers.insert(name, value);
+        Ok(self)
     }
 
     /// The first rule that fits `model`.
@@ -123,9 +136,11 @@ impl Platform {
         self.embeddings_path.is_some() || self.dialect == Dialect::Gemini
     }
 
-    /// A decoder for one answer of `model`.
-    pub fn decoder(&self, model: &str) -> dialect::Decoder {
-        dialect::Decoder::new(self.dialect, self.quirks(model))
+    /// A decoder for the answer of `model` to `ask`.
+    pub fn decoder(&self, model: &str, ask: &Ask) -> dialect::Decoder {
+        let bound = ask.max_answer_tokens.into_iter().chain(self.max_output(model)).min();
+        let bound = bound.map(|bound| bound.saturating_mul(u64::from(ask.choices)));
+        dialect::Decoder::new(self.dialect, self.quirks(model)).bounded(bound)
     }
 
     /// Every header of a request but the credential's: the row's, the encoder's and what all requests have.
@@ -146,6 +161,37 @@ impl Platform {
     /// # Errors
     /// A bad request, or an unsupported parameter where the route rejects.
     pub fn encode_chat(
+        &self,
+        ask: &Ask,
+        model: &str,
+        stream: bool,
+        unsupported: Unsupported,
+        recall: &dyn Recall,
+    ) -> Result<Encoded, Fault> {
+        let modern = if self.knows_functions(model) { None } else { functions::modernised(ask)? };
+        let Some(modern) = modern else { return self.encode_modern(ask, model, stream, unsupported, recall) };
+        let encoded = self.encode_modern(&modern, model, stream, unsupported, recall);
+        let mut encoded = encoded.map_err(|fault| match fault.get_param().map(functions::callers_word) {
+            Some(word @ ("functions" | "function_call")) => {
+                let word = word.to_owned();
+                fault.param(word)
+            }
+            _ => fault,
+        })?;
+        for name in &mut encoded.dropped {
+            *name = functions::callers_word(name).to_owned();
+        }
+        Ok(encoded)
+    }
+
+    /// Whether the platform takes OpenAI's deprecated `functions` as they are.
+    fn knows_functions(&self, model: &str) -> bool {
+        let rule = self.rule(model).map(|rule| rule.lacks.as_slice()).unwrap_or_default();
+        self.dialect == Dialect::Openai && !self.lacks.iter().chain(rule).any(|name| name == "functions")
+    }
+
+    /// Writes a chat request that speaks of tools only.
+    fn encode_modern(
         &self,
         ask: &Ask,
         model: &str,

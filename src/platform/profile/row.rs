@@ -33,6 +33,8 @@ pub struct Row {
     pub token_url: Option<String>,
     /// Headers of every request.
     pub headers: IndexMap<String, String>,
+    /// Headers that an account may set for itself (whose bill, which workspace); all others are refused.
+    pub account_headers: Option<Vec<String>>,
     pub paths: Paths,
     /// Changes to a chat request's fields, in order.
     pub request: Option<Vec<Operation>>,
@@ -153,6 +155,7 @@ impl Row {
             auth: over.auth.or(self.auth),
             token_url: over.token_url.or(self.token_url),
             headers,
+            account_headers: over.account_headers.or(self.account_headers),
             paths: Paths {
                 chat: over.paths.chat.or(self.paths.chat),
                 embeddings: over.paths.embeddings.or(self.paths.embeddings),

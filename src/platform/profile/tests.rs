@@ -99,12 +99,7 @@ fn advice() -> Vec<(&'static str, Value)> {
 }
 
 fn bindings() -> Vec<(&'static str, Value)> {
-    vec![
-        ("logit_bias", json!({"1": 1})),
-        ("functions", json!([{"name": "f"}])),
-        ("function_call", json!("auto")),
-        ("web_search_options", json!({})),
-    ]
+    vec![("logit_bias", json!({"1": 1})), ("web_search_options", json!({}))]
 }
 
 fn more_bindings() -> Vec<(&'static str, Value)> {
@@ -241,11 +236,31 @@ fn qwen_rules() {
     is_dropped("qwen", "qwen-max", &[("background", json!(true)), ("service_tier", json!("flex"))]);
     lacks("qwen", "qwen-max", &bindings());
     lacks("qwen", "qwen-max", &[("frequency_penalty", json!(0.5))]);
-    let (body, dropped) = fields("qwen", "qwen-max", json!({"tool_choice": "required"}));
-    assert_eq!((body, dropped), (json!({"tool_choice": "auto"}), vec!["tool_choice".to_owned()]));
+    let forced = json!({"tool_choice": "required"});
+    let fault = encode(&platform("qwen"), "qwen-max", forced.clone(), false, Unsupported::Reject).err();
+    assert_eq!(fault.expect("demanded").get_param(), Some("tool_choice"));
+    let sent = encode(&platform("qwen"), "qwen-max", forced, false, Unsupported::Drop).expect("dropped");
+    assert_eq!((&sent.body["tool_choice"], sent.dropped), (&json!("auto"), vec!["tool_choice".to_owned()]));
     let developer = json!({"messages": [{"role": "developer", "content": "d"}]});
     let sent = encode(&platform("qwen"), "qwen-max", developer, false, Unsupported::Reject).expect("encoded");
     assert_eq!(sent.body["messages"][0]["role"], "system");
+}
+
+#[test]
+fn deprecated_functions_are_tools_where_the_platform_knows_only_these() {
+    let asked = || json!({"functions": [{"name": "f"}], "function_call": "auto"});
+    for (name, model) in
+        [("qwen", "qwen-max"), ("doubao", "doubao-1-5-pro"), ("huggingface", "m"), ("baidu", "m")]
+    {
+        let (body, dropped) = fields(name, model, asked());
+        assert_eq!(body["tools"], json!([{"type": "function", "function": {"name": "f"}}]), "{name}");
+        assert!(body.get("functions").is_none() && body.get("function_call").is_none() && dropped.is_empty());
+    }
+    becomes("openai", "gpt-4o", asked(), asked());
+    let lite = encode(&platform("spark"), "lite", asked(), false, Unsupported::Reject);
+    assert_eq!(lite.err().expect("no tools").get_param(), Some("functions"));
+    let lite = encode(&platform("spark"), "lite", asked(), false, Unsupported::Drop).expect("dropped");
+    assert_eq!(lite.dropped, ["functions"]);
 }
 
 #[test]
@@ -323,15 +338,11 @@ fn zhipu_rules() {
     becomes("zhipu", model, json!({"user": "alice-1"}), json!({"user_id": "alice-1"}));
     becomes("zhipu", model, json!({"tools": [{}], "tool_choice": "none"}), json!({}));
     is_dropped("zhipu", model, &advice());
+    lacks("zhipu", model, &[("parallel_tool_calls", json!(false))]);
     is_dropped(
         "zhipu",
         model,
-        &[
-            ("service_tier", json!("flex")),
-            ("parallel_tool_calls", json!(false)),
-            ("request_id", json!("r")),
-            ("user", json!("bob")),
-        ],
+        &[("service_tier", json!("flex")), ("request_id", json!("r")), ("user", json!("bob"))],
     );
     lacks("zhipu", model, &more_bindings());
     lacks("zhipu", model, &logprobs());
@@ -377,11 +388,8 @@ fn spark_rules() {
         let sent = sent.expect("encoded");
         assert_eq!((sent.path.as_str(), &sent.body["max_tokens"]), (path, &json!(most)), "{model}");
         is_dropped("spark", model, &advice());
-        is_dropped(
-            "spark",
-            model,
-            &[("seed", json!(1)), ("service_tier", json!("flex")), ("parallel_tool_calls", json!(false))],
-        );
+        is_dropped("spark", model, &[("seed", json!(1)), ("service_tier", json!("flex"))]);
+        lacks("spark", model, &[("parallel_tool_calls", json!(false))]);
         lacks("spark", model, &more_bindings());
         lacks("spark", model, &logprobs());
         lacks("spark", model, &[("stop", json!("x"))]);
@@ -399,22 +407,35 @@ fn spark_rules() {
 }
 
 #[test]
+fn spark_searches_the_web_only_when_asked() {
+    let off = json!([{"type": "web_search", "web_search": {"enable": false}}]);
+    for model in ["generalv3", "generalv3.5", "4.0Ultra"] {
+        assert_eq!(fields("spark", model, json!({})).0["tools"], off, "{model}");
+    }
+    for model in ["lite", "spark-x"] {
+        assert_eq!(fields("spark", model, json!({})).0.get("tools"), None, "{model}");
+    }
+    let on = json!([{"type": "web_search", "web_search": {"enable": true}}]);
+    assert_eq!(fields("spark", "4.0Ultra", json!({"tools": on})).0["tools"], on);
+}
+
+#[test]
 fn spark_versions_differ() {
     for model in ["lite", "generalv3", "pro-128k", "max-32k"] {
-        becomes("spark", model, json!({"temperature": 1.5}), json!({"temperature": 1}));
-        lacks(
-            "spark",
-            model,
-            &[("tools", json!([{}])), ("tool_choice", json!("required")), ("top_p", json!(0.5))],
-        );
+        assert_eq!(fields("spark", model, json!({"temperature": 1.5})).0["temperature"], json!(1));
+        lacks("spark", model, &[("tool_choice", json!("required")), ("top_p", json!(0.5))]);
+        // Pro's place for tools is taken by the word that it shall not search.
+        if model != "generalv3" {
+            lacks("spark", model, &[("tools", json!([{}]))]);
+        }
         is_dropped("spark", model, &[("reasoning_effort", json!("low"))]);
     }
     for model in ["generalv3.5", "4.0Ultra"] {
         becomes(
             "spark",
             model,
-            json!({"temperature": 0}),
-            json!({"temperature": 0.01, "tool_calls_switch": true}),
+            json!({"temperature": 0, "tools": []}),
+            json!({"temperature": 0.01, "tools": [], "tool_calls_switch": true}),
         );
         becomes("spark", model, json!({"tools": [{}]}), json!({"tools": [{}], "tool_calls_switch": true}));
         lacks("spark", model, &[("top_p", json!(0.5))]);
@@ -492,11 +513,8 @@ fn huggingface_rules() {
         json!({"logprobs": true, "top_logprobs": 5}),
     );
     is_dropped("huggingface", model, &advice());
-    is_dropped(
-        "huggingface",
-        model,
-        &[("user", json!("u")), ("service_tier", json!("flex")), ("parallel_tool_calls", json!(false))],
-    );
+    is_dropped("huggingface", model, &[("user", json!("u")), ("service_tier", json!("flex"))]);
+    lacks("huggingface", model, &[("parallel_tool_calls", json!(false))]);
     lacks("huggingface", model, &more_bindings());
 }
 
@@ -653,7 +671,40 @@ fn a_plain_request_reaches_each_platforms_own_url() {
         assert_eq!(encoded.dropped, ["api_base", "proxy"], "{name}");
         assert!(!String::from_utf8_lossy(&encoded.body).contains("evil"), "{name}");
         assert!(!platform.splices(model) || name == "openai");
-        drop(platform.decoder(model));
+        drop(platform.decoder(model, &ask));
+    }
+}
+
+#[test]
+fn an_account_sets_only_those_headers_that_its_platform_lets_it() {
+    let sent = |name: &str, header: &str| {
+        let platform = platform(name).with_header(header, "v-1")?;
+        let headers = platform.headers(&Encoded::default());
+        Ok::<_, RowError>(headers.get(header).and_then(|value| value.to_str().ok()).map(str::to_owned))
+    };
+    for (name, header) in [
+        ("openai", "OpenAI-Organization"),
+        ("openai", "openai-project"),
+        ("claude", "anthropic-workspace-id"),
+        ("gemini", "x-goog-user-project"),
+        ("huggingface", "X-HF-Bill-To"),
+        ("aihubmix", "APP-Code"),
+        ("baidu", "appid"),
+        ("qwen", "X-DashScope-WorkSpace"),
+        ("dashscope", "X-DashScope-WorkSpace"),
+    ] {
+        assert_eq!(sent(name, header).expect("allowed").as_deref(), Some("v-1"), "{name} {header}");
+    }
+    for (name, header) in [
+        ("openai", "authorization"),
+        ("claude", "anthropic-version"),
+        ("spark", "x-any"),
+        ("openai", "bad name"),
+    ] {
+        assert_eq!(sent(name, header).expect_err("refused").field, format!("headers.{header}"), "{name}");
+    }
+    for value in ["", " ", "a\nb"] {
+        assert!(platform("openai").with_header("openai-project", value).is_err(), "{value:?}");
     }
 }
 
@@ -748,6 +799,7 @@ fn a_row_that_cannot_be_says_which_field_and_why() {
         ("embeddings: {request: [{drop: [model]}]}", "embeddings.request"),
         ("headers: {Authorization: x}", "headers.Authorization"),
         ("headers: {host: x}", "headers.host"),
+        ("account_headers: [authorization]", "account_headers"),
         ("headers: {'a b': x}", "headers.a b"),
         ("headers: {a: \"x\\ny\"}", "headers.a"),
         ("paths: {chat: chat}", "paths.chat"),

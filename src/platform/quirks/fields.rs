@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Scene;
 use crate::dialect::{Quirk, Quirks, Unsupported};
 use crate::fault::Fault;
-use crate::platform::rules::Draft;
+use crate::platform::rules::{Draft, is_openai_default};
 
 /// Shortest and longest `user_id` that Zhipu takes, in characters.
 const USER_ID_LEN: std::ops::RangeInclusive<usize> = 6..=128;
@@ -26,28 +26,45 @@ pub fn token_bound<'a>(draft: &mut Draft<'a>, scene: &Scene<'a>) {
     }
 }
 
-/// Parameters of sampling that reasoning models refuse.
-pub fn sampling(draft: &mut Draft<'_>, quirks: Quirks) {
-    const REFUSED: [&str; 7] = [
-        "temperature",
-        "top_p",
-        "presence_penalty",
-        "frequency_penalty",
-        "logprobs",
-        "top_logprobs",
-        "logit_bias",
-    ];
-    if quirks.has(Quirk::NoSampling) {
-        REFUSED.into_iter().for_each(|name| draft.drop_named(name));
+/// Parameters of sampling that reasoning models refuse. How an answer is sampled is advice; what is to be in it is not.
+///
+/// # Errors
+/// Unsupported where the answer would lack what was asked for and the route rejects.
+pub fn sampling(draft: &mut Draft<'_>, scene: &Scene<'_>) -> Result<(), Fault> {
+    const ADVICE: [&str; 4] = ["temperature", "top_p", "presence_penalty", "frequency_penalty"];
+    const BINDING: [&str; 3] = ["logprobs", "top_logprobs", "logit_bias"];
+    if scene.quirks.has(Quirk::NoSampling) {
+        ADVICE.into_iter().for_each(|name| draft.drop_named(name));
+        for name in BINDING {
+            let asks = draft.get(name).is_some_and(|raw| !is_openai_default(name, raw));
+            if asks {
+                refuse(scene, name, "this model does not take it.")?;
+            }
+            draft.drop_named(name);
+        }
+    }
+    Ok(())
+}
+
+/// What changes the answer's meaning is refused, unless the route says to do without it.
+fn refuse(scene: &Scene<'_>, param: &'static str, why: &str) -> Result<(), Fault> {
+    match scene.unsupported {
+        Unsupported::Drop => Ok(()),
+        Unsupported::Reject => {
+            Err(Fault::unsupported(param, format!("'{param}' is not supported as it was asked for: {why}")))
+        }
     }
 }
 
 /// `tool_choice` and `parallel_tool_calls`.
-pub fn tools(draft: &mut Draft<'_>, quirks: Quirks) {
+///
+/// # Errors
+/// Unsupported where a call is demanded that the platform cannot be made to give, and the route rejects.
+pub fn tools(draft: &mut Draft<'_>, scene: &Scene<'_>) -> Result<(), Fault> {
+    let quirks = scene.quirks;
     let mode = draft.text("tool_choice").map(std::borrow::Cow::into_owned);
     if quirks.has(Quirk::NoRequiredTool) && mode.as_deref() == Some("required") {
-        draft.note("tool_choice");
-        draft.set("tool_choice", "auto");
+        only_auto(draft, scene)?;
     }
     if quirks.has(Quirk::OnlyAutoTool) && draft.get("tool_choice").is_some() {
         match mode.as_deref() {
@@ -57,20 +74,25 @@ pub fn tools(draft: &mut Draft<'_>, quirks: Quirks) {
                 draft.remove("tools");
                 draft.remove("tool_choice");
             }
-            _ => {
-                draft.note("tool_choice");
-                draft.set("tool_choice", "auto");
-            }
+            _ => only_auto(draft, scene)?,
         }
     }
     if quirks.has(Quirk::FlatToolChoice) {
         flatten_choice(draft);
     }
-    let has_tools =
-        draft.get("tools").is_some_and(|tools| !super::super::rules::is_openai_default("tools", tools));
+    let has_tools = draft.get("tools").is_some_and(|tools| !is_openai_default("tools", tools));
     if quirks.has(Quirk::AskParallelTools) && has_tools && draft.get("parallel_tool_calls").is_none() {
         draft.set("parallel_tool_calls", &true);
     }
+    Ok(())
+}
+
+/// A call was demanded, and the platform only leaves it to the model.
+fn only_auto(draft: &mut Draft<'_>, scene: &Scene<'_>) -> Result<(), Fault> {
+    refuse(scene, "tool_choice", "this model's platform cannot be made to call a tool.")?;
+    draft.note("tool_choice");
+    draft.set("tool_choice", "auto");
+    Ok(())
 }
 
 /// `{"type":"function","function":{"name":"f"}}` becomes `{"type":"function","name":"f"}`.
@@ -94,12 +116,7 @@ pub fn stop(draft: &mut Draft<'_>, scene: &Scene<'_>) -> Result<(), Fault> {
     match stop {
         Some(Value::String(one)) => draft.set("stop", &[one]),
         Some(Value::Array(many)) if many.len() > 1 => {
-            if scene.unsupported == Unsupported::Reject {
-                return Err(Fault::unsupported(
-                    "stop",
-                    "This model's platform takes one 'stop' sequence only.",
-                ));
-            }
+            refuse(scene, "stop", "this model's platform takes one sequence only.")?;
             draft.note("stop");
             draft.set("stop", many.get(..1).unwrap_or_default());
         }

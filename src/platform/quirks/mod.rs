@@ -30,8 +30,8 @@ pub struct Scene<'a> {
 /// A bad request, or an unsupported parameter where the scene says to reject.
 pub fn apply<'a>(draft: &mut Draft<'a>, scene: &Scene<'a>) -> Result<(), Fault> {
     fields::token_bound(draft, scene);
-    fields::sampling(draft, scene.quirks);
-    fields::tools(draft, scene.quirks);
+    fields::sampling(draft, scene)?;
+    fields::tools(draft, scene)?;
     fields::stop(draft, scene)?;
     fields::user(draft, scene.quirks);
     thinking::apply(draft, scene);

@@ -69,6 +69,16 @@ fn sampling_is_left_out_and_named_unless_it_says_the_default() {
         Case::of(&[Quirk::NoSampling]).fields(json!({"temperature": 0.5, "top_p": 1, "seed": 1}));
     assert_eq!(body, json!({"seed": 1}));
     assert_eq!(dropped, ["temperature"]);
+    let mut case = Case::of(&[Quirk::NoSampling]);
+    assert_eq!(case.fields(json!({"logprobs": false, "logit_bias": {}})), (json!({}), vec![]));
+    for asked in [json!({"logprobs": true}), json!({"top_logprobs": 2}), json!({"logit_bias": {"1": 1}})] {
+        let name = asked.as_object().and_then(|fields| fields.keys().next().cloned());
+        let fault = case.run(asked.clone()).expect_err("no such thing");
+        assert_eq!(fault.get_param(), name.as_deref());
+        case.unsupported = Unsupported::Drop;
+        assert_eq!(case.fields(asked), (json!({}), name.into_iter().collect()));
+        case.unsupported = Unsupported::Reject;
+    }
 }
 
 #[test]
@@ -84,8 +94,11 @@ fn one_bound_on_tokens_under_the_right_name_and_not_above_the_models() {
 }
 
 #[test]
-fn required_becomes_auto_where_the_platform_refuses_it() {
-    let case = Case::of(&[Quirk::NoRequiredTool]);
+fn a_demanded_call_is_refused_or_becomes_auto_as_the_route_says() {
+    let mut case = Case::of(&[Quirk::NoRequiredTool]);
+    let fault = case.run(json!({"tool_choice": "required"})).expect_err("demanded");
+    assert_eq!((fault.get_param(), fault.get_code()), (Some("tool_choice"), Some("unsupported_parameter")));
+    case.unsupported = Unsupported::Drop;
     let (body, dropped) = case.fields(json!({"tool_choice": "required"}));
     assert_eq!((body, dropped), (json!({"tool_choice": "auto"}), vec!["tool_choice".to_owned()]));
     let named = json!({"tool_choice": {"type": "function", "function": {"name": "f"}}});
@@ -94,8 +107,13 @@ fn required_becomes_auto_where_the_platform_refuses_it() {
 
 #[test]
 fn only_auto_leaves_none_to_having_no_tools() {
-    let case = Case::of(&[Quirk::OnlyAutoTool]);
+    let mut case = Case::of(&[Quirk::OnlyAutoTool]);
     assert_eq!(case.fields(json!({"tools": [{}], "tool_choice": "none"})), (json!({}), vec![]));
+    for choice in [json!({"type": "function"}), json!("required")] {
+        let fault = case.run(json!({"tools": [{}], "tool_choice": choice})).expect_err("demanded");
+        assert_eq!(fault.get_param(), Some("tool_choice"));
+    }
+    case.unsupported = Unsupported::Drop;
     let (body, dropped) = case.fields(json!({"tools": [{}], "tool_choice": {"type": "function"}}));
     assert_eq!(body, json!({"tools": [{}], "tool_choice": "auto"}));
     assert_eq!(dropped, ["tool_choice"]);

@@ -244,3 +244,29 @@ fn the_same_seed_makes_the_same_choices() {
     };
     assert_eq!(game(), game());
 }
+
+#[test]
+fn a_name_that_one_account_made_up_is_not_tried_on_another() {
+    let mapped = |id: &str, name: &str, own: &str| Account {
+        models: vec![(name.to_owned(), own.to_owned())],
+        ..account(id)
+    };
+    let known = platform("openai").models[0].clone();
+    let world = World::new(vec![
+        mapped("a", "best", "ep-1"),
+        mapped("b", &known, "ep-2"),
+        mapped("c", "gpt-new", "gpt-new"),
+        account("any"),
+    ]);
+    let takers = |model: &str| {
+        let held: Vec<Reservation> = (0..40).filter_map(|_| world.take_for(model).ok()).collect();
+        let takers: Vec<String> = ids(&held).into_keys().collect();
+        settle_all(held);
+        takers
+    };
+    assert_eq!(takers("best"), ["a"]);
+    // What the platform has, or what was listed under its own name, is every such account's.
+    assert_eq!(takers(&known), ["any", "b"]);
+    assert_eq!(takers("gpt-new"), ["any", "c"]);
+    assert_eq!(takers("other"), ["any"]);
+}

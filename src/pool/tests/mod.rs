@@ -28,6 +28,7 @@ pub(super) fn platform(name: &str) -> Arc<Platform> {
         "base_url": "http://127.0.0.1:1",
         "dialect": "openai",
         "quota": {"timezone": "UTC"},
+        "models": ["m", "n"],
     });
     Arc::new(Platform::compile(serde_json::from_value(row).expect("a row")).expect("a platform"))
 }

@@ -163,7 +163,7 @@ fn what_claude_cannot_do_is_refused_or_dropped_by_the_routes_word() {
         (json!({"logit_bias": {"1": 2}}), "logit_bias"),
         (json!({"modalities": ["text", "audio"]}), "modalities"),
         (json!({"audio": {"voice": "x"}}), "audio"),
-        (json!({"functions": []}), "functions"),
+        (json!({"functions": [{"name": "f"}]}), "functions"),
         (json!({"function_call": "auto"}), "function_call"),
         (json!({"web_search_options": {}}), "web_search_options"),
         (json!({"enable_thinking": true}), "enable_thinking"),
@@ -322,6 +322,49 @@ fn system_text_is_hoisted_in_order() {
         json!([{"type": "text", "text": "One.", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "Two."}])
     );
     assert_eq!(body["messages"].as_array().expect("messages").len(), 1);
+}
+
+#[test]
+fn a_callers_marks_of_what_to_cache_stand_where_they_stood() {
+    let mark = json!({"type": "ephemeral", "ttl": "1h"});
+    let marked = |mut part: Value| {
+        part["cache_control"] = mark.clone();
+        part
+    };
+    let text = |words: &str| json!({"type": "text", "text": words});
+    let image = json!({"type": "image_url", "image_url": {"url": "https://h/i.png"}});
+    let asked = json!({
+        "messages": [
+            {"role": "system", "content": [marked(text("One.")), text("Two."), marked(text(" "))]},
+            {"role": "user", "content": [marked(text("A")), marked(image), text("B")]},
+            {"role": "assistant", "content": [marked(text("C"))],
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+            {"role": "tool", "tool_call_id": "c", "content": [marked(text("D"))]},
+            {"role": "user", "content": [{"type": "text", "text": "E", "odd": 1}], "cache_control": mark},
+        ],
+        "tools": [
+            {"type": "function", "function": {"name": "f"}},
+            {"type": "function", "function": {"name": "g", "cache_control": mark}},
+        ],
+    });
+    let (body, dropped) = dropped(asked, &[]);
+    let is_marked =
+        |at: &str| body.pointer(at).unwrap_or_else(|| panic!("{at} in {body}")).get("cache_control");
+    for at in [
+        "/system/0",
+        "/messages/0/content/0",
+        "/messages/0/content/1",
+        "/messages/1/content/0",
+        "/messages/2/content/0/content/0",
+        "/messages/2/content/1",
+        "/tools/1",
+    ] {
+        assert_eq!(is_marked(at), Some(&mark), "{at}");
+    }
+    for at in ["/system/1", "/messages/0/content/2", "/messages/2/content/0", "/tools/0"] {
+        assert_eq!(is_marked(at), None, "{at}");
+    }
+    assert_eq!(dropped, ["messages.content.odd"]);
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn what_gemini_cannot_do_is_refused_or_dropped_by_the_routes_word() {
         (json!({"logit_bias": {"1": 2}}), "logit_bias"),
         (json!({"modalities": ["audio"]}), "modalities"),
         (json!({"audio": {"voice": "x"}}), "audio"),
-        (json!({"functions": []}), "functions"),
+        (json!({"functions": [{"name": "f"}]}), "functions"),
         (json!({"web_search_options": {}}), "web_search_options"),
         (json!({"chat_template_kwargs": {}}), "chat_template_kwargs"),
         (json!({"extra_body": {"google": {"odd": 1}}}), "extra_body.google.odd"),

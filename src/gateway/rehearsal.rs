@@ -1,0 +1,44 @@
+//! Failures on purpose: a panic in the middle of a request, so that a test can show that only that request feels it. In a
+//! released binary there is nothing here: all of it is compiled only where debug assertions are, and even there it does
+//! nothing unless `weir` was started with a variable that says what is to fail.
+
+/// Where to panic, and for which model: `PLACE=MODEL`, more of them after commas. The places are `request` and `stream`.
+#[cfg(debug_assertions)]
+const VARIABLE: &str = "WEIR_REHEARSE_PANIC";
+
+/// What is to fail.
+#[derive(Debug, Default)]
+pub struct Rehearsal {
+    #[cfg(debug_assertions)]
+    panics: Vec<(String, String)>,
+}
+
+#[cfg(debug_assertions)]
+impl Rehearsal {
+    /// What the environment wants.
+    pub fn of(environment: impl Fn(&str) -> Option<String>) -> Self {
+        let wanted = environment(VARIABLE).unwrap_or_default();
+        let pairs = wanted.split(',').filter_map(|one| one.split_once('='));
+        Self { panics: pairs.map(|(place, model)| (place.to_owned(), model.to_owned())).collect() }
+    }
+
+    /// Panics where that is wanted.
+    #[expect(clippy::panic, reason = "that is what it is for")]
+    pub(super) fn panic_in(&self, place: &str, model: &str) {
+        if self.panics.iter().any(|(where_to, whose)| (where_to.as_str(), whose.as_str()) == (place, model)) {
+            panic!("a rehearsed panic in the {place} of a request for {model}");
+        }
+    }
+}
+
+#[cfg(not(debug_assertions))]
+impl Rehearsal {
+    /// Nothing, whatever the environment wants.
+    pub fn of(_environment: impl Fn(&str) -> Option<String>) -> Self {
+        Self::default()
+    }
+
+    /// Nothing.
+    #[inline]
+    pub(super) const fn panic_in(&self, _place: &str, _model: &str) {}
+}
