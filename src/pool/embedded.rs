@@ -64,7 +64,7 @@ impl Embedded {
                 .map_err(|error| format!("what is known of account {account:?} cannot be read: {error}"))?;
             let restored = record.restore();
             lost += restored.lost;
-            books.insert(AccountId::new(account), restored.book);
+            books.insert(AccountId::from(account), restored.book);
         }
         let began = (clock.wall_millis(), clock.now());
         let desk = Arc::new(Mutex::new(Desk { shelf, books, unwritten: Vec::new() }));

@@ -186,7 +186,9 @@ impl Ledger {
     pub(super) fn extend(&mut self, hold: &mut Hold, more: u64, now: &Now<'_>) -> bool {
         let zone = &self.zone;
         let mut all_fit = true;
-        for meter in self.meters.iter_mut().filter(|meter| meter.counts_tokens() && hold.mark(&meter.gauge).is_some()) {
+        for meter in
+            self.meters.iter_mut().filter(|meter| meter.counts_tokens() && hold.mark(&meter.gauge).is_some())
+        {
             meter.bring_up_to(now, zone);
             let fits = meter.refusal(more, 0, now).is_none();
             let is_covered = meter.covers(more, now.moment);
@@ -199,7 +201,11 @@ impl Ledger {
             all_fit &= fits && is_covered;
         }
         if all_fit {
-            for meter in self.meters.iter_mut().filter(|meter| meter.counts_tokens() && hold.mark(&meter.gauge).is_some()) {
+            for meter in self
+                .meters
+                .iter_mut()
+                .filter(|meter| meter.counts_tokens() && hold.mark(&meter.gauge).is_some())
+            {
                 meter.take_units(more, now.moment);
             }
             hold.tokens = hold.tokens.saturating_add(more);
@@ -270,7 +276,14 @@ impl Ledger {
     }
 
     /// Takes the answer to `lines` over, which were sent at `sent`.
-    pub(super) fn take_reply(&mut self, lines: &[Line], reply: &Reply, sent: Moment, now: &Now<'_>, rhythm: &Rhythm) {
+    pub(super) fn take_reply(
+        &mut self,
+        lines: &[Line],
+        reply: &Reply,
+        sent: Moment,
+        now: &Now<'_>,
+        rhythm: &Rhythm,
+    ) {
         for (line, grant) in lines.iter().zip(&reply.grants) {
             let meter = self.meters.iter_mut().find(|meter| meter.gauge == line.gauge);
             if let Some(Meter { count: Count::Till(till), .. }) = meter {
@@ -322,7 +335,8 @@ impl Meter {
                 if let Terms::Budget { limit, starts, ends, .. } = till.terms()
                     && !(starts..ends).contains(&now.wall_millis())
                 {
-                    let Period { key, starts, ends } = Period::around(span_of(self.gauge.dimension), now.wall_millis(), zone);
+                    let Period { key, starts, ends } =
+                        Period::around(span_of(self.gauge.dimension), now.wall_millis(), zone);
                     till.set_terms(Terms::Budget { limit, key, starts, ends });
                 }
             }
@@ -334,7 +348,9 @@ impl Meter {
         let (fit, why) = match &self.count {
             Count::Rate(rate) => (rate.fit(cost, now.moment), Why::LimitReached),
             Count::Budget(budget) => (budget.fit(cost, now.wall_millis()), Why::Exhausted),
-            Count::Slots(slots, used) if self.used_slots(*used, in_flight) < *slots => (Fit::Now, Why::LimitReached),
+            Count::Slots(slots, used) if self.used_slots(*used, in_flight) < *slots => {
+                (Fit::Now, Why::LimitReached)
+            }
             Count::Slots(..) => (Fit::WhenOthersEnd, Why::LimitReached),
             Count::Till(till) if till.covers(cost, now.moment) => return None,
             Count::Till(till) => return till.refusal(cost, now.moment),

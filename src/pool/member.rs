@@ -9,11 +9,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::bid::{Bid, Line, Outcome, Rest};
 use super::dice::{Dice, hash_of};
 use super::facts::{platform_of, zone_of};
 use super::gate::Event;
 use super::health::{Health, Probes, Sign};
-use super::bid::{Bid, Line, Outcome, Rest};
 use super::ledger::{Hold, Ledger, Left, Spent};
 use super::limit::Now;
 use super::purse::Purse;
@@ -209,6 +209,16 @@ impl Member {
         Ok(Taken { hold, probes })
     }
 
+    /// Has the authority asked for what a request like this would need, for the next one.
+    pub(super) fn prepare(self: &Arc<Self>, model: &str, tokens: u64, now: &Now<'_>, core: &Core) {
+        let Some(purse) = &core.purse else { return };
+        if self.is_queued.load(Ordering::Relaxed) {
+            return;
+        }
+        self.state.lock().ledger.ask(model, tokens, now.moment);
+        purse.tell(self);
+    }
+
     /// Sets aside `more` tokens for an attempt under way. False where they cannot be had at once; then they are asked for.
     pub(super) fn extend(self: &Arc<Self>, hold: &mut Hold, more: u64, now: &Now<'_>, core: &Core) -> bool {
         let mut state = self.state.lock();
@@ -371,8 +381,10 @@ fn is_rest(sign: Sign) -> bool {
 
 fn rests_of(health: &Health, now: &Now<'_>, purse: &Purse) -> SmallVec<[Rest; 1]> {
     let whole = health.closed(now.moment).map(|(why, wait)| (None, why, wait));
-    let models = health.closed_models(now.moment).into_iter().map(|(model, why, wait)| (Some(model), why, wait));
-    let told = whole.into_iter().chain(models).filter(|(_, why, _)| matches!(why, Why::Cooling | Why::Exhausted));
+    let models =
+        health.closed_models(now.moment).into_iter().map(|(model, why, wait)| (Some(model), why, wait));
+    let told =
+        whole.into_iter().chain(models).filter(|(_, why, _)| matches!(why, Why::Cooling | Why::Exhausted));
     let millis = purse.authority_millis(now.moment);
     told.map(|(model, why, wait)| Rest {
         model,

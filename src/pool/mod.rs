@@ -40,10 +40,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use self::bid::ReplicaId;
 use self::choose::Choice;
 use self::dice::Dice;
 use self::gate::Pass;
-use self::bid::ReplicaId;
 use self::limit::Now;
 use self::member::Core;
 use self::purse::Purse;

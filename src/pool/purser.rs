@@ -70,7 +70,9 @@ impl Purser {
     async fn farewell(&mut self) {
         for _ in 0..2 {
             if self.round(true).await == Round::Failed {
-                tracing::warn!("the authority could not be told what this process leaves unused; it counts as used");
+                tracing::warn!(
+                    "the authority could not be told what this process leaves unused; it counts as used"
+                );
                 return;
             }
         }
@@ -94,7 +96,8 @@ impl Purser {
         if bids.is_empty() {
             return Round::Nothing;
         }
-        let carried = tokio::time::timeout(PATIENCE, self.authority.carry_out(&self.purse.replica, &bids)).await;
+        let carried =
+            tokio::time::timeout(PATIENCE, self.authority.carry_out(&self.purse.replica, &bids)).await;
         let carried = carried.unwrap_or_else(|_| Err(Outage("it did not answer in time".to_owned())));
         let done = match carried {
             Ok(outcomes) if outcomes.len() == bids.len() => {

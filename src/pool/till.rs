@@ -177,7 +177,8 @@ impl Till {
         let since = if from_older > 0 { self.older.since } else { self.newer.since };
         self.used = self.used.saturating_add(cost);
         self.drawn = self.drawn.saturating_add(cost);
-        self.usual = if self.usual == 0.0 { cost as f64 } else { self.usual + (cost as f64 - self.usual) / 16.0 };
+        self.usual =
+            if self.usual == 0.0 { cost as f64 } else { self.usual + (cost as f64 - self.usual) / 16.0 };
         self.last_drawn = now;
         Draw { key: self.key(), since }
     }
@@ -259,13 +260,25 @@ impl Till {
             Terms::Slots { .. } => self.used as f64 / 4.0,
             Terms::Rate { .. } | Terms::Budget { .. } => self.pace * AHEAD,
         };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; a cast saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative; a cast saturates"
+        )]
         let units = ahead.max(self.usual).ceil() as u64;
         units
     }
 
     /// Takes the answer to `line` over, which was sent at `sent`.
-    pub(super) fn take(&mut self, line: &Line, grant: &Grant, authority_now: u64, sent: Moment, now: Moment, rhythm: &Rhythm) {
+    pub(super) fn take(
+        &mut self,
+        line: &Line,
+        grant: &Grant,
+        authority_now: u64,
+        sent: Moment,
+        now: Moment,
+        rhythm: &Rhythm,
+    ) {
         let is_same_period = match (self.terms, line.terms) {
             (Terms::Budget { key, .. }, Terms::Budget { key: asked, .. }) => key == asked,
             _ => true,
@@ -274,7 +287,9 @@ impl Till {
             return;
         }
         let life = match self.terms {
-            Terms::Budget { ends, .. } => rhythm.ttl.min(Duration::from_millis(ends.saturating_sub(authority_now))),
+            Terms::Budget { ends, .. } => {
+                rhythm.ttl.min(Duration::from_millis(ends.saturating_sub(authority_now)))
+            }
             Terms::Rate { .. } | Terms::Slots { .. } => rhythm.ttl,
         };
         self.newer.units = self.newer.units.saturating_add(grant.units);

@@ -77,6 +77,7 @@ pub(super) fn accounts(raw: &Raw, platforms: &Platforms, problems: &Problems) ->
                 );
             }
             Some(Account {
+                model_limits: Vec::new(),
                 models: models(account, problems),
                 tenants: self::tenants(account, tenants.as_ref(), problems),
                 owner: owner(account, tenants.as_ref(), problems),

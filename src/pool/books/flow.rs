@@ -50,7 +50,8 @@ impl Flow {
         if units > 0 {
             self.rate.admit(units, at);
         }
-        let wait = if units > 0 || line.need == 0 { Wait::Granted } else { wait_of(self.rate.fit(line.need, at)) };
+        let wait =
+            if units > 0 || line.need == 0 { Wait::Granted } else { wait_of(self.rate.fit(line.need, at)) };
         Grant { units, left: left - units, wait, recall: false }
     }
 }
@@ -58,7 +59,9 @@ impl Flow {
 fn wait_of(fit: Fit) -> Wait {
     match fit {
         Fit::Never => Wait::Never,
-        Fit::After(wait) => Wait::After(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)),
+        Fit::After(wait) => {
+            Wait::After(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+        }
         Fit::Now | Fit::WhenOthersEnd => Wait::Soon,
     }
 }

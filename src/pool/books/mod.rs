@@ -10,14 +10,13 @@ mod flow;
 mod record;
 mod stock;
 
-
 use std::collections::BTreeMap;
 
 use self::flow::Flow;
 use self::stock::Stock;
 use super::bid::{Bid, Gauge, Grant, Line, Outcome, ReplicaId, Reply, Rest, Terms};
 
-pub(super) use self::record::{Record, Restored};
+pub(super) use self::record::Record;
 
 /// A replica is taken into account as a competitor for so long after its last bid, in milliseconds.
 const COMPETES: u64 = 2_000;

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::bid::{Dimension, Gauge};
 use super::super::limit::rate::{Rate, RateRecord};
+use super::Book;
 use super::flow::Flow;
 use super::stock::Stock;
-use super::Book;
 
 /// What is written of a book.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -73,13 +73,15 @@ impl Stock {
         let mine = self.holders.entry(replica.clone()).or_default();
         *mine = Holder { held: line.used.saturating_add(line.keep), used: line.used, seen: now };
         let left = limit.saturating_sub(self.totals().0);
-        let rivals = self.holders.values().filter(|holder| holder.seen.saturating_add(COMPETES) > now).count();
+        let rivals =
+            self.holders.values().filter(|holder| holder.seen.saturating_add(COMPETES) > now).count();
         let units = share(left, line.need, line.want, rivals as u64);
         if let Some(mine) = self.holders.get_mut(replica) {
             mine.held = mine.held.saturating_add(units);
         }
         let is_refused = line.need > 0 && units == 0;
-        let wait = if is_refused { self.wait(replica, line.need, limit, left, ends, now) } else { Wait::Granted };
+        let wait =
+            if is_refused { self.wait(replica, line.need, limit, left, ends, now) } else { Wait::Granted };
         Grant { units, left: left - units, wait, recall: self.recall_until > now }
     }
 
@@ -93,9 +95,10 @@ impl Stock {
         ends: Option<u64>,
         now: u64,
     ) -> Wait {
-        let others = self.holders.iter().filter(|(other, holder)| {
-            *other != replica && holder.seen.saturating_add(COMPETES) > now
-        });
+        let others = self
+            .holders
+            .iter()
+            .filter(|(other, holder)| *other != replica && holder.seen.saturating_add(COMPETES) > now);
         let idle: u64 = others.map(|(_, holder)| holder.held.saturating_sub(holder.used)).sum();
         if need > limit {
             return Wait::Never;

@@ -35,6 +35,7 @@ pub(super) fn platform(name: &str) -> Arc<Platform> {
 
 pub(super) fn account(id: &str) -> Account {
     Account {
+        model_limits: Vec::new(),
         id: AccountId::from(id),
         platform: platform("qwen"),
         credential: Credential::ApiKey(Secret::new(format!("sk-{id}"))),
