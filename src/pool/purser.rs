@@ -79,20 +79,7 @@ impl Purser {
     }
 
     async fn round(&mut self, is_last: bool) -> Round {
-        self.warm.extend(self.purse.take_dirty());
-        let now = self.core.now();
-        let mut bids = Vec::new();
-        let mut bidders = Vec::new();
-        self.warm.retain(|member| {
-            if bids.len() < MOST
-                && let Some(bid) = member.bid(&now, &self.purse.rhythm, is_last)
-            {
-                bids.push(bid);
-                bidders.push(Arc::clone(member));
-                return true;
-            }
-            member.stays_warm(now.moment)
-        });
+        let (bidders, bids) = self.gather(is_last);
         if bids.is_empty() {
             return Round::Nothing;
         }
@@ -111,7 +98,25 @@ impl Purser {
         done
     }
 
-    fn hear(&mut self, bidders: &[Arc<Member>], bids: &[Bid], outcomes: Vec<Outcome>) {
+    /// The bids that are due, and whose they are.
+    pub(super) fn gather(&mut self, is_last: bool) -> (Vec<Arc<Member>>, Vec<Bid>) {
+        self.warm.extend(self.purse.take_dirty());
+        let now = self.core.now();
+        let (mut bidders, mut bids) = (Vec::new(), Vec::new());
+        self.warm.retain(|member| {
+            if bids.len() < MOST
+                && let Some(bid) = member.bid(&now, &self.purse.rhythm, is_last)
+            {
+                bids.push(bid);
+                bidders.push(Arc::clone(member));
+                return true;
+            }
+            member.stays_warm(now.moment)
+        });
+        (bidders, bids)
+    }
+
+    pub(super) fn hear(&mut self, bidders: &[Arc<Member>], bids: &[Bid], outcomes: Vec<Outcome>) {
         let now = self.core.now();
         if self.purse.set_out(false, now.moment) {
             tracing::info!("the pool's authority answers again");

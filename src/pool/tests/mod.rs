@@ -4,6 +4,7 @@ mod choice;
 mod model;
 mod quota;
 mod reload;
+mod simulation;
 mod speed;
 mod verdicts;
 
