@@ -1,9 +1,10 @@
 //! What must outlive a restart: keys, accounts, audit, usage, leases. Why embedded, in one file, unless Redis is asked for:
 //! a gateway that needs a database server before it can say hello is not tried out.
 //!
-//! [`Records`] is what can be kept, wherever; [`Store`] keeps it in a file. [`Keys`] are built on top. Everything that a
+//! [`Records`] is what can be kept, wherever; [`Store`] keeps it in a file. [`Keys`] and [`Audit`] are built on top. Everything that a
 //! request needs is held in memory and read from there.
 
+mod audit;
 mod embedded;
 mod keys;
 mod records;
@@ -17,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition};
 
+pub use audit::{Act, Audit, Broken, Entry, Verified};
 pub use keys::Keys;
 pub use records::{Expect, MAX_PAGE, Name, Records, Row, Write, all};
 
