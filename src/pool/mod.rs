@@ -57,7 +57,7 @@ pub use self::embedded::{Embedded, Shelf};
 pub use self::ledger::Left;
 pub use self::member::{AccountState, Breaker};
 pub use self::purse::{Authority, Outage};
-pub use self::purser::Purser;
+pub use self::purser::{Purser, Settled};
 pub use self::refusal::{Refusal, Why};
 pub use self::reservation::{Reservation, TransportFailure, Used};
 pub use self::retry::RetryBudget;

@@ -97,7 +97,9 @@ type Broken = String;
 impl Sim {
     fn new(seed: u64, bug: Option<Bug>, is_calm: bool, account: &Account) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
-        let some = |random: &mut SmallRng, low: u64, high: u64| random.random_bool(0.7).then(|| random.random_range(low..high));
+        let some = |random: &mut SmallRng, low: u64, high: u64| {
+            random.random_bool(0.7).then(|| random.random_range(low..high))
+        };
         let limits = Limits {
             rpm: some(&mut random, 60, 3_000),
             tpm: some(&mut random, 20_000, 200_000),
@@ -143,7 +145,17 @@ impl Sim {
         let (pool, purser) = Pool::leased(&settings, clock, Some(self.random.random()), unused);
         pool.replace(vec![self.account.clone()]);
         let id = ReplicaId(Arc::from(format!("r{place}-{}", self.random.random::<u32>())));
-        Replica { pool, purser, hand, id, under_way: Vec::new(), waiting: Vec::new(), out: None, sent: 0, heard: self.now }
+        Replica {
+            pool,
+            purser,
+            hand,
+            id,
+            under_way: Vec::new(),
+            waiting: Vec::new(),
+            out: None,
+            sent: 0,
+            heard: self.now,
+        }
     }
 
     fn step(&mut self) -> Result<(), Broken> {
@@ -228,9 +240,13 @@ impl Sim {
             for (at, cost) in admitted.iter().rev() {
                 sum += if is_requests { 1 } else { *cost };
                 let window = self.now - at + TTL;
-                let allowed = burst + (rate * window).div_ceil(60_000) + if is_requests { 0 } else { *beyond };
+                let allowed =
+                    burst + (rate * window).div_ceil(60_000) + if is_requests { 0 } else { *beyond };
                 if sum > allowed {
-                    return Err(format!("{sum} within {} ms, {allowed} allowed at {rate} a minute", self.now - at));
+                    return Err(format!(
+                        "{sum} within {} ms, {allowed} allowed at {rate} a minute",
+                        self.now - at
+                    ));
                 }
             }
         }
@@ -339,7 +355,10 @@ impl Sim {
     }
 
     fn carry_out(&mut self, mut message: Message) {
-        let Some(replica) = self.replicas.get_mut(message.from).filter(|_| self.births.get(message.from) == Some(&message.born))
+        let Some(replica) = self
+            .replicas
+            .get_mut(message.from)
+            .filter(|_| self.births.get(message.from) == Some(&message.born))
         else {
             // From a dead replica: it is carried out all the same, and nobody hears the answer.
             return;
@@ -350,11 +369,8 @@ impl Sim {
             self.safe = self.books.clone();
         }
         let outcomes = message.bids.iter().map(|bid| {
-            let key = if self.bug == Some(Bug::Apart) {
-                AccountId::from(&*id.0)
-            } else {
-                bid.account.clone()
-            };
+            let key =
+                if self.bug == Some(Bug::Apart) { AccountId::from(&*id.0) } else { bid.account.clone() };
             let book = self.books.entry(key).or_default();
             match self.bug {
                 Some(Bug::Again) => {
@@ -380,7 +396,9 @@ impl Sim {
             return Ok(());
         }
         let Some(replica) = self.replicas.get_mut(place) else { return Ok(()) };
-        let (Some(outcomes), Some((bidders, bids))) = (message.outcomes, replica.out.take()) else { return Ok(()) };
+        let (Some(outcomes), Some((bidders, bids))) = (message.outcomes, replica.out.take()) else {
+            return Ok(());
+        };
         replica.purser.hear(&bidders, &bids, outcomes);
         for (tokens, until) in std::mem::take(&mut replica.waiting) {
             self.try_request(place, tokens, until)?;
