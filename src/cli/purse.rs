@@ -66,10 +66,8 @@ impl Purse {
     /// Gives back what is not in use and lets the store go; requests under way are served from memory.
     pub fn hand_over(&self) {
         let (settled, done) = std::sync::mpsc::sync_channel(1);
-        if self.settle.try_send(settled).is_ok() {
-            if done.recv_timeout(LAST_WORD).is_err() {
-                tracing::warn!("what the pool leaves unused could not be given back in time");
-            }
+        if self.settle.try_send(settled).is_ok() && done.recv_timeout(LAST_WORD).is_err() {
+            tracing::warn!("what the pool leaves unused could not be given back in time");
         }
         self.authority.detach();
     }

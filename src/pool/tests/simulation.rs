@@ -435,7 +435,8 @@ fn run(seed: u64, bug: Option<Bug>, account: &Account) -> Result<u64, Broken> {
     Ok(sim.served)
 }
 
-/// How many schedules; more with `WEIR_SCHEDULES`.
+/// How many schedules; another number with `WEIR_SCHEDULES`.
+#[expect(clippy::disallowed_methods, reason = "a test's own size is no matter of configuration")]
 fn schedules() -> u64 {
     std::env::var("WEIR_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000)
 }
