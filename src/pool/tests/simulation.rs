@@ -456,7 +456,7 @@ fn bugs_planted_on_purpose_are_found() {
     let bugs = [Bug::Again, Bug::Overtaken, Bug::Resurrected, Bug::Forgotten, Bug::Undying, Bug::Apart];
     let missed: HashMap<u8, Bug> = (0..)
         .zip(bugs)
-        .filter(|(_, bug)| (0..schedules()).all(|seed| run(seed, Some(*bug), &account).is_ok()))
+        .filter(|(_, bug)| (0..schedules() * 10).all(|seed| run(seed, Some(*bug), &account).is_ok()))
         .collect();
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
