@@ -180,8 +180,12 @@ impl Pool {
                 other => return other,
             }
             let left = give_up_at.since(self.core.clock.now());
-            if left.is_zero() || (purse.is_out() && purse.on_outage == OnOutage::FailClosed) {
+            if purse.is_out() && purse.on_outage == OnOutage::FailClosed {
                 return Err(Refusal::after(Why::Unavailable, refusal::SOON));
+            }
+            if left.is_zero() {
+                // It answers, but what is asked for is held by others who do not give it back in time.
+                return Err(Refusal::after(Why::LimitReached, refusal::SOON));
             }
             drop(tokio::time::timeout(left, rounds.changed()).await);
         }
