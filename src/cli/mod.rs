@@ -5,6 +5,7 @@ mod demo;
 mod fake;
 mod key;
 mod logs;
+mod purse;
 mod serve;
 mod token;
 mod wiring;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
+use super::purse::Purse;
 use super::{block_on, environment, logs, wiring};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
@@ -85,7 +86,8 @@ pub fn run_config(
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
     let store = wiring::open_store(config, patience, &clock)?;
     let keys = Arc::new(block_on(async { Ok(Keys::load(store.clone()).await?) })?);
-    let gateway = Arc::new(wiring::gateway(config, &keys, &clock)?);
+    let (gateway, purse) = wiring::gateway(config, &keys, &store, &clock)?;
+    let (gateway, purse) = (Arc::new(gateway), Arc::new(purse));
     let reload = Arc::new(Reload { live: Arc::clone(&live), gateway: Arc::clone(&gateway) });
     let plane = Plane {
         gateway: Arc::clone(&gateway),
@@ -110,8 +112,9 @@ pub fn run_config(
     let server = serve::build(listeners, &handover, &connections, ending, opened)?;
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
     attend(live, reload, certificate)?;
-    let let_go = release(&store, config);
+    let let_go = release(&store, &purse, config);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
+    purse.close();
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
         drop(std::fs::remove_file(&process_file));
     }
@@ -132,10 +135,12 @@ fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
 }
 
 /// What is let go of before the sockets are handed over: the embedded store can be open in one process only.
-fn release(store: &Arc<Store>, config: &Config) -> impl Fn() + Send + Sync + 'static {
+fn release(store: &Arc<Store>, purse: &Arc<Purse>, config: &Config) -> impl Fn() + Send + Sync + 'static {
     let store = matches!(config.store, StoreUrl::Embedded(_)).then(|| Arc::clone(store));
+    let purse = Arc::clone(purse);
     move || {
         if let Some(store) = &store {
+            purse.hand_over();
             store.release();
         }
     }

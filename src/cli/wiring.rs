@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::purse::Purse;
+
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
 use crate::gateway::rehearsal::Rehearsal;
@@ -15,7 +17,6 @@ use crate::gateway::{Gateway, World};
 use crate::identity::Identity;
 use crate::ids::random_name;
 use crate::metrics::Metrics;
-use crate::pool::Pool;
 use crate::secret::Secret;
 use crate::store::{Keys, Store, StoreError};
 use crate::upstream::Upstream;
@@ -57,16 +58,22 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
     Ok(client)
 }
 
-/// A gateway as `config` wants it.
-pub fn gateway(config: &Config, keys: &Arc<Keys>, clock: &Clock) -> anyhow::Result<Gateway> {
+/// A gateway as `config` wants it, and what its pool spends from.
+pub fn gateway(
+    config: &Config,
+    keys: &Arc<Keys>,
+    store: &Arc<Store>,
+    clock: &Clock,
+) -> anyhow::Result<(Gateway, Purse)> {
     let identity = Identity::new(config.identity.clone(), keys.clone(), clock.clone(), back_office()?)?;
-    let pool = Pool::new(config.pool.clone(), clock.clone(), None);
+    let (pool, purse, lost) = Purse::open(&config.pool, store, clock)?;
     pool.retry_budget().set_share(config.retry.budget);
     pool.replace(config.accounts.clone());
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());
     let mut gateway = Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone());
     gateway.rehearsal = Rehearsal::of(super::environment);
-    Ok(gateway)
+    gateway.metrics.leases_lost.inc_by(lost);
+    Ok((gateway, purse))
 }
 
 /// What a reload replaces, as `config` wants it.

@@ -194,7 +194,7 @@ pub struct Reply {
 /// What happened to a bid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Answered(Reply),
+    Answered(Box<Reply>),
     /// A later bid of this replica has come before it.
     Stale,
 }

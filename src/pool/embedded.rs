@@ -47,6 +47,8 @@ pub struct Embedded {
 struct Desk {
     shelf: Box<dyn Shelf>,
     books: HashMap<AccountId, Book>,
+    /// The file belongs to another process now.
+    is_detached: bool,
     /// Changed and not yet written: a round whose writing failed is answered only once it has been made up for.
     unwritten: Vec<AccountId>,
 }
@@ -67,13 +69,19 @@ impl Embedded {
             books.insert(AccountId::from(account), restored.book);
         }
         let began = (clock.wall_millis(), clock.now());
-        let desk = Arc::new(Mutex::new(Desk { shelf, books, unwritten: Vec::new() }));
+        let desk = Arc::new(Mutex::new(Desk { shelf, books, is_detached: false, unwritten: Vec::new() }));
         Ok(Self { desk, clock, began, lost: AtomicU64::new(lost) })
     }
 
     /// Units of budgets that an earlier process was granted and neither used nor gave back before it ended.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Lets the file go: another process takes over, and knows what stands there. The requests that this one still has are
+    /// served from memory; what they use beyond what was written is not known to the other.
+    pub fn detach(&self) {
+        self.desk.lock().is_detached = true;
     }
 
     fn now(&self) -> u64 {
@@ -96,6 +104,10 @@ impl Desk {
     }
 
     fn write(&mut self) -> Result<(), Outage> {
+        if self.is_detached {
+            self.unwritten.clear();
+            return Ok(());
+        }
         self.unwritten.sort_unstable();
         self.unwritten.dedup();
         let mut records = Vec::with_capacity(self.unwritten.len());

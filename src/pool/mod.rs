@@ -1,14 +1,32 @@
 //! Which account may carry this request, and how much of its quota is set aside for it (`pool.md`).
 //!
 //! ```text
+//! obtain ─> take, and where the authority must be asked first: wait for its answer, a second at most
 //! take ─> roster   who may carry it: by platform, tenant, model        (immutable, swapped by a reload)
 //!      ─> weather  does the platform as a whole rest?                  (one flag, read)
 //!      ─> choose   draw two, compare, or ask all                       (no lock but the accounts' own)
 //!      ─> member   health (gates) and ledger (limits), one lock: check and reserve in one step
-//!                  limit/*: pure decisions; lease: what the authority lets this replica spend
 //! reservation ─> settle | settle_error | settle_transport | drop: once, whatever happens
+//!
+//! in the background:
+//! purse   which accounts have something to say        ─┐
+//! purser  makes rounds: gathers bids, carries them     ├─> authority  embedded (books on the store's shelf), Redis
+//! till    one limit here: what is held, drawn, wanted ─┘   books      pure: what a bid makes of a limit over all replicas
 //! ```
-//! Nothing waits: [`Pool::take`] is a plain function, and no lock is held across anything.
+//! [`Pool::take`] waits for nothing, and no lock is held across anything that does.
+//!
+//! # How a limit stays strict over replicas without a round trip
+//! A till holds units that the authority has granted: a lease. Requests draw from it in memory. Every fifth of a lease's life the
+//! purser bids: so much is used, so much is held, so much would be good to have. The authority adds up what all replicas
+//! hold and never grants beyond the limit. What was granted counts as used until its holder says otherwise, so a replica that
+//! dies takes with it what it held (`weir_lease_lost_total`) and nothing more. Near a limit grants shrink to the need of a
+//! single request, and what others hold unused is recalled.
+//!
+//! Units of a rate are used within one life of a lease or go back; going back counts only as far as the bucket would be emptier
+//! today. So in any window `w` at most `burst + rate x (w + lease_ttl)` is admitted, which `tests/simulation.rs` holds against
+//! lost, late and doubled messages, deaths, outages and wrong clocks. Places for requests under way are free again when their replica has
+//! been silent for five seconds; one that is cut off from its authority for longer, and alive, may until then have more under way than
+//! the limit says.
 
 mod bid;
 mod books;
@@ -58,7 +76,7 @@ pub use self::embedded::{Embedded, Shelf};
 pub use self::ledger::Left;
 pub use self::member::{AccountState, Breaker};
 pub use self::purse::{Authority, Outage};
-pub use self::purser::Purser;
+pub use self::purser::{Purser, Settled};
 pub use self::redis::Redis;
 pub use self::refusal::{Refusal, Why};
 pub use self::reservation::{Reservation, TransportFailure, Used};
@@ -182,8 +200,12 @@ impl Pool {
                 other => return other,
             }
             let left = give_up_at.since(self.core.clock.now());
-            if left.is_zero() || (purse.is_out() && purse.on_outage == OnOutage::FailClosed) {
+            if purse.is_out() && purse.on_outage == OnOutage::FailClosed {
                 return Err(Refusal::after(Why::Unavailable, refusal::SOON));
+            }
+            if left.is_zero() {
+                // It answers, but what is asked for is held by others who do not give it back in time.
+                return Err(Refusal::after(Why::LimitReached, refusal::SOON));
             }
             drop(tokio::time::timeout(left, rounds.changed()).await);
         }

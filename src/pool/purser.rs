@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::bid::{Bid, Outcome};
@@ -24,6 +25,9 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// Bids in one round at most.
 const MOST: usize = 2_000;
+
+/// Told when everything was given back that was not in use.
+pub type Settled = std::sync::mpsc::SyncSender<()>;
 
 /// What carries bids. Runs until its pool is told to stop.
 #[derive(Debug)]
@@ -50,8 +54,9 @@ impl Purser {
         Self { core, purse, authority, warm: Vec::new(), makeshift: HashMap::new() }
     }
 
-    /// Carries bids until `stop`, then gives everything back that is not in use.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Carries bids until `stop`, then gives everything back that is not in use. Does that also, and goes on, whenever it is
+    /// asked for over `settle`.
+    pub async fn run(mut self, stop: CancellationToken, mut settle: mpsc::Receiver<Settled>) {
         while !stop.is_cancelled() {
             let pause = match self.round(false).await {
                 Round::Failed => AGAIN,
@@ -59,6 +64,11 @@ impl Purser {
             };
             tokio::select! {
                 () = stop.cancelled() => {}
+                Some(settled) = settle.recv() => {
+                    self.farewell().await;
+                    // Nobody waits any more: that is their affair.
+                    settled.send(()).unwrap_or_default();
+                }
                 () = self.purse.wake.notified(), if !self.purse.is_out() => {}
                 () = tokio::time::sleep(pause) => {}
             }

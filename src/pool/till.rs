@@ -80,7 +80,7 @@ pub(super) struct Till {
     pace: f64,
     /// What a request costs, averaged.
     usual: f64,
-    last_drawn: Moment,
+    last_drawn: Option<Moment>,
     left: u64,
     refused: Option<Refused>,
     recall: bool,
@@ -112,7 +112,7 @@ impl Till {
             drawn: 0,
             pace: 0.0,
             usual: 0.0,
-            last_drawn: Moment::START,
+            last_drawn: None,
             refused: None,
             recall: false,
         }
@@ -179,7 +179,7 @@ impl Till {
         self.drawn = self.drawn.saturating_add(cost);
         self.usual =
             if self.usual == 0.0 { cost as f64 } else { self.usual + (cost as f64 - self.usual) / 16.0 };
-        self.last_drawn = now;
+        self.last_drawn = Some(now);
         Draw { key: self.key(), since }
     }
 
@@ -213,15 +213,18 @@ impl Till {
     pub(super) fn is_warm(&self, now: Moment) -> bool {
         let holds = self.newer.units + self.older.units + self.back + self.over + self.need > 0;
         let counts = matches!(self.terms, Terms::Slots { .. }) && self.used > 0;
-        holds || counts || (self.last_drawn > Moment::START && now.since(self.last_drawn) < WARM)
+        holds || counts || self.is_used(now)
+    }
+
+    fn is_used(&self, now: Moment) -> bool {
+        self.last_drawn.is_some_and(|last| now.since(last) < WARM)
     }
 
     /// The line of the next bid. With `rests` everything goes back that is not in use.
     pub(super) fn line(&mut self, now: Moment, rests: bool) -> Line {
         self.pace += (self.drawn as f64 - self.pace) / 3.0;
         self.drawn = 0;
-        let is_used = self.last_drawn > Moment::START && now.since(self.last_drawn) < WARM;
-        let target = if rests || !is_used { 0 } else { self.target() };
+        let target = if rests || !self.is_used(now) { 0 } else { self.target() };
         let target = target.saturating_add(self.waiting).min(self.terms.most());
         let keep = if self.is_rate() {
             self.give_back(self.older.units, self.older.since);

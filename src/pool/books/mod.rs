@@ -43,7 +43,7 @@ impl Book {
         if let Some((serial, reply)) = self.answered.get(replica) {
             match serial.cmp(&bid.serial) {
                 std::cmp::Ordering::Greater => return Outcome::Stale,
-                std::cmp::Ordering::Equal => return Outcome::Answered(reply.clone()),
+                std::cmp::Ordering::Equal => return Outcome::Answered(Box::new(reply.clone())),
                 std::cmp::Ordering::Less => {}
             }
         }
@@ -52,7 +52,7 @@ impl Book {
         self.rests.retain(|rest| rest.until > now);
         let reply = Reply { now, grants, rests: self.rests.iter().cloned().collect() };
         self.remember(replica, bid.serial, &reply);
-        Outcome::Answered(reply)
+        Outcome::Answered(Box::new(reply))
     }
 
     /// For tests of the tests: bids are carried out whenever they come.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::bid::{Dimension, Gauge, Line, Rest, Terms};
+use super::super::bid::{Dimension, Gauge, Line, Rest, Terms, Wait};
 use super::super::books::Book;
 use super::*;
 use crate::redis_link::Address;
@@ -118,6 +118,12 @@ fn sorted(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Answered(mut reply) => {
             reply.rests.sort_by(|one, other| one.model.cmp(&other.model));
+            for grant in &mut reply.grants {
+                // The book's wait ends after 584 years, in nanoseconds.
+                if let Wait::After(millis) = &mut grant.wait {
+                    *millis = (*millis).min(u64::MAX / 1_000_000);
+                }
+            }
             Outcome::Answered(reply)
         }
         Outcome::Stale => Outcome::Stale,

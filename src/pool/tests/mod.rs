@@ -1,6 +1,7 @@
 //! The pool as a whole, held against what `pool.md` promises. One file for each promise.
 
 mod choice;
+mod leases;
 mod model;
 mod quota;
 mod reload;
