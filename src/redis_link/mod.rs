@@ -6,6 +6,8 @@
 
 mod address;
 mod fitness;
+#[cfg(test)]
+pub mod server;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -30,6 +32,9 @@ const CONNECT: Duration = Duration::from_millis(900);
 
 /// An answer that has not come after so long will not be waited for.
 const ANSWER: Duration = Duration::from_millis(450);
+
+/// How long a server may take to write to its disk: with `appendfsync everysec` it does so every second.
+const DISK: Duration = Duration::from_millis(2_500);
 
 /// Between two looks whether the server still answers.
 const PULSE: Duration = Duration::from_millis(250);
@@ -220,6 +225,33 @@ impl Link {
         }
     }
 
+    /// Runs a script, and returns once what it wrote is on the server's disk. On a connection of its own: whoever waits for a
+    /// disk holds up everybody behind.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; or it is written, but not yet on the disk.
+    pub async fn run_to_disk<T: FromRedisValue>(
+        &self,
+        code: &str,
+        keys: &[String],
+        words: &[Vec<u8>],
+    ) -> Result<T, LinkError> {
+        let work = async {
+            let mut line = connect(&self.0.address, DISK * 2).await?;
+            let mut question = redis::cmd("EVAL");
+            question.arg(code).arg(keys.len()).arg(keys).arg(words);
+            let answer = line.ask(&question).await?;
+            let millis = u64::try_from(DISK.as_millis()).unwrap_or(u64::MAX);
+            let disks = line.ask(redis::cmd("WAITAOF").arg(1).arg(0).arg(millis)).await?;
+            Ok((answer, redis::from_redis_value::<(u64, u64)>(disks)?.0))
+        };
+        let (answer, disks) = work.await.map_err(|error: redis::RedisError| LinkError::of(&error))?;
+        if disks == 0 {
+            return Err(LinkError::new("Redis has it in memory, and did not write it to its disk in time"));
+        }
+        read(answer)
+    }
+
     async fn try_ask(&self, question: &Cmd) -> Result<Value, Failed> {
         let mut line = self.line(MOMENT).await.map_err(Failed::Down)?;
         let answer = tokio::time::timeout(ANSWER, line.ask(question)).await;
@@ -261,7 +293,7 @@ struct Keeper {
 impl Keeper {
     async fn keep(self) {
         loop {
-            let tried = tokio::time::timeout(CONNECT, connect(&self.address)).await;
+            let tried = tokio::time::timeout(CONNECT, connect(&self.address, ANSWER)).await;
             match tried {
                 Ok(Ok(line)) => {
                     self.epoch.fetch_add(1, Ordering::Release);
@@ -308,10 +340,10 @@ fn is_master(role: &Value) -> bool {
     !matches!(role, Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(word)) if word == b"slave"))
 }
 
-async fn connect(address: &Address) -> redis::RedisResult<Line> {
+async fn connect(address: &Address, answer: Duration) -> redis::RedisResult<Line> {
     let infos = address.infos()?;
     let config =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
+        AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(answer));
     match &address.shape {
         Shape::One => {
             let info = infos.into_iter().next().ok_or((ErrorKind::InvalidClientConfig, "no address"))?;

@@ -1,9 +1,7 @@
 //! The script against the books, with a real server: same bids, same times, same outcomes.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -11,58 +9,10 @@ use rand::{Rng, SeedableRng};
 use super::super::bid::{Dimension, Gauge, Line, Rest, Terms, Wait};
 use super::super::books::Book;
 use super::*;
-use crate::redis_link::Address;
-use crate::secret::Secret;
+use crate::redis_link::server::Server;
 
-/// A server of our own: no files, a free port, gone with the test.
-struct Server {
-    child: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        (0..20).find_map(|_| Self::try_start()).expect("a redis-server starts (package redis-server)")
-    }
-
-    /// The port is free until somebody else takes it: then the server ends, and the next one is tried.
-    fn try_start() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server (package redis-server) is needed for this test");
-        let mut server = Self { child, port, _folder: folder };
-        for _ in 0..200 {
-            std::thread::sleep(Duration::from_millis(20));
-            if server.child.try_wait().unwrap().is_some() {
-                return None;
-            }
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(server);
-            }
-        }
-        None
-    }
-
-    async fn authority(&self) -> Redis {
-        let address = Address::parse(&Secret::new(format!("redis://127.0.0.1:{}", self.port))).unwrap();
-        let link = Link::new(address).unwrap();
-        link.wait(Duration::from_secs(10)).await.unwrap();
-        Redis::new(link)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+async fn authority(server: &Server) -> Redis {
+    Redis::new(server.link().await)
 }
 
 const NOON: u64 = 1_800_014_400_000;
@@ -196,7 +146,7 @@ async fn run(authority: &Redis, seed: u64, steps: u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_script_does_what_the_books_do() {
     let server = Server::start();
-    let authority = server.authority().await;
+    let authority = authority(&server).await;
     let seeds = std::env::var("WEIR_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
     for seed in 0..seeds {
         run(&authority, seed, 150).await;

@@ -100,7 +100,7 @@ pub(super) fn outcome(bid: &Bid, reply: &[Vec<u8>]) -> Option<Outcome> {
     let (grants, rests) = rest.split_at_checked(bid.lines.len())?;
     let grants: Option<SmallVec<[Grant; 4]>> = grants.iter().map(|line| grant(line)).collect();
     let rests: Option<SmallVec<[Rest; 1]>> = rests.chunks(2).map(rest_of).collect();
-    Some(Outcome::Answered(Reply { now: number(now)?, grants: grants?, rests: rests? }))
+    Some(Outcome::Answered(Box::new(Reply { now: number(now)?, grants: grants?, rests: rests? })))
 }
 
 fn number(text: &[u8]) -> Option<u64> {
