@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -122,8 +123,15 @@ impl Desk {
     }
 }
 
+/// A disk may pause; leases in hand bridge most of it.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
+
 #[async_trait]
 impl Authority for Embedded {
+    fn patience(&self) -> Duration {
+        DISK_PATIENCE
+    }
+
     async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage> {
         let (desk, replica, bids, now) = (Arc::clone(&self.desk), replica.clone(), bids.to_vec(), self.now());
         let carried = tokio::task::spawn_blocking(move || desk.lock().carry_out(&replica, &bids, now));

@@ -55,6 +55,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -84,6 +85,9 @@ pub use self::retry::RetryBudget;
 
 /// Share of requests that may be retries, until [`RetryBudget::set_share`] says otherwise.
 const DEFAULT_RETRY_SHARE: f64 = 0.2;
+
+/// How long a request may wait for the authority's answer.
+const ASKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// All accounts of this process.
 #[derive(Debug)]
@@ -192,7 +196,8 @@ impl Pool {
             other => return other,
         }
         let mut rounds = purse.rounds();
-        let give_up_at = Purse::give_up_at(self.core.clock.now());
+        let give_up_at = self.core.clock.now() + ASKING_PATIENCE;
+        let mut heard = false;
         loop {
             // Asked again after the subscription: a round may have ended in between.
             match self.take(want) {
@@ -204,10 +209,11 @@ impl Pool {
                 return Err(Refusal::after(Why::Unavailable, refusal::SOON));
             }
             if left.is_zero() {
-                // It answers, but what is asked for is held by others who do not give it back in time.
-                return Err(Refusal::after(Why::LimitReached, refusal::SOON));
+                // Where it answers, what is asked for is held by others who do not give it back in time.
+                let why = if heard { Why::LimitReached } else { Why::Unavailable };
+                return Err(Refusal::after(why, refusal::SOON));
             }
-            drop(tokio::time::timeout(left, rounds.changed()).await);
+            heard |= tokio::time::timeout(left, rounds.changed()).await.is_ok();
         }
     }
 
@@ -246,6 +252,11 @@ impl Pool {
         let roster = self.roster.load();
         let seat = roster.seat(id);
         seat.inspect(|seat| seat.member.forget_failures()).is_some()
+    }
+
+    /// Whether the authority does not answer: then only leases in hand are served, for as long as they last.
+    pub fn is_cut_off(&self) -> bool {
+        self.core.purse.as_ref().is_some_and(|purse| purse.is_out())
     }
 
     /// How many requests may be retries.

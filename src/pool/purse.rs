@@ -30,6 +30,11 @@ pub trait Authority: Send + Sync + Debug {
     /// Nothing is known: some of them may have been carried out. The same bids, sent again, are answered as if they had
     /// come once.
     async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage>;
+
+    /// After so much silence it is taken to be out. Callers are told within half a second.
+    fn patience(&self) -> Duration {
+        Duration::from_millis(400)
+    }
 }
 
 /// What the pool keeps for its purser.

@@ -14,11 +14,7 @@ use super::books::Book;
 use super::member::{Core, Member};
 use super::purse::{Authority, Outage, Purse};
 use super::settings::OnOutage;
-use crate::clock::Moment;
 use crate::ids::AccountId;
-
-/// A round that takes longer has failed; its bids are sent again.
-const PATIENCE: Duration = Duration::from_millis(1_000);
 
 /// Between two tries while the authority is out.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -93,8 +89,11 @@ impl Purser {
         if bids.is_empty() {
             return Round::Nothing;
         }
-        let carried =
-            tokio::time::timeout(PATIENCE, self.authority.carry_out(&self.purse.replica, &bids)).await;
+        let carried = tokio::time::timeout(
+            self.authority.patience(),
+            self.authority.carry_out(&self.purse.replica, &bids),
+        )
+        .await;
         let carried = carried.unwrap_or_else(|_| Err(Outage("it did not answer in time".to_owned())));
         let done = match carried {
             Ok(outcomes) if outcomes.len() == bids.len() => {
@@ -161,15 +160,5 @@ impl Purser {
             }
         }
         Round::Failed
-    }
-}
-
-impl Purse {
-    /// How long a request may wait for a round.
-    pub(super) const PATIENCE: Duration = PATIENCE;
-
-    /// When a request that begins to wait now gives up.
-    pub(super) fn give_up_at(now: Moment) -> Moment {
-        now + Self::PATIENCE
     }
 }
