@@ -7,18 +7,19 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
+use super::backing::Backing;
 use super::purse::Purse;
 use super::{block_on, environment, logs, wiring};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
-use crate::config::{Config, Openness, StoreUrl};
+use crate::config::{Config, Openness};
 use crate::gateway::Gateway;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
 use crate::http::tls::{self, Certificate};
 use crate::http::wire::Patience;
-use crate::store::{Keys, Store};
+use crate::store::Keys;
 
 /// How long a successor waits for the old process to let the store go.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
@@ -84,9 +85,9 @@ pub fn run_config(
         call_predecessor(&process_file)?;
     }
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
-    let store = wiring::open_store(config, patience, &clock)?;
-    let keys = Arc::new(block_on(async { Ok(Keys::load(store.clone()).await?) })?);
-    let (gateway, purse) = wiring::gateway(config, &keys, &store, &clock)?;
+    let backing = Backing::open(config, patience, &clock)?;
+    let keys = Arc::new(block_on(async { Ok(Keys::load(backing.records()).await?) })?);
+    let (gateway, purse) = wiring::gateway(config, &keys, &backing, &clock)?;
     let (gateway, purse) = (Arc::new(gateway), Arc::new(purse));
     let reload = Arc::new(Reload { live: Arc::clone(&live), gateway: Arc::clone(&gateway) });
     let plane = Plane {
@@ -112,7 +113,7 @@ pub fn run_config(
     let server = serve::build(listeners, &handover, &connections, ending, opened)?;
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
     attend(live, reload, certificate)?;
-    let let_go = release(&store, &purse, config);
+    let let_go = release(&backing, &purse);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     purse.close();
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
@@ -135,8 +136,11 @@ fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
 }
 
 /// What is let go of before the sockets are handed over: the embedded store can be open in one process only.
-fn release(store: &Arc<Store>, purse: &Arc<Purse>, config: &Config) -> impl Fn() + Send + Sync + 'static {
-    let store = matches!(config.store, StoreUrl::Embedded(_)).then(|| Arc::clone(store));
+fn release(backing: &Backing, purse: &Arc<Purse>) -> impl Fn() + Send + Sync + 'static {
+    let store = match backing {
+        Backing::Own(store) => Some(Arc::clone(store)),
+        Backing::Shared { .. } => None,
+    };
     let purse = Arc::clone(purse);
     move || {
         if let Some(store) = &store {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::backing::Backing;
 use super::purse::Purse;
 
 use crate::clock::Clock;
@@ -18,25 +19,8 @@ use crate::identity::Identity;
 use crate::ids::random_name;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
-use crate::store::{Keys, Store, StoreError};
+use crate::store::Keys;
 use crate::upstream::Upstream;
-
-/// Opens the store that the configuration names. `patience` is how long a store held by another process is waited for.
-pub fn open_store(config: &Config, patience: Duration, clock: &Clock) -> anyhow::Result<Arc<Store>> {
-    let StoreUrl::Embedded(folder) = &config.store else {
-        return Ok(Arc::new(Store::in_memory()?));
-    };
-    let since = clock.now();
-    loop {
-        match Store::open(folder) {
-            Ok(store) => return Ok(Arc::new(store)),
-            Err(StoreError::Locked(_)) if clock.now().since(since) < patience => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(error) => return Err(error).context("the store cannot be opened"),
-        }
-    }
-}
 
 /// The folder for what belongs to one running gateway (its hand-over socket, its process id).
 pub fn state_folder(config: &Config) -> PathBuf {
@@ -62,11 +46,11 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
 pub fn gateway(
     config: &Config,
     keys: &Arc<Keys>,
-    store: &Arc<Store>,
+    backing: &Backing,
     clock: &Clock,
 ) -> anyhow::Result<(Gateway, Purse)> {
     let identity = Identity::new(config.identity.clone(), keys.clone(), clock.clone(), back_office()?)?;
-    let (pool, purse, lost) = Purse::open(&config.pool, store, clock)?;
+    let (pool, purse, lost) = Purse::open(&config.pool, backing, clock)?;
     pool.retry_budget().set_share(config.retry.budget);
     pool.replace(config.accounts.clone());
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());

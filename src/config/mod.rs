@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::gateway::route::RouteTable;
 use crate::gateway::settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use crate::platform::profile::Platform;
-use crate::secret::Secret;
+use crate::redis_link::Address;
 use crate::vault::MasterKey;
 use crate::{identity, pool};
 
@@ -97,8 +97,8 @@ pub enum StoreUrl {
     Embedded(PathBuf),
     /// Nowhere: all is forgotten at the end.
     Memory,
-    /// In Redis, for many processes. Not accepted yet.
-    Redis(Secret),
+    /// In Redis, for many processes.
+    Redis(Address),
 }
 
 /// How the process stops.

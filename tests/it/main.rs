@@ -8,6 +8,7 @@ mod frames;
 mod hostile;
 mod house;
 mod puppet;
+mod replicas;
 
 mod asks;
 mod broken;
@@ -17,6 +18,8 @@ mod leaving;
 mod lifecycle;
 mod misfortune;
 mod quota;
+mod redis_quota;
+mod redis_trouble;
 mod refusals;
 mod resting;
 mod secure_gate;
