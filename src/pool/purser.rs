@@ -95,7 +95,9 @@ impl Purser {
             return;
         }
         self.epoch = epoch;
-        self.warm.iter().for_each(|member| drop(member.retell()));
+        for member in &self.warm {
+            member.retell();
+        }
         self.cold.retain(|_, member| member.strong_count() > 0);
         let forgotten = self.cold.values().filter_map(Weak::upgrade).filter(|member| member.retell());
         self.warm.extend(forgotten.filter(|member| member.queue()));

@@ -78,7 +78,10 @@ async fn a_redis_that_forgot_everything_is_told_again() {
     tokio::time::sleep(Duration::from_secs(7)).await;
     redis.tell(&["FLUSHALL"]);
     // The moment until they notice is what an empty Redis can be fooled for.
-    until("all was told again", || async { redis.tell(&["KEYS", "*daily_requests*"]).contains("weir:1:{acct:a}") }).await;
+    until("all was told again", || async {
+        redis.tell(&["KEYS", "*daily_requests*"]).contains("weir:1:{acct:a}")
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     let deadline = std::time::Instant::now() + Duration::from_secs(3);
     while std::time::Instant::now() < deadline {

@@ -22,7 +22,11 @@ impl Redis {
     pub fn start(more: &[&str]) -> Self {
         let more: Vec<String> = more.iter().map(|&word| word.to_owned()).collect();
         for _ in 0..20 {
-            let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+            let port = std::net::TcpListener::bind("127.0.0.1:0")
+                .expect("a port")
+                .local_addr()
+                .expect("bound")
+                .port();
             let folder = tempfile::tempdir().expect("a folder");
             let mut redis = Self { child: None, port, folder, more: more.clone() };
             if redis.launch() {
