@@ -1,20 +1,29 @@
-//! The control plane: everything but the hot path, on axum. Thin handlers over the gateway.
+//! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
+//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything.
 
+mod accounts;
+pub mod envelope;
+mod office;
+
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::get;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
-use serde_json::json;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
+use crate::gateway::onboard::{Onboard, OnboardError};
 use crate::identity::Caller;
-use crate::keybook::{NewKey, Scope};
-use crate::pool::AccountState;
+use crate::keybook::Scope;
 use crate::secret::Secret;
 use crate::store::{Keys, StoreError};
 
@@ -33,6 +42,7 @@ pub struct Plane {
     pub gateway: Arc<Gateway>,
     pub operations: Arc<dyn Operations>,
     pub keys: Arc<Keys>,
+    pub onboard: Arc<Onboard>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.
@@ -57,17 +67,12 @@ pub fn public(plane: Plane) -> Router {
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    finish(health(router), plane)
+    finish(health(router.merge(accounts::routes())), plane)
 }
 
 /// What the admin listener serves.
 pub fn admin(plane: Plane) -> Router {
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/admin/reload", post(reload))
-        .route("/admin/accounts", get(accounts))
-        .route("/admin/keys", get(list_keys).post(create_key))
-        .route("/admin/keys/{id}", delete(revoke_key));
+    let router = office::routes().route("/metrics", get(metrics));
     finish(health(router), plane)
 }
 
@@ -106,11 +111,14 @@ async fn ready(State(plane): State<Plane>) -> Response {
     "ok\n".into_response()
 }
 
+/// Who calls.
+async fn verified(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Fault> {
+    let caller = plane.gateway.world().identity.verify(headers).await;
+    caller.inspect_err(|fault| note(fault, None, &plane.gateway.metrics))
+}
+
 async fn identify(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Refused> {
-    plane.gateway.world().identity.verify(headers).await.map_err(|fault| {
-        note(&fault, None, &plane.gateway.metrics);
-        Refused(fault)
-    })
+    verified(plane, headers).await.map_err(Refused)
 }
 
 async fn list_models(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
@@ -128,15 +136,16 @@ async fn one_model(
     Ok(axum::Json(model).into_response())
 }
 
-async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<(), Refused> {
+/// Who operates, by name for the audit log.
+async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<String, Refused> {
     let shown =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if shown.is_some_and(|shown| Secret::new(shown) == *plane.operator) {
-        return Ok(());
+        return Ok("operator".to_owned());
     }
     let caller = identify(plane, headers).await?;
     if caller.has_scope(Scope::Admin) {
-        return Ok(());
+        return Ok(format!("{}/{}", caller.tenant, caller.subject));
     }
     Err(Refused(Fault::client(Kind::Forbidden, "This endpoint needs the scope 'admin'.")))
 }
@@ -152,75 +161,84 @@ async fn metrics(State(plane): State<Plane>, headers: HeaderMap) -> Result<Respo
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-async fn reload(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
-    operator(&plane, &headers).await?;
-    match plane.operations.reload() {
-        Ok(()) => Ok(axum::Json(json!({"reloaded": true})).into_response()),
-        Err(report) => Err(Refused(Fault::client(Kind::BadRequest, report))),
+/// Most entries of a list in one answer, and how many come where nobody says.
+const MAX_LISTED: usize = 100;
+
+/// Which page of a list is wanted.
+#[derive(Debug, Default, Deserialize)]
+struct Page {
+    /// The last id of the page before.
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// The query of a list, still to be read: what is wrong with it is told in the shape of the endpoint's own errors.
+struct Paged(Result<Query<Page>, QueryRejection>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Paged {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        Ok(Self(Query::from_request_parts(parts, state).await))
     }
 }
 
-async fn accounts(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
-    operator(&plane, &headers).await?;
-    let accounts: Vec<_> = plane.gateway.pool.states().iter().map(account).collect();
-    Ok(axum::Json(json!({"accounts": accounts})).into_response())
+impl Paged {
+    fn read(self) -> Result<Page, Fault> {
+        let wrong = |_| {
+            Fault::client(Kind::BadRequest, "'limit' is a number, 'after' the last id of the page before.")
+        };
+        self.0.map(|Query(page)| page).map_err(wrong)
+    }
 }
 
-fn account(state: &AccountState) -> serde_json::Value {
-    let left: serde_json::Map<String, serde_json::Value> = state
-        .left
-        .iter()
-        .map(|left| (format!("{:?}", left.dimension), json!({"left": left.units, "of": left.of})))
-        .collect();
-    json!({
-        "id": state.id,
-        "platform": state.platform,
-        "owner": state.owner,
-        "in_flight": state.in_flight,
-        "is_enabled": state.is_enabled,
-        "is_expired": state.is_expired,
-        "breaker": format!("{:?}", state.breaker),
-        "rest": state.rest.map(|(why, wait)| json!({"why": format!("{why:?}"), "seconds": wait.as_secs()})),
-        "left": left,
+impl Page {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED)
+    }
+
+    fn after(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// The page of a list in ascending order, and what the next page comes after, if there is one.
+    fn cut<T>(&self, all: Vec<T>, id: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
+        let is_behind = |one: &T| self.after().is_none_or(|after| id(one).as_str() > after);
+        let mut rest: Vec<T> = all.into_iter().filter(is_behind).collect();
+        let is_last = rest.len() <= self.limit();
+        rest.truncate(self.limit());
+        let next = rest.last().filter(|_| !is_last).map(&id);
+        (rest, next)
+    }
+}
+
+/// Reads a body. What is said of a wrong one never quotes it: a credential may stand in the wrong place.
+fn read_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    serde_json::from_slice(body).map_err(|wrong| {
+        let text = wrong.to_string();
+        let harmless = ["missing field", "unknown field", "duplicate field", "expected", "EOF"];
+        let quotes = text.starts_with("invalid type: string") || text.starts_with("invalid value");
+        let why = if !quotes && harmless.iter().any(|start| text.starts_with(start)) {
+            crate::gateway::chat::printable(&text)
+        } else {
+            format!("a value of the wrong kind at line {} column {}", wrong.line(), wrong.column())
+        };
+        Fault::client(Kind::BadRequest, format!("The request's body could not be read: {why}."))
     })
 }
 
-async fn list_keys(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
-    operator(&plane, &headers).await?;
-    Ok(axum::Json(json!({"keys": plane.keys.list()})).into_response())
-}
-
-async fn create_key(
-    State(plane): State<Plane>,
-    headers: HeaderMap,
-    body: axum::body::Bytes,
-) -> Result<Response, Refused> {
-    operator(&plane, &headers).await?;
-    let new: NewKey = serde_json::from_slice(&body).map_err(|wrong| {
-        Refused(Fault::client(Kind::BadRequest, format!("The key could not be read: {wrong}.")))
-    })?;
-    let now = plane.gateway.clock.wall_seconds();
-    let (record, key) = plane.keys.create(new, now).await.map_err(of_store)?;
-    Ok(axum::Json(json!({"key": key.expose(), "record": record})).into_response())
-}
-
-async fn revoke_key(
-    State(plane): State<Plane>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    operator(&plane, &headers).await?;
-    let now = plane.gateway.clock.wall_seconds();
-    let record = plane.keys.revoke(&id, now).await.map_err(of_store)?;
-    Ok(axum::Json(json!({"record": record})).into_response())
-}
-
-fn of_store(error: StoreError) -> Refused {
-    Refused(match &error {
-        StoreError::NotFound { what, .. } => {
+/// What the caller is told of an account or a key that could not be had.
+fn fault_of(error: OnboardError) -> Fault {
+    match error {
+        OnboardError::NotFound => Fault::client(Kind::NotFound, error.to_string()),
+        OnboardError::Invalid(why) => Fault::client(Kind::BadRequest, why),
+        OnboardError::Store(StoreError::NotFound { what, .. }) => {
             Fault::client(Kind::NotFound, format!("There is no {what} of that id."))
         }
-        StoreError::Invalid(why) => Fault::client(Kind::BadRequest, *why),
-        _ => Fault::gateway(Kind::Internal, "The store failed.").source(error),
-    })
+        OnboardError::Store(StoreError::Invalid(why)) => Fault::client(Kind::BadRequest, why),
+        OnboardError::Store(StoreError::Released) => {
+            Fault::gateway(Kind::Shutdown, "The gateway is being replaced. Try again shortly.")
+        }
+        failed => Fault::gateway(Kind::Internal, "The store failed.").source(failed),
+    }
 }
