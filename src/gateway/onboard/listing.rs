@@ -38,14 +38,15 @@ impl Onboard {
         let mut states: HashMap<AccountId, AccountState> =
             staying.into_iter().map(|state| (state.id.clone(), state)).collect();
         let state = self.state.lock();
-        let of_file = state.ground.accounts.iter().map(|account| (record_of(account), true));
-        let of_store = state.held.values().map(|held| (AccountRecord::clone(&held.record), false));
+        let is_visible = |owner: &Option<TenantId>| tenant.is_none() || owner.as_ref() == tenant;
+        let of_file = state.ground.accounts.iter().filter(|account| is_visible(&account.owner));
+        let of_store = state.held.values().filter(|held| is_visible(&held.record.owner));
         let mut all: BTreeMap<String, (AccountRecord, bool)> = BTreeMap::new();
-        for (record, is_of_file) in of_store.chain(of_file) {
-            if tenant.is_none() || record.owner.as_ref() == tenant {
-                all.insert(record.id.clone(), (record, is_of_file));
-            }
-        }
+        all.extend(
+            of_store.map(|held| (held.record.id.clone(), (AccountRecord::clone(&held.record), false))),
+        );
+        // Where both have an id the file's counts.
+        all.extend(of_file.map(|account| (account.id.as_str().to_owned(), (record_of(account), true))));
         let listed = all.into_values().map(|(record, is_of_file)| {
             let id = AccountId::from(record.id.as_str());
             let last_used = state.uses.get(&id).and_then(LastUsed::get);

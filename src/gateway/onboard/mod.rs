@@ -188,6 +188,9 @@ impl Onboard {
                 Err(why) => problems.push(format!("the account {id} is left out: {why}")),
             }
         }
+        // Whoever is gone needs no time of last use.
+        let held = &state.held;
+        state.uses.retain(|id, _| of_file.contains(id) || held.contains_key(id.as_str()));
         for problem in problems.iter().filter(|problem| !state.problems.contains(problem)) {
             tracing::error!("{problem}");
         }
@@ -255,7 +258,7 @@ impl Onboard {
         }
         let value = sealed_row(&record, &credential, &ground.vault)?;
         let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Absent };
-        self.write(act(who, "account.added", &record), put).await?;
+        self.write(act(who, "account.added", &record), vec![put]).await?;
         Ok(record)
     }
 
@@ -280,7 +283,7 @@ impl Onboard {
             let expect = Expect::Version(held.version);
             let put = Write::Put { table: TABLE, id: id.to_owned(), value, expect };
             let what = if enabled { "account.enabled" } else { "account.disabled" };
-            match self.write(act(who, what, &record), put).await {
+            match self.write(act(who, what, &record), vec![put]).await {
                 Err(StoreError::Conflict) => continue,
                 other => other?,
             }
@@ -306,7 +309,8 @@ impl Onboard {
             let held = self.find(tenant, id).await?;
             let expect = Expect::Version(held.version);
             let delete = Write::Delete { table: TABLE, id: id.to_owned(), expect };
-            match self.write(act(who, "account.removed", &held.record), delete).await {
+            let unused = Write::Delete { table: USES, id: id.to_owned(), expect: Expect::Anything };
+            match self.write(act(who, "account.removed", &held.record), vec![delete, unused]).await {
                 Err(StoreError::Conflict) => {}
                 other => return Ok(other.map(|()| AccountRecord::clone(&held.record))?),
             }
@@ -358,8 +362,8 @@ impl Onboard {
         Err(StoreError::Conflict.into())
     }
 
-    async fn write(&self, act: Act, change: Write) -> Result<(), StoreError> {
-        self.audit.note(act, self.gateway.clock.wall_millis(), vec![change]).await?;
+    async fn write(&self, act: Act, changes: Vec<Write>) -> Result<(), StoreError> {
+        self.audit.note(act, self.gateway.clock.wall_millis(), changes).await?;
         self.refresh().await
     }
 
