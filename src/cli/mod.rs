@@ -5,6 +5,7 @@ mod demo;
 mod fake;
 mod key;
 mod logs;
+mod office;
 mod purse;
 mod serve;
 mod token;
@@ -73,6 +74,27 @@ enum Command {
         config: ConfigFile,
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// Upstream accounts in the store.
+    Account {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        command: office::AccountCommand,
+    },
+    /// Encryption at rest.
+    Vault {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        command: office::VaultCommand,
+    },
+    /// Who did what, and when.
+    Audit {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        command: office::AuditCommand,
     },
     /// Asks the running gateway whether it is alive; for a container's health check.
     Health {
@@ -194,6 +216,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check { config, json } => return check_config(config.config.as_deref(), json),
         Command::Token { config, token } => mint(config.config.as_deref(), token)?,
         Command::Key { config, command } => keys(config.config.as_deref(), command)?,
+        Command::Account { config, command } => {
+            return in_office(config.config.as_deref(), async |office| office.account(command).await);
+        }
+        Command::Vault { config, command } => {
+            return in_office(config.config.as_deref(), async |office| office.vault(command).await);
+        }
+        Command::Audit { config, command } => {
+            return in_office(config.config.as_deref(), async |office| office.audit(command).await);
+        }
         Command::Health { config } => return Ok(health(&load(config.config.as_deref())?)),
         Command::Config { command: ConfigCommand::Reference } => say(crate::config::REFERENCE)?,
         Command::Fake { listen, script } => block_on(fake::run(listen, script))?,
@@ -259,6 +290,16 @@ fn keys(path: Option<&Path>, command: KeyCommand) -> anyhow::Result<()> {
         let admin = key::KeyAdmin::reach(&folder, remote).await?;
         Ok(admin.run(command, now, is_json, &mut std::io::stdout()).await?)
     })
+}
+
+/// Runs a command of operators; its exit code says whether it went well.
+fn in_office(
+    path: Option<&Path>,
+    command: impl AsyncFnOnce(&office::Office) -> anyhow::Result<bool>,
+) -> anyhow::Result<ExitCode> {
+    let config = load(path)?;
+    let went_well = block_on(async { command(&office::Office::reach(&config).await?).await })?;
+    Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One question over a plain socket: the container has no other client.

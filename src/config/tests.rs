@@ -93,6 +93,7 @@ fn the_reference_says_the_defaults() {
             platforms,
             accounts,
             routes,
+            implied_routes,
             retry,
             timeouts,
             sizes,
@@ -113,7 +114,7 @@ fn the_reference_says_the_defaults() {
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {pool:?}"),
-            format!("{drain:?} {workers:?} {log:?}"),
+            format!("{drain:?} {workers:?} {log:?} {implied_routes:?}"),
         ]
     };
     assert_eq!(shown(&reference), shown(&defaults));

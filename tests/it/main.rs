@@ -16,6 +16,7 @@ mod failover;
 mod leaving;
 mod lifecycle;
 mod misfortune;
+mod onboard;
 mod quota;
 mod refusals;
 mod resting;

@@ -28,6 +28,7 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
     let timeouts = timeouts(raw.timeouts.get().unwrap_or(&raw::Timeouts::default()), problems);
     let defaults = Defaults { strategy: Default::default(), unsupported: Default::default(), timeouts };
     Config {
+        implied_routes: raw.routes.get().is_none_or(Vec::is_empty).then_some(defaults),
         routes: routes::table(raw, &platforms, &accounts, defaults, problems),
         listen: process::listen(raw, problems),
         metrics: process::metrics(raw, admin_listen),
