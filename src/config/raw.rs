@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::field::{Field, Named, Names, OneOrMore};
 use super::quantity::{Length, Size};
 use crate::dialect::Unsupported;
-use crate::gateway::settings::{Heartbeat, ModelField};
+use crate::gateway::settings::{Heartbeat, ModelField, OnBudget};
 use crate::limits::Limits;
 use crate::platform::profile::Row;
 use crate::pool::settings::{OnOutage, Strategy};
@@ -43,6 +43,7 @@ sections! {
         limits: Sizes,
         heartbeat: Heartbeat,
         model_field: ModelField,
+        on_budget: OnBudget,
         pool: Pool,
         drain: Drain,
         workers: usize,
@@ -110,6 +111,7 @@ sections! {
         fallback: Vec<Field<Target>>,
         strategy: Strategy,
         unsupported: Unsupported,
+        on_budget: OnBudget,
         timeouts: RouteTimeouts,
     }
     Target {

@@ -6,6 +6,7 @@ pub mod answer;
 mod aside;
 pub mod attempt;
 pub mod body;
+pub mod calibrate;
 pub mod chat;
 pub mod drain;
 pub mod estimate;
@@ -32,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::pool::{Breaker, Pool, Why};
 use crate::upstream::Upstream;
 
+use calibrate::Calibration;
 use drain::Drain;
 use recall::Memory;
 use rehearsal::Rehearsal;
@@ -60,6 +62,7 @@ pub struct Gateway {
     pub pool: Pool,
     pub upstream: Upstream,
     pub recall: Memory,
+    pub calibration: Calibration,
     pub tokens: TokenDesk,
     pub drain: Drain,
     /// What is to fail on purpose: in tests of a debug build, and never else.
@@ -80,6 +83,7 @@ impl Gateway {
         Self {
             world: ArcSwap::from_pointee(world),
             recall: Memory::new(clock.clone(), RECALL_LIFE, RECALL_ENTRIES),
+            calibration: Calibration::default(),
             tokens: TokenDesk::new(clock.clone()),
             drain: Drain::default(),
             rehearsal: Rehearsal::default(),

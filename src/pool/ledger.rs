@@ -136,6 +136,32 @@ impl Ledger {
         Ok(Hold { tokens, at: now.moment, marks })
     }
 
+    /// Sets aside `more` tokens for a request under way: under all limits that count them, or none.
+    pub(super) fn extend(
+        &mut self,
+        hold: &mut Hold,
+        more: u64,
+        now: &Now<'_>,
+        account: &AccountId,
+        authority: &dyn Authority,
+    ) -> bool {
+        let is_held = |meter: &Meter| {
+            meter.dimension.cost(2) == 2 && hold.marks.iter().any(|mark| mark.dimension == meter.dimension)
+        };
+        for meter in self.meters.iter_mut().filter(|meter| is_held(meter)) {
+            meter.bring_up_to(now, &self.zone);
+            let of = Leased { authority, account, dimension: meter.dimension };
+            if meter.refusal(more, 0, now).is_some() || !meter.lease.secure(of, more, now.moment) {
+                return false;
+            }
+        }
+        for meter in self.meters.iter_mut().filter(|meter| is_held(meter)) {
+            meter.take(more, now.moment);
+        }
+        hold.tokens = hold.tokens.saturating_add(more);
+        true
+    }
+
     /// Replaces what was set aside by what was used, and frees the slot.
     pub(super) fn settle(&mut self, hold: &Hold, spent: Spent, now: &Now<'_>) {
         self.in_flight = self.in_flight.saturating_sub(1);

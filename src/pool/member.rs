@@ -169,6 +169,11 @@ impl Member {
         Ok(Taken { hold, probes })
     }
 
+    /// Sets aside `more` tokens for what is under way; false where they cannot be had now.
+    pub(super) fn extend(&self, hold: &mut Hold, more: u64, now: &Now<'_>, core: &Core) -> bool {
+        self.state.lock().ledger.extend(hold, more, now, &self.id, &*core.authority)
+    }
+
     /// The platform took the request; its end is still to come.
     pub(super) fn accepted(&self, probes: Probes, model: &Arc<str>, event: Event) {
         self.state.lock().health.note(Sign::Accepted, probes, model, event);

@@ -90,6 +90,14 @@ impl Reservation {
         self.hold.as_ref().map_or(0, Hold::tokens)
     }
 
+    /// Sets aside `more` tokens: the attempt turns out larger than was estimated. False where they cannot be had at once;
+    /// they are then asked for, and a later try may find them.
+    pub fn extend(&mut self, more: u64) -> bool {
+        let Some(hold) = &mut self.hold else { return false };
+        let core = &self.seat.core;
+        self.seat.member.extend(hold, more, &Now::of(&core.clock), core)
+    }
+
     /// The platform took the request: its answer has begun and is no error. To be called as soon as that is known: an
     /// account that comes back from a pause is opened by this and not by the end of a stream minutes later.
     pub fn accepted(&mut self) {

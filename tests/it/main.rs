@@ -11,6 +11,7 @@ mod puppet;
 
 mod asks;
 mod broken;
+mod budget;
 mod callers;
 mod failover;
 mod leaving;

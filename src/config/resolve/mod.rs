@@ -26,7 +26,12 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
     let identity = callers::identity(raw, problems);
     let accounts = accounts::accounts(raw, &platforms, problems);
     let timeouts = timeouts(raw.timeouts.get().unwrap_or(&raw::Timeouts::default()), problems);
-    let defaults = Defaults { strategy: Default::default(), unsupported: Default::default(), timeouts };
+    let defaults = Defaults {
+        strategy: Default::default(),
+        unsupported: Default::default(),
+        timeouts,
+        on_budget: raw.on_budget.or(Default::default()),
+    };
     Config {
         routes: routes::table(raw, &platforms, &accounts, defaults, problems),
         listen: process::listen(raw, problems),
