@@ -8,7 +8,7 @@ use crate::house::{Events, House, mint, sum_of, until, whole};
 /// One account that may spend `limits`, on a platform that is passed on as it comes and on one that is translated.
 fn houses(limits: &str, more: &str) -> [(String, &'static str, &'static str); 2] {
     let account = |platform| {
-        format!("accounts: [{{id: a, platform: {platform}, api_key: sk-a, limits: {limits}}}]\n{more}")
+        format!("accounts: [{{id: a, platform: {platform}, api_key: sk-ant-a, limits: {limits}}}]\n{more}")
     };
     [(account("openai"), "openai", "gpt-4o"), (account("claude"), "claude", "claude-sonnet-4-5")]
 }
