@@ -13,7 +13,7 @@
 //! | 2 | [`api`] | the OpenAI shapes that Weir accepts and emits, and their rules |
 //! | 3 | [`dialect`] | the wires that platforms speak: encode a request, decode an answer |
 //! | 4 | [`platform`] | platforms as rows of data: rules, quirks, error tables, credentials on the wire |
-//! | 5 | [`identity`] [`store`] [`pool`] [`upstream`] | who calls; what is kept; which account; connections out |
+//! | 5 | [`identity`] [`store`] [`vault`] [`pool`] [`upstream`] | who calls; what is kept; and what of it nobody may read; which account; connections out |
 //! | 6 | [`gateway`] | the path of a request, in one linear function, and the relay of a stream |
 //! | 7 | [`config`] | as typed, as resolved, as in force; reload; check |
 //! | 8 | [`http`] | sockets, TLS, life cycle, routes, and the one place where a fault becomes an answer |
@@ -47,3 +47,4 @@ pub mod secret;
 pub mod sse;
 pub mod store;
 pub mod upstream;
+pub mod vault;

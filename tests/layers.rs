@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["api"],
     &["dialect"],
     &["platform"],
-    &["identity", "pool", "store", "upstream"],
+    &["identity", "pool", "store", "upstream", "vault"],
     &["gateway"],
     &["config"],
     &["http"],

@@ -6,6 +6,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -15,7 +16,7 @@ use url::Url;
 
 use crate::keybook::{KeyRecord, NewKey};
 use crate::secret::Secret;
-use crate::store::{self, Store, StoreError};
+use crate::store::{Keys, Store, StoreError};
 
 /// For one question to the running gateway.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub enum KeyAdmin {
     /// This process, in the store that it has opened.
-    Direct(Box<Store>),
+    Direct(Keys),
     /// The running gateway.
     Remote(Remote),
 }
@@ -86,9 +87,9 @@ impl KeyAdmin {
     ///
     /// # Errors
     /// The store cannot be opened for another reason than that.
-    pub fn reach(dir: &Path, gateway: Remote) -> Result<Self, StoreError> {
+    pub async fn reach(dir: &Path, gateway: Remote) -> Result<Self, StoreError> {
         match Store::open(dir) {
-            Ok(store) => Ok(Self::Direct(Box::new(store))),
+            Ok(store) => Ok(Self::Direct(Keys::load(Arc::new(store)).await?)),
             Err(StoreError::Locked(_)) => Ok(Self::Remote(gateway)),
             Err(error) => Err(error),
         }
@@ -100,7 +101,7 @@ impl KeyAdmin {
     /// See [`KeyError`].
     pub async fn create(&self, new: NewKey, now: u64) -> Result<(KeyRecord, Secret), KeyError> {
         match self {
-            Self::Direct(store) => Ok(store::create_key(store, new, now)?),
+            Self::Direct(keys) => Ok(keys.create(new, now).await?),
             Self::Remote(gateway) => {
                 let made: Created = gateway.ask(Method::POST, None, Some(&new)).await?;
                 Ok((made.record, made.key))
@@ -114,9 +115,7 @@ impl KeyAdmin {
     /// See [`KeyError`].
     pub async fn list(&self) -> Result<Vec<KeyRecord>, KeyError> {
         match self {
-            Self::Direct(store) => {
-                Ok(store::list_keys(store).iter().map(|record| KeyRecord::clone(record)).collect())
-            }
+            Self::Direct(keys) => Ok(keys.list().iter().map(|record| KeyRecord::clone(record)).collect()),
             Self::Remote(gateway) => Ok(gateway.ask::<Listed>(Method::GET, None, None).await?.keys),
         }
     }
@@ -127,7 +126,7 @@ impl KeyAdmin {
     /// See [`KeyError`].
     pub async fn revoke(&self, id: &str, now: u64) -> Result<KeyRecord, KeyError> {
         match self {
-            Self::Direct(store) => Ok(store::revoke_key(store, id, now)?),
+            Self::Direct(keys) => Ok(keys.revoke(id, now).await?),
             Self::Remote(gateway) => Ok(gateway.ask::<Revoked>(Method::DELETE, Some(id), None).await?.record),
         }
     }
@@ -233,8 +232,6 @@ fn table(records: &[KeyRecord], now: u64, out: &mut impl Write) -> std::io::Resu
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
     use hyper::service::service_fn;
@@ -270,7 +267,7 @@ mod tests {
     }
 
     /// An admin port as the module's head describes it, over a real store.
-    async fn serve(store: Arc<Store>) -> String {
+    async fn serve(store: Arc<Keys>) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move {
@@ -285,7 +282,7 @@ mod tests {
     }
 
     async fn answer(
-        store: Arc<Store>,
+        store: Arc<Keys>,
         request: http::Request<hyper::body::Incoming>,
     ) -> Result<http::Response<Full<Bytes>>, hyper::Error> {
         let is_admin = request.headers().get("authorization").is_some_and(|it| it == "Bearer admin-token");
@@ -295,13 +292,13 @@ mod tests {
             _ if !is_admin => (401, serde_json::json!({"error": {"message": "no\u{1b}[31m"}})),
             ("POST", "/admin/keys") => {
                 let new = serde_json::from_slice(&body).expect("a new key");
-                let (record, key) = store::create_key(&store, new, 1_000).expect("made");
+                let (record, key) = store.create(new, 1_000).await.expect("made");
                 (200, created(&record, &key))
             }
-            ("GET", "/admin/keys") => (200, serde_json::json!({"keys": store::list_keys(&store)})),
+            ("GET", "/admin/keys") => (200, serde_json::json!({"keys": store.list()})),
             ("DELETE", path) => {
                 let id = path.strip_prefix("/admin/keys/").expect("an id");
-                match store::revoke_key(&store, id, 1_000) {
+                match store.revoke(id, 1_000).await {
                     Ok(record) => (200, serde_json::json!({"record": record})),
                     Err(error) => (404, serde_json::json!({"error": {"message": error.to_string()}})),
                 }
@@ -337,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_free_is_changed_here() {
         let dir = tempfile::tempdir().expect("dir");
-        let admin = KeyAdmin::reach(dir.path(), remote("http://127.0.0.1:1")).expect("free");
+        let admin = KeyAdmin::reach(dir.path(), remote("http://127.0.0.1:1")).await.expect("free");
         let KeyAdmin::Direct(store) = &admin else { panic!("the store is free") };
         create_list_revoke(&admin, |key| store.find(&KeyHash::of(key.as_bytes()))).await;
     }
@@ -345,16 +342,19 @@ mod tests {
     #[tokio::test]
     async fn a_store_in_use_is_changed_by_the_gateway_that_uses_it() {
         let dir = tempfile::tempdir().expect("dir");
-        let store = Arc::new(Store::open(dir.path()).expect("opens"));
+        let store = Store::open(dir.path()).expect("opens");
+        let store = Arc::new(Keys::load(Arc::new(store)).await.expect("keys"));
         let url = serve(Arc::clone(&store)).await;
-        let admin = KeyAdmin::reach(dir.path(), remote(&url)).expect("the gateway");
+        let admin = KeyAdmin::reach(dir.path(), remote(&url)).await.expect("the gateway");
         assert!(matches!(admin, KeyAdmin::Remote(_)));
         create_list_revoke(&admin, |key| store.find(&KeyHash::of(key.as_bytes()))).await;
     }
 
     #[tokio::test]
     async fn a_refusal_is_told_without_the_token_or_control_characters() {
-        let url = serve(Arc::new(Store::in_memory().expect("a store"))).await;
+        let url =
+            serve(Arc::new(Keys::load(Arc::new(Store::in_memory().expect("a store"))).await.expect("keys")))
+                .await;
         let admin = KeyAdmin::Remote(Remote { token: Some(Secret::new("wrong-token")), ..remote(&url) });
         let error = admin.list().await.expect_err("refused");
         assert_eq!(error.to_string(), "the running gateway refused (status 401): no[31m");

@@ -253,9 +253,11 @@ fn keys(path: Option<&Path>, command: KeyCommand) -> anyhow::Result<()> {
         client: wiring::back_office()?,
     };
     anyhow::ensure!(matches!(config.store, StoreUrl::Embedded(_)), "a store in memory keeps no keys");
-    let admin = key::KeyAdmin::reach(&folder, remote)?;
     let is_json = !std::io::stdout().is_terminal();
-    block_on(async { Ok(admin.run(command, now, is_json, &mut std::io::stdout()).await?) })
+    block_on(async {
+        let admin = key::KeyAdmin::reach(&folder, remote).await?;
+        Ok(admin.run(command, now, is_json, &mut std::io::stdout()).await?)
+    })
 }
 
 /// One question over a plain socket: the container has no other client.

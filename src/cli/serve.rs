@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use super::{environment, logs, wiring};
+use super::{block_on, environment, logs, wiring};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
 use crate::config::{Config, Openness, StoreUrl};
@@ -17,7 +17,7 @@ use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
 use crate::http::tls::{self, Certificate};
 use crate::http::wire::Patience;
-use crate::store::Store;
+use crate::store::{Keys, Store};
 
 /// How long a successor waits for the old process to let the store go.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
@@ -84,12 +84,13 @@ pub fn run_config(
     }
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
     let store = wiring::open_store(config, patience, &clock)?;
-    let gateway = Arc::new(wiring::gateway(config, &store, &clock)?);
+    let keys = Arc::new(block_on(async { Ok(Keys::load(store.clone()).await?) })?);
+    let gateway = Arc::new(wiring::gateway(config, &keys, &clock)?);
     let reload = Arc::new(Reload { live: Arc::clone(&live), gateway: Arc::clone(&gateway) });
     let plane = Plane {
         gateway: Arc::clone(&gateway),
         operations: reload.clone(),
-        store: Arc::clone(&store),
+        keys: Arc::clone(&keys),
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
         metrics_are_open: config.metrics == Openness::Open,
     };

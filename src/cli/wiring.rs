@@ -17,7 +17,7 @@ use crate::ids::random_name;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::secret::Secret;
-use crate::store::{Store, StoreError};
+use crate::store::{Keys, Store, StoreError};
 use crate::upstream::Upstream;
 
 /// Opens the store that the configuration names. `patience` is how long a store held by another process is waited for.
@@ -58,8 +58,8 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
 }
 
 /// A gateway as `config` wants it.
-pub fn gateway(config: &Config, store: &Arc<Store>, clock: &Clock) -> anyhow::Result<Gateway> {
-    let identity = Identity::new(config.identity.clone(), store.clone(), clock.clone(), back_office()?)?;
+pub fn gateway(config: &Config, keys: &Arc<Keys>, clock: &Clock) -> anyhow::Result<Gateway> {
+    let identity = Identity::new(config.identity.clone(), keys.clone(), clock.clone(), back_office()?)?;
     let pool = Pool::new(config.pool.clone(), clock.clone(), None);
     pool.retry_budget().set_share(config.retry.budget);
     pool.replace(config.accounts.clone());

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use crate::gateway::route::RouteTable;
 use crate::gateway::settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use crate::platform::profile::Platform;
 use crate::secret::Secret;
+use crate::vault::MasterKey;
 use crate::{identity, pool};
 
 mod field;
@@ -53,7 +53,7 @@ pub struct Config {
     pub metrics: Openness,
     pub store: StoreUrl,
     /// Keys of encryption at rest: the first encrypts, all decrypt. May be empty.
-    pub vault: Vec<VaultKey>,
+    pub vault: Vec<MasterKey>,
     pub identity: identity::settings::Settings,
     /// Every platform: the built-in ones, as overridden, and the file's own.
     pub platforms: Vec<Arc<Platform>>,
@@ -99,21 +99,6 @@ pub enum StoreUrl {
     Memory,
     /// In Redis, for many processes. Not accepted yet.
     Redis(Secret),
-}
-
-/// One key of the vault.
-#[derive(Clone, PartialEq, Eq)]
-pub struct VaultKey {
-    /// Stored beside what it encrypted.
-    pub id: String,
-    /// For AES-256-GCM.
-    pub key: Zeroizing<[u8; 32]>,
-}
-
-impl std::fmt::Debug for VaultKey {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("VaultKey").field("id", &self.id).finish_non_exhaustive()
-    }
 }
 
 /// How the process stops.

@@ -16,7 +16,7 @@ use crate::identity::Caller;
 use crate::keybook::{NewKey, Scope};
 use crate::pool::AccountState;
 use crate::secret::Secret;
-use crate::store::{self, Store, StoreError};
+use crate::store::{Keys, StoreError};
 
 /// What the operator's endpoints can do besides looking.
 pub trait Operations: Send + Sync + 'static {
@@ -32,7 +32,7 @@ pub trait Operations: Send + Sync + 'static {
 pub struct Plane {
     pub gateway: Arc<Gateway>,
     pub operations: Arc<dyn Operations>,
-    pub store: Arc<Store>,
+    pub keys: Arc<Keys>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.
@@ -187,7 +187,7 @@ fn account(state: &AccountState) -> serde_json::Value {
 
 async fn list_keys(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
     operator(&plane, &headers).await?;
-    Ok(axum::Json(json!({"keys": store::list_keys(&plane.store)})).into_response())
+    Ok(axum::Json(json!({"keys": plane.keys.list()})).into_response())
 }
 
 async fn create_key(
@@ -200,7 +200,7 @@ async fn create_key(
         Refused(Fault::client(Kind::BadRequest, format!("The key could not be read: {wrong}.")))
     })?;
     let now = plane.gateway.clock.wall_seconds();
-    let (record, key) = in_store(&plane, move |store| store::create_key(store, new, now)).await?;
+    let (record, key) = plane.keys.create(new, now).await.map_err(of_store)?;
     Ok(axum::Json(json!({"key": key.expose(), "record": record})).into_response())
 }
 
@@ -211,23 +211,16 @@ async fn revoke_key(
 ) -> Result<Response, Refused> {
     operator(&plane, &headers).await?;
     let now = plane.gateway.clock.wall_seconds();
-    let record = in_store(&plane, move |store| store::revoke_key(store, &id, now)).await?;
+    let record = plane.keys.revoke(&id, now).await.map_err(of_store)?;
     Ok(axum::Json(json!({"record": record})).into_response())
 }
 
-/// Changes the store off the workers' threads: it waits for the disk.
-async fn in_store<T: Send + 'static>(
-    plane: &Plane,
-    change: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Refused> {
-    let store = Arc::clone(&plane.store);
-    let changed = tokio::task::spawn_blocking(move || change(&store)).await;
-    let changed = changed.map_err(|error| Fault::gateway(Kind::Internal, "The store failed.").source(error));
-    changed.map_err(Refused)?.map_err(|error| {
-        Refused(match &error {
-            StoreError::NotFound(_) => Fault::client(Kind::NotFound, "There is no key of that id."),
-            StoreError::Invalid(why) => Fault::client(Kind::BadRequest, *why),
-            _ => Fault::gateway(Kind::Internal, "The store failed.").source(error),
-        })
+fn of_store(error: StoreError) -> Refused {
+    Refused(match &error {
+        StoreError::NotFound { what, .. } => {
+            Fault::client(Kind::NotFound, format!("There is no {what} of that id."))
+        }
+        StoreError::Invalid(why) => Fault::client(Kind::BadRequest, *why),
+        _ => Fault::gateway(Kind::Internal, "The store failed.").source(error),
     })
 }

@@ -1,21 +1,23 @@
-//! Records of Weir's own keys, on disk by id and in memory by hash.
+//! Records of Weir's own keys: kept in the store by id, held in memory by hash. Why both: a key is looked up for every
+//! request that nobody has made before, and is changed once a month.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::ids::random_name;
 use crate::keybook::{self, KeyBook, KeyHash, KeyRecord, NewKey};
 use crate::secret::Secret;
 
-use super::{Store, StoreError};
+use super::records::{Expect, Name, Records, Write, all};
+use super::{Row, StoreError};
 
-/// Record by id, as JSON.
-pub(super) const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+/// Rows by id, as JSON.
+const TABLE: Name = "keys";
 
 /// Longest name of a key, tenant or model rule, in bytes.
 const MAX_NAME: usize = 256;
@@ -23,7 +25,7 @@ const MAX_NAME: usize = 256;
 /// Most model rules of a key.
 const MAX_MODELS: usize = 1000;
 
-/// A record as it stands on disk: with the hash that the shown record leaves out.
+/// A record as it is kept: with the hash that the shown record leaves out.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     /// SHA-256 of the key, hexadecimal.
@@ -31,112 +33,131 @@ struct Stored {
     record: KeyRecord,
 }
 
-/// All records in memory.
-#[derive(Debug, Default)]
-pub(super) struct Index {
+/// All keys.
+#[derive(Debug)]
+pub struct Keys {
+    records: Arc<dyn Records>,
     by_hash: RwLock<HashMap<KeyHash, Arc<KeyRecord>>>,
     generation: AtomicU64,
-    /// Held by whoever changes records, so that two changes of one record do not undo each other.
-    changing: Mutex<()>,
+    /// The table's generation when it was last read. Held by whoever changes or reads: of two changes of one record the
+    /// second sees the first, and a reader does not undo what was written while it read.
+    seen: Mutex<u64>,
 }
 
-impl Index {
-    pub fn load(db: &Database) -> Result<Self, StoreError> {
-        let table = db.begin_read()?.open_table(TABLE)?;
-        let mut by_hash = HashMap::new();
-        for row in table.iter()? {
-            let (id, bytes) = row?;
-            let broken = |problem: String| StoreError::Record { id: id.value().to_owned(), problem };
-            let stored: Stored =
-                serde_json::from_slice(bytes.value()).map_err(|error| broken(error.to_string()))?;
-            let hash = from_hex(&stored.hash).ok_or_else(|| broken("a hash that is none".to_owned()))?;
-            by_hash.insert(hash, Arc::new(stored.record));
+impl Keys {
+    /// The keys that `records` hold.
+    ///
+    /// # Errors
+    /// A record that cannot be read, or the store's.
+    pub async fn load(records: Arc<dyn Records>) -> Result<Self, StoreError> {
+        let keys =
+            Self { records, by_hash: RwLock::default(), generation: AtomicU64::new(0), seen: Mutex::new(0) };
+        keys.refresh().await?;
+        Ok(keys)
+    }
+
+    /// Takes over what other processes have changed. Cheap where that is nothing.
+    ///
+    /// # Errors
+    /// A record that cannot be read, or the store's; what is known stays then.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let mut seen = self.seen.lock().await;
+        let generation = self.records.generation(TABLE).await?;
+        if generation == *seen {
+            return Ok(());
         }
-        Ok(Self { by_hash: RwLock::new(by_hash), ..Self::default() })
+        let rows = all(&*self.records, TABLE).await?;
+        let by_hash = rows.iter().map(|row| {
+            let (hash, record) = read(row)?;
+            Ok((hash, Arc::new(record)))
+        });
+        let by_hash = by_hash.collect::<Result<_, StoreError>>()?;
+        *self.by_hash.write() = by_hash;
+        *seen = generation;
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes a key at `now` (seconds since 1970) and keeps its record. The key itself is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// A request that makes no sense, or the store's.
+    pub async fn create(&self, new: NewKey, now: u64) -> Result<(KeyRecord, Secret), StoreError> {
+        check(&new, now)?;
+        let key = keybook::random_key();
+        let hash = KeyHash::of(key.expose().as_bytes());
+        let record = KeyRecord {
+            id: random_name("key_", 16),
+            name: new.name,
+            tenant: new.tenant,
+            scopes: new.scopes,
+            models: new.models,
+            limits: new.limits,
+            created: now,
+            expires: new.expires,
+            revoked: None,
+            last4: keybook::last4(&key),
+        };
+        let _changing = self.seen.lock().await;
+        self.write(hash, record.clone(), Expect::Absent).await?;
+        Ok((record, key))
+    }
+
+    /// All keys, the newest first, the revoked among them.
+    pub fn list(&self) -> Vec<Arc<KeyRecord>> {
+        let mut records: Vec<Arc<KeyRecord>> = self.by_hash.read().values().cloned().collect();
+        records.sort_by(|one, other| (other.created, &one.id).cmp(&(one.created, &other.id)));
+        records
+    }
+
+    /// Revokes a key at `now` (seconds since 1970), for good: the very next request with it is refused here, and within a
+    /// second by other processes. To revoke it again changes nothing.
+    ///
+    /// # Errors
+    /// There is no such key, or the store's.
+    pub async fn revoke(&self, id: &str, now: u64) -> Result<KeyRecord, StoreError> {
+        let _changing = self.seen.lock().await;
+        let row = self.records.get(TABLE, id).await?;
+        let row = row.ok_or_else(|| StoreError::NotFound { what: "key", id: id.to_owned() })?;
+        let (hash, record) = read(&row)?;
+        if record.revoked.is_some() {
+            return Ok(record);
+        }
+        let record = KeyRecord { revoked: Some(now), ..record };
+        // Nobody changes a key but to revoke it: whoever was quicker did the same.
+        self.write(hash, record.clone(), Expect::Anything).await?;
+        Ok(record)
     }
 
     /// The change becomes visible first and is announced after: who sees the new number sees the new record.
-    fn set(&self, hash: KeyHash, record: KeyRecord) {
+    async fn write(&self, hash: KeyHash, record: KeyRecord, expect: Expect) -> Result<(), StoreError> {
+        let broken = |error: serde_json::Error| StoreError::record(&record.id, &error);
+        let value =
+            serde_json::to_vec(&Stored { hash: to_hex(&hash), record: record.clone() }).map_err(broken)?;
+        self.records.commit(vec![Write::Put { table: TABLE, id: record.id.clone(), value, expect }]).await?;
         self.by_hash.write().insert(hash, Arc::new(record));
         self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 }
 
-impl KeyBook for Store {
+fn read(row: &Row) -> Result<(KeyHash, KeyRecord), StoreError> {
+    let stored: Stored =
+        serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&row.id, &error))?;
+    let hash = from_hex(&stored.hash).ok_or_else(|| StoreError::record(&row.id, &"a hash that is none"))?;
+    Ok((hash, stored.record))
+}
+
+impl KeyBook for Keys {
     fn find(&self, hash: &KeyHash) -> Option<Arc<KeyRecord>> {
-        let by_hash = self.keys.by_hash.read();
+        let by_hash = self.by_hash.read();
         // The map finds by a keyed hash of the key's SHA-256, so its time tells nothing; the last word is constant-time.
         by_hash.get_key_value(hash).filter(|(kept, _)| kept.same(hash)).map(|(_, record)| Arc::clone(record))
     }
 
     fn generation(&self) -> u64 {
-        self.keys.generation.load(Ordering::Acquire)
+        self.generation.load(Ordering::Acquire)
     }
-}
-
-/// Makes a key at `now` (seconds since 1970) and keeps its record. The key itself is in the answer and nowhere else.
-/// Waits for the disk.
-///
-/// # Errors
-/// A request that makes no sense, or the disk's.
-pub fn create_key(store: &Store, new: NewKey, now: u64) -> Result<(KeyRecord, Secret), StoreError> {
-    check(&new, now)?;
-    let key = keybook::random_key();
-    let hash = KeyHash::of(key.expose().as_bytes());
-    let record = KeyRecord {
-        id: random_name("key_", 16),
-        name: new.name,
-        tenant: new.tenant,
-        scopes: new.scopes,
-        models: new.models,
-        limits: new.limits,
-        created: now,
-        expires: new.expires,
-        revoked: None,
-        last4: keybook::last4(&key),
-    };
-    let _changing = store.keys.changing.lock();
-    store.change(|db| write(db, &hash, &record))?;
-    store.keys.set(hash, record.clone());
-    Ok((record, key))
-}
-
-/// All keys, the newest first, the revoked among them.
-pub fn list_keys(store: &Store) -> Vec<Arc<KeyRecord>> {
-    let mut records: Vec<Arc<KeyRecord>> = store.keys.by_hash.read().values().cloned().collect();
-    records.sort_by(|one, other| (other.created, &one.id).cmp(&(one.created, &other.id)));
-    records
-}
-
-/// Revokes a key at `now` (seconds since 1970), for good: the very next request with it is refused. To revoke it again
-/// changes nothing. Waits for the disk.
-///
-/// # Errors
-/// There is no such key, or the disk's.
-pub fn revoke_key(store: &Store, id: &str, now: u64) -> Result<KeyRecord, StoreError> {
-    let _changing = store.keys.changing.lock();
-    let found = {
-        let by_hash = store.keys.by_hash.read();
-        by_hash.iter().find(|(_, record)| record.id == id).map(|(hash, record)| (*hash, Arc::clone(record)))
-    };
-    let (hash, record) = found.ok_or_else(|| StoreError::NotFound(id.to_owned()))?;
-    if record.revoked.is_some() {
-        return Ok(KeyRecord::clone(&record));
-    }
-    let record = KeyRecord { revoked: Some(now), ..KeyRecord::clone(&record) };
-    store.change(|db| write(db, &hash, &record))?;
-    store.keys.set(hash, record.clone());
-    Ok(record)
-}
-
-fn write(db: &Database, hash: &KeyHash, record: &KeyRecord) -> Result<(), StoreError> {
-    let stored = Stored { hash: to_hex(hash), record: record.clone() };
-    let bytes = serde_json::to_vec(&stored)
-        .map_err(|error| StoreError::Record { id: record.id.clone(), problem: error.to_string() })?;
-    let change = db.begin_write()?;
-    change.open_table(TABLE)?.insert(record.id.as_str(), bytes.as_slice())?;
-    change.commit()?;
-    Ok(())
 }
 
 fn check(new: &NewKey, now: u64) -> Result<(), StoreError> {

@@ -1,28 +1,34 @@
-//! What must outlive a restart, in one embedded file: records of Weir's own keys today, accounts, usage and audit beside
-//! them later. Why embedded: a gateway that needs a database server before it can say hello is not tried out.
+//! What must outlive a restart: keys, accounts, audit, usage, leases. Why embedded, in one file, unless Redis is asked for:
+//! a gateway that needs a database server before it can say hello is not tried out.
 //!
-//! Everything that a request needs is held in memory and read from there; the file is read when it is opened and written
-//! when something changes. Writing waits for the disk: call it from a blocking task.
+//! [`Records`] is what can be kept, wherever; [`Store`] keeps it in a file. [`Keys`] and [`Audit`] are built on top. Everything that a
+//! request needs is held in memory and read from there.
 
+mod audit;
+mod embedded;
 mod keys;
+mod records;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition};
 
-pub use keys::{create_key, list_keys, revoke_key};
+pub use audit::{Act, Audit, Broken, Entry, Verified};
+pub use keys::Keys;
+pub use records::{Expect, MAX_PAGE, Name, Records, Row, Write, all};
 
 /// Name of the file in the store's directory.
 pub const FILE_NAME: &str = "weir.redb";
 
 /// Version of what is in the file. A newer one is not touched.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
-/// Memory that the file's pages may take, in bytes: every record is held in memory anyway.
+/// Memory that the file's pages may take, in bytes: what requests need is held in memory anyway.
 const PAGE_CACHE: usize = 8 * 1024 * 1024;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -51,12 +57,31 @@ pub enum StoreError {
     /// Another process has taken over.
     #[error("the store was handed over to another process: nothing can be changed here any more")]
     Released,
+    /// A condition of a change does not hold: somebody else was quicker.
+    #[error("it was changed by somebody else meanwhile")]
+    Conflict,
+    /// The store is somewhere else, and cannot be reached.
+    #[error("the store cannot be reached: {0}")]
+    Unreachable(String),
+    /// The commit failed in which this change was one of several.
+    #[error("{0}")]
+    Shared(String),
+    /// The process is ending.
+    #[error("the store was interrupted")]
+    Interrupted,
     /// There is nothing of that id.
-    #[error("there is no key {0:?}")]
-    NotFound(String),
+    #[error("there is no {what} {id:?}")]
+    NotFound { what: &'static str, id: String },
     /// What is to be stored makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
+}
+
+impl StoreError {
+    /// A record that cannot be read or written, and why.
+    pub fn record(id: &str, problem: &dyn std::fmt::Display) -> Self {
+        Self::Record { id: id.to_owned(), problem: problem.to_string() }
+    }
 }
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
@@ -65,12 +90,18 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
-/// The embedded store. One process at a time.
+/// The embedded store. One process at a time; clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Store {
+struct Inner {
     /// `None` once it was let go, for a successor to take over.
     db: RwLock<Option<Database>>,
-    keys: keys::Index,
+    /// What is to be in the next commit.
+    queue: Mutex<Vec<embedded::Job>>,
+    /// Held by whoever commits.
+    writing: Mutex<()>,
 }
 
 impl Store {
@@ -90,7 +121,7 @@ impl Store {
                     .create_with_backend(backend)
             })
             .map_err(|error| explain(error, &path))?;
-        Self::load(db, &path)
+        Self::over(db, &path)
     }
 
     /// A store that is gone with the process: for demonstrations and tests.
@@ -99,23 +130,18 @@ impl Store {
     /// None that is known.
     pub fn in_memory() -> Result<Self, StoreError> {
         let db = Builder::new().create_with_backend(InMemoryBackend::new())?;
-        Self::load(db, Path::new("(in memory)"))
+        Self::over(db, Path::new("(in memory)"))
     }
 
-    /// Changes the file, while it is ours.
-    fn change(&self, change: impl FnOnce(&Database) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        self.db.read().as_ref().map_or(Err(StoreError::Released), change)
-    }
-
-    /// Lets the file go, so that another process can open it. What was read is still known here; nothing can be changed.
+    /// Lets the file go, so that another process can open it. Nothing can be read or changed here any more.
     pub fn release(&self) {
-        self.db.write().take();
+        self.0.db.write().take();
     }
 
-    fn load(db: Database, path: &Path) -> Result<Self, StoreError> {
+    fn over(db: Database, path: &Path) -> Result<Self, StoreError> {
         check_schema(&db, path)?;
-        let keys = keys::Index::load(&db)?;
-        Ok(Self { db: RwLock::new(Some(db)), keys })
+        let inner = Inner { db: RwLock::new(Some(db)), queue: Mutex::default(), writing: Mutex::new(()) };
+        Ok(Self(Arc::new(inner)))
     }
 }
 
@@ -146,11 +172,12 @@ fn check_schema(db: &Database, path: &Path) -> Result<(), StoreError> {
     };
     match found {
         Some(SCHEMA) => Ok(()),
-        Some(found) => Err(StoreError::Newer { path: path.to_owned(), found }),
-        None => {
+        Some(found @ SCHEMA..) => Err(StoreError::Newer { path: path.to_owned(), found }),
+        // Empty, or of an older version: one commit, so that it is the old or the new one whenever the machine stops.
+        _ => {
             let change = db.begin_write()?;
             change.open_table(META)?.insert("schema", SCHEMA)?;
-            change.open_table(keys::TABLE)?;
+            embedded::prepare(&change)?;
             change.commit()?;
             Ok(())
         }

@@ -10,9 +10,10 @@ use zeroize::Zeroizing;
 use super::super::field::Field;
 use super::super::raw::{Admin, Raw};
 use super::super::report::{Position, Problems};
-use super::super::{Listen, Openness, StoreUrl, TlsFiles, VaultKey};
+use super::super::{Listen, Openness, StoreUrl, TlsFiles};
 use super::accounts::Ids;
 use crate::secret::Secret;
+use crate::vault::MasterKey;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PUBLIC: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
@@ -105,7 +106,7 @@ pub(super) fn store(field: &Field<Secret>, problems: &Problems) -> StoreUrl {
 }
 
 /// Keys of encryption at rest.
-pub(super) fn vault(raw: &Raw, problems: &Problems) -> Vec<VaultKey> {
+pub(super) fn vault(raw: &Raw, problems: &Problems) -> Vec<MasterKey> {
     let Some((vault, _)) = raw.vault.placed() else { return Vec::new() };
     let mut ids = Ids::default();
     let keys = vault.keys.get().into_iter().flatten().filter_map(Field::placed);
@@ -123,7 +124,7 @@ pub(super) fn vault(raw: &Raw, problems: &Problems) -> Vec<VaultKey> {
                 "make one with `openssl rand -base64 32`",
             );
         }
-        Some(VaultKey { id: id?.to_owned(), key: key? })
+        Some(MasterKey { id: id?.to_owned(), key: key? })
     })
     .collect()
 }

@@ -1,9 +1,9 @@
 //! Weir's own keys, through the real store.
 
 use super::*;
-use crate::keybook::{KeyBook, NewKey, Scope};
+use crate::keybook::{KeyBook, KeyRecord, NewKey, Scope};
 use crate::limits::Limits;
-use crate::store::{Store, create_key, revoke_key};
+use crate::store::{Keys, Store};
 
 fn new_key() -> NewKey {
     NewKey {
@@ -16,8 +16,17 @@ fn new_key() -> NewKey {
     }
 }
 
-fn with_store(takes_keys: bool) -> (Identity, Arc<Store>, Arc<Hand>) {
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
+}
+
+fn create_key(keys: &Keys, new: NewKey) -> (KeyRecord, Secret) {
+    block_on(keys.create(new, NOW)).expect("key")
+}
+
+fn with_store(takes_keys: bool) -> (Identity, Arc<Keys>, Arc<Hand>) {
     let store = Arc::new(Store::in_memory().expect("a store"));
+    let store = Arc::new(block_on(Keys::load(store)).expect("keys"));
     let (clock, hand) = Clock::manual(NOW * 1000);
     let settings = Settings { keys: takes_keys, ..Settings::default() };
     let book: Arc<dyn KeyBook> = store.clone();
@@ -27,7 +36,7 @@ fn with_store(takes_keys: bool) -> (Identity, Arc<Store>, Arc<Hand>) {
 #[test]
 fn a_key_is_its_tenant_with_its_rules() {
     let (identity, store, _) = with_store(true);
-    let (record, key) = create_key(&store, new_key(), NOW).expect("key");
+    let (record, key) = create_key(&store, new_key());
     let caller = verify(&identity, key.expose()).expect("good");
     assert_eq!((caller.tenant.as_str(), caller.key_id.as_deref()), ("research", Some(record.id.as_str())));
     assert!(caller.may_use("gpt-4o") && !caller.may_use("qwen-max"));
@@ -38,10 +47,10 @@ fn a_key_is_its_tenant_with_its_rules() {
 #[test]
 fn a_revoked_key_is_refused_at_once_though_it_was_cached() {
     let (identity, store, _) = with_store(true);
-    let (record, key) = create_key(&store, new_key(), NOW).expect("key");
-    let (_, other) = create_key(&store, new_key(), NOW).expect("key");
+    let (record, key) = create_key(&store, new_key());
+    let (_, other) = create_key(&store, new_key());
     assert_accepted(&identity, key.expose(), "live");
-    revoke_key(&store, &record.id, NOW).expect("revoked");
+    block_on(store.revoke(&record.id, NOW)).expect("revoked");
     assert_refused(&identity, key.expose(), "revoked");
     let fault = verify(&identity, key.expose()).expect_err("revoked");
     assert!(!fault.public().contains("expired"));
@@ -51,7 +60,7 @@ fn a_revoked_key_is_refused_at_once_though_it_was_cached() {
 #[test]
 fn a_key_dies_at_its_end() {
     let (identity, store, hand) = with_store(true);
-    let (_, key) = create_key(&store, new_key(), NOW).expect("key");
+    let (_, key) = create_key(&store, new_key());
     assert_accepted(&identity, key.expose(), "live");
     hand.advance(Duration::from_secs(99));
     assert_accepted(&identity, key.expose(), "its last second");
@@ -62,7 +71,7 @@ fn a_key_dies_at_its_end() {
 #[test]
 fn nothing_but_the_whole_key_opens() {
     let (identity, store, _) = with_store(true);
-    let (record, key) = create_key(&store, new_key(), NOW).expect("key");
+    let (record, key) = create_key(&store, new_key());
     let whole = key.expose().to_owned();
     let mut turned = whole.clone();
     turned.replace_range(20..21, if &whole[20..21] == "a" { "b" } else { "a" });
@@ -88,7 +97,7 @@ fn nothing_but_the_whole_key_opens() {
 #[test]
 fn keys_are_refused_where_they_are_not_taken() {
     let (identity, store, _) = with_store(false);
-    let (_, key) = create_key(&store, new_key(), NOW).expect("key");
+    let (_, key) = create_key(&store, new_key());
     assert_refused(&identity, key.expose(), "not taken");
 }
 
@@ -96,9 +105,9 @@ fn keys_are_refused_where_they_are_not_taken() {
 fn a_key_with_limits_of_its_own_counts_by_itself() {
     let (identity, store, _) = with_store(true);
     let limits = Some(Limits { daily_requests: Some(1), ..Limits::default() });
-    let (_, limited) = create_key(&store, NewKey { limits, ..new_key() }, NOW).expect("key");
-    let (_, one) = create_key(&store, new_key(), NOW).expect("key");
-    let (_, two) = create_key(&store, new_key(), NOW).expect("key");
+    let (_, limited) = create_key(&store, NewKey { limits, ..new_key() });
+    let (_, one) = create_key(&store, new_key());
+    let (_, two) = create_key(&store, new_key());
     let limiter = |key: &Secret| Arc::clone(&verify(&identity, key.expose()).expect("good").limiter);
     assert!(Arc::ptr_eq(&limiter(&one), &limiter(&two)));
     drop(limiter(&limited).admit(1).expect("the first"));

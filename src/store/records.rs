@@ -1,0 +1,143 @@
+//! What must outlive a process, as a small set of operations. Why so few: two very different stores keep them, one file of
+//! this process's own ([`Store`](super::Store)) and a Redis that many processes share, and whatever is built on top (keys,
+//! accounts, audit, usage) must not know which.
+//!
+//! *Tables* hold rows by id. Each row has a version that never comes again, so that a change can be made on condition that
+//! nobody was quicker ([`Expect`]). Each table has a generation that grows with every change: other processes notice by it.
+//! *Logs* only grow. *Totals* are sums that are added to exactly once, whoever repeats the addition.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+
+/// Name of a table or of a log: a word of ours, never a caller's.
+pub type Name = &'static str;
+
+/// Most rows, entries or totals in one answer, whatever is asked for.
+pub const MAX_PAGE: usize = 1000;
+
+/// A row of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub id: String,
+    /// Of this very value: another write gives another one, also after the row was deleted and made again.
+    pub version: u64,
+    pub value: Vec<u8>,
+}
+
+/// A condition on the row before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// None.
+    Anything,
+    /// There is no such row.
+    Absent,
+    /// It is the one that was read.
+    Version(u64),
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Makes or replaces a row. Gives its new version.
+    Put { table: Name, id: String, value: Vec<u8>, expect: Expect },
+    /// Removes a row. Gives 0. Where it is gone already and that was not asked about, nothing happens.
+    Delete { table: Name, id: String, expect: Expect },
+    /// Adds an entry to the end of a log. Gives its place, counted from 0. With `at`, only if that is its place.
+    Append { log: Name, entry: Vec<u8>, at: Option<u64> },
+}
+
+/// What outlives a process. Whoever waits for an answer to a change knows that it is kept.
+#[async_trait]
+pub trait Records: Send + Sync + std::fmt::Debug {
+    /// Makes all of these changes, or none, and gives what each of them gives. Conditions are about what was there before
+    /// the first of them; no two of them may write the same row.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where a condition does not hold; the store's own.
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError>;
+
+    /// Rows by ascending id, those after `after`, at most `limit` (and [`MAX_PAGE`]).
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn list(&self, table: Name, after: Option<&str>, limit: usize) -> Result<Vec<Row>, StoreError>;
+
+    /// One row.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn get(&self, table: Name, id: &str) -> Result<Option<Row>, StoreError>;
+
+    /// A number that grows with every change of the table; 0 for a table that was never written.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn generation(&self, table: Name) -> Result<u64, StoreError>;
+
+    /// Entries of a log with their places, from `from` on, at most `limit` (and [`MAX_PAGE`]).
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn read(&self, log: Name, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError>;
+
+    /// The place that the next entry of a log gets: how many there are.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn end(&self, log: Name) -> Result<u64, StoreError>;
+
+    /// Adds to totals by key, column by column, all or nothing and exactly once: false where `replica` has added under this
+    /// `sequence` or a later one before. A total that is shorter than its delta grows; sums stop at the ends of an `i64`.
+    ///
+    /// `replica` names the counter of sequences, which is kept for ever: a name that a process keeps over its restarts.
+    ///
+    /// # Errors
+    /// The store's own; whether it was added is then not known, and the same call may be made again.
+    async fn add(
+        &self,
+        replica: &str,
+        sequence: u64,
+        deltas: Vec<(String, Vec<i64>)>,
+    ) -> Result<bool, StoreError>;
+
+    /// The last sequence under which `replica` has added; 0 where it never has.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn added(&self, replica: &str) -> Result<u64, StoreError>;
+
+    /// Totals whose keys begin with `prefix`, by ascending key, those after `after`, at most `limit` (and [`MAX_PAGE`]).
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn totals(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<i64>)>, StoreError>;
+
+    /// Forgets these totals: their time is over.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn forget(&self, keys: Vec<String>) -> Result<(), StoreError>;
+}
+
+/// All rows of a table, page by page. Rows that change meanwhile are there as before or after.
+///
+/// # Errors
+/// The store's own.
+pub async fn all(records: &dyn Records, table: Name) -> Result<Vec<Row>, StoreError> {
+    let mut rows: Vec<Row> = Vec::new();
+    loop {
+        let after = rows.last().map(|row| row.id.clone());
+        let page = records.list(table, after.as_deref(), MAX_PAGE).await?;
+        let is_last = page.len() < MAX_PAGE;
+        rows.extend(page);
+        if is_last {
+            return Ok(rows);
+        }
+    }
+}
