@@ -1,5 +1,6 @@
 //! The command line: arguments in, an exit code out. Each command's body is a module of its own.
 
+mod bookkeeper;
 mod check;
 mod demo;
 mod fake;
@@ -7,6 +8,7 @@ mod key;
 mod logs;
 mod serve;
 mod token;
+mod usage;
 mod wiring;
 
 use std::io::{IsTerminal, Read, Write};
@@ -72,6 +74,13 @@ enum Command {
         config: ConfigFile,
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// What was used, by tenant, caller, account, model, day…
+    Usage {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        wish: usage::Wish,
     },
     /// Asks the running gateway whether it is alive; for a container's health check.
     Health {
@@ -193,6 +202,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check { config, json } => return check_config(config.config.as_deref(), json),
         Command::Token { config, token } => mint(config.config.as_deref(), token)?,
         Command::Key { config, command } => keys(config.config.as_deref(), command)?,
+        Command::Usage { config, wish } => show_usage(config.config.as_deref(), &wish)?,
         Command::Health { config } => return Ok(health(&load(config.config.as_deref())?)),
         Command::Config { command: ConfigCommand::Reference } => say(crate::config::REFERENCE)?,
         Command::Fake { listen, script } => block_on(fake::run(listen, script))?,
@@ -258,6 +268,13 @@ fn keys(path: Option<&Path>, command: KeyCommand) -> anyhow::Result<()> {
         let admin = key::KeyAdmin::reach(&folder, remote).await?;
         Ok(admin.run(command, now, is_json, &mut std::io::stdout()).await?)
     })
+}
+
+fn show_usage(path: Option<&Path>, wish: &usage::Wish) -> anyhow::Result<()> {
+    let config = load(path)?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let text = block_on(usage::run(&config, wish, is_terminal, &Clock::system()))?;
+    say(&text)
 }
 
 /// One question over a plain socket: the container has no other client.

@@ -44,6 +44,7 @@ sections! {
         heartbeat: Heartbeat,
         model_field: ModelField,
         on_budget: OnBudget,
+        prices: Named<Price>,
         pool: Pool,
         drain: Drain,
         workers: usize,
@@ -145,6 +146,12 @@ sections! {
         inflight_body_bytes: Size,
         answer: Size,
         event: Size,
+    }
+    Price {
+        input: f64,
+        output: f64,
+        cached_input: f64,
+        reasoning: f64,
     }
     Pool {
         lease_ttl: Length,

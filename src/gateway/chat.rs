@@ -18,7 +18,7 @@ use super::body;
 use super::estimate::Estimate;
 use super::relay::{Manner, Relay};
 use super::route::{Route, Target};
-use super::ticket::{OK, Ticket};
+use super::ticket::{OK, Spent, Ticket};
 use super::trip::{Aim, Trip, Trouble, Victory, Waited, Won};
 use super::{Gateway, World};
 use crate::api::ask::{Ask, Task};
@@ -119,7 +119,7 @@ impl Gateway {
             .map_err(|fault| fault.headers(caller.limiter.standing().headers()))?;
         self.pool.retry_budget().note_request();
         let label = Arc::from(route.name.as_str());
-        Ok(Ticket::open(Arc::clone(self), admission, id.clone(), label, guess, at))
+        Ok(Ticket::open(Arc::clone(self), caller, admission, id.clone(), label, guess, at))
     }
 
     /// Tries account after account, target after target, as far as attempts, time and the retry budget go.
@@ -201,7 +201,7 @@ impl Gateway {
 
     /// Settles a failed attempt. `Ok` with the fault where another may follow, `Err` where none may.
     fn settle_trouble(&self, aim: &Aim<'_>, trouble: Trouble, ticket: &mut Ticket) -> Result<Fault, Fault> {
-        let reservation = ticket.release();
+        let reservation = ticket.release(spent(&trouble));
         let goes_on = match &trouble {
             Trouble::Unfit(_) => {
                 if let Some(reservation) = reservation {
@@ -329,6 +329,16 @@ fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Ro
         let sentence = format!("The model '{}' does not exist here.", printable(&ask.model));
         Fault::client(Kind::ModelNotFound, sentence).param("model")
     })
+}
+
+const fn spent(trouble: &Trouble) -> Spent {
+    match trouble {
+        Trouble::Unfit(_) | Trouble::Transport(TransportFailure::Connect | TransportFailure::NotTaken, _) => {
+            Spent::Nothing
+        }
+        Trouble::Judged(_) => Spent::Request,
+        Trouble::Transport(TransportFailure::Timeout | TransportFailure::Cut, _) => Spent::Prompt,
+    }
 }
 
 const fn verdict_label(verdict: Verdict) -> &'static str {

@@ -20,6 +20,7 @@ pub mod settings;
 pub mod ticket;
 pub mod tokens;
 pub mod trip;
+pub mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -40,6 +41,8 @@ use rehearsal::Rehearsal;
 use route::RouteTable;
 use settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use tokens::TokenDesk;
+use usage::Ledger;
+use usage::prices::Prices;
 
 /// Everything that a reload replaces at once. A request keeps the one with which it began.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub struct World {
     pub sizes: Sizes,
     pub heartbeat: Heartbeat,
     pub model_field: ModelField,
+    pub prices: Prices,
 }
 
 /// The gateway.
@@ -63,6 +67,7 @@ pub struct Gateway {
     pub upstream: Upstream,
     pub recall: Memory,
     pub calibration: Calibration,
+    pub ledger: Ledger,
     pub tokens: TokenDesk,
     pub drain: Drain,
     /// What is to fail on purpose: in tests of a debug build, and never else.
@@ -84,6 +89,7 @@ impl Gateway {
             world: ArcSwap::from_pointee(world),
             recall: Memory::new(clock.clone(), RECALL_LIFE, RECALL_ENTRIES),
             calibration: Calibration::default(),
+            ledger: Ledger::new(metrics.usage_overflow.clone()),
             tokens: TokenDesk::new(clock.clone()),
             drain: Drain::default(),
             rehearsal: Rehearsal::default(),

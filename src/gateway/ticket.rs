@@ -7,11 +7,13 @@ use std::sync::Arc;
 use super::Gateway;
 use super::calibrate::Gauge;
 use super::estimate::{Estimate, bytes_of_tokens, tokens_of_bytes};
+use super::usage::{Day, Key, REFUSED, Sums};
 use crate::api::piece::Usage;
 use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
+use crate::identity::Caller;
 use crate::identity::limits::Admission;
-use crate::ids::{PlatformName, RequestId};
+use crate::ids::{PlatformName, RequestId, Subject, TenantId};
 use crate::pool::{Reservation, Used};
 
 /// How a request ended, for the metrics: `ok`, or the label of the fault.
@@ -32,6 +34,17 @@ pub struct Delivered {
     pub bytes: u64,
     /// Those of them that came after it said so.
     pub bytes_since_usage: u64,
+}
+
+/// What an attempt that brought no answer has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// It did not reach the platform.
+    Nothing,
+    /// The platform refused it.
+    Request,
+    /// The platform may have read it, and nobody said what became of it.
+    Prompt,
 }
 
 /// Where a stream stands that has used up what is set aside for it.
@@ -57,6 +70,8 @@ const TRIES: u64 = 4;
 pub struct Ticket {
     gateway: Arc<Gateway>,
     id: RequestId,
+    tenant: TenantId,
+    caller: Subject,
     admission: Admission,
     /// The account at work, once there is one.
     reservation: Option<Reservation>,
@@ -79,6 +94,7 @@ impl Ticket {
     /// Opens the books for one admitted request.
     pub fn open(
         gateway: Arc<Gateway>,
+        caller: &Caller,
         admission: Admission,
         id: RequestId,
         route: Arc<str>,
@@ -89,6 +105,8 @@ impl Ticket {
         Self {
             gateway,
             id,
+            tenant: caller.tenant.clone(),
+            caller: caller.subject.clone(),
             admission,
             reservation: None,
             platform: None,
@@ -145,9 +163,34 @@ impl Ticket {
         }
     }
 
-    /// Hands the reservation of a failed attempt out, to be settled by what failed.
-    pub fn release(&mut self) -> Option<Reservation> {
-        self.reservation.take()
+    /// Hands the reservation of a failed attempt out, to be settled by what failed. `spent` is what it goes into the usage
+    /// with.
+    pub fn release(&mut self, spent: Spent) -> Option<Reservation> {
+        let reservation = self.reservation.take()?;
+        let failed = Sums { requests: 1, failed: 1, ..Sums::default() };
+        match spent {
+            Spent::Nothing => {}
+            Spent::Request => self.book(&reservation, REFUSED.into(), &failed),
+            Spent::Prompt => {
+                let prompt_tokens = self.estimate().prompt;
+                let sums = Sums { estimated: 1, prompt_tokens, ..failed };
+                self.book(&reservation, Arc::clone(reservation.model()), &sums);
+            }
+        }
+        Some(reservation)
+    }
+
+    fn book(&self, reservation: &Reservation, model: Arc<str>, sums: &Sums) {
+        let account = reservation.account();
+        let key = Key {
+            day: Day::at(self.gateway.clock.wall_millis()),
+            tenant: self.tenant.clone(),
+            caller: self.caller.clone(),
+            account: account.id.clone(),
+            platform: account.platform.name.clone(),
+            model,
+        };
+        self.gateway.ledger.note(key, sums);
     }
 
     /// Notes the first content, once.
@@ -246,6 +289,17 @@ impl Ticket {
         self.admission.settle(if self.reservation.is_some() { used.tokens } else { 0 });
         if let Some(reservation) = self.reservation.take() {
             self.count_tokens(usage, used);
+            let sums = Sums {
+                requests: 1,
+                failed: 0,
+                estimated: u64::from(used.estimated),
+                prompt_tokens: usage.prompt.unwrap_or(0),
+                completion_tokens: usage.completion.unwrap_or(0),
+                cached_tokens: usage.cached.unwrap_or(0),
+                reasoning_tokens: usage.reasoning.unwrap_or(0),
+                cost_micros: 0,
+            };
+            self.book(&reservation, Arc::clone(reservation.model()), &sums);
             if outcome == OK && !used.estimated {
                 self.learn(usage, delivered.bytes);
             }

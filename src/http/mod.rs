@@ -9,4 +9,5 @@ pub mod serve;
 pub mod service;
 mod streams;
 pub mod tls;
+mod usage;
 pub mod wire;

@@ -16,7 +16,7 @@ use crate::identity::Caller;
 use crate::keybook::{NewKey, Scope};
 use crate::pool::AccountState;
 use crate::secret::Secret;
-use crate::store::{Keys, StoreError};
+use crate::store::{Keys, Records, StoreError};
 
 /// What the operator's endpoints can do besides looking.
 pub trait Operations: Send + Sync + 'static {
@@ -33,6 +33,7 @@ pub struct Plane {
     pub gateway: Arc<Gateway>,
     pub operations: Arc<dyn Operations>,
     pub keys: Arc<Keys>,
+    pub records: Arc<dyn Records>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.
@@ -40,7 +41,7 @@ pub struct Plane {
 }
 
 /// A fault as axum answers it.
-struct Refused(Fault);
+pub(super) struct Refused(pub(super) Fault);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
@@ -66,6 +67,7 @@ pub fn admin(plane: Plane) -> Router {
         .route("/metrics", get(metrics))
         .route("/admin/reload", post(reload))
         .route("/admin/accounts", get(accounts))
+        .route("/admin/usage", get(super::usage::usage))
         .route("/admin/keys", get(list_keys).post(create_key))
         .route("/admin/keys/{id}", delete(revoke_key));
     finish(health(router), plane)
@@ -128,7 +130,7 @@ async fn one_model(
     Ok(axum::Json(model).into_response())
 }
 
-async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<(), Refused> {
     let shown =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if shown.is_some_and(|shown| Secret::new(shown) == *plane.operator) {
@@ -215,7 +217,7 @@ async fn revoke_key(
     Ok(axum::Json(json!({"record": record})).into_response())
 }
 
-fn of_store(error: StoreError) -> Refused {
+pub(super) fn of_store(error: StoreError) -> Refused {
     Refused(match &error {
         StoreError::NotFound { what, .. } => {
             Fault::client(Kind::NotFound, format!("There is no {what} of that id."))

@@ -27,4 +27,5 @@ mod secure_limits;
 mod secure_smuggling;
 mod silence;
 mod smoke;
+mod usage;
 mod wires;

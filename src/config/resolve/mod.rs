@@ -16,6 +16,7 @@ use crate::pool;
 
 mod accounts;
 mod callers;
+mod prices;
 mod process;
 mod routes;
 
@@ -47,6 +48,7 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         sizes: sizes(raw.limits.get().unwrap_or(&raw::Sizes::default()), problems),
         heartbeat: raw.heartbeat.or(Default::default()),
         model_field: raw.model_field.or(Default::default()),
+        prices: prices::table(raw, problems),
         pool: pool(raw.pool.get().unwrap_or(&raw::Pool::default()), problems),
         drain: drain(raw.drain.get().unwrap_or(&raw::Drain::default())),
         workers: workers(&raw.workers, problems),
