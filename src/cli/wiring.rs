@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
+use crate::gateway::onboard::{Ground, Onboard};
 use crate::gateway::rehearsal::Rehearsal;
 use crate::gateway::{Gateway, World};
 use crate::identity::Identity;
@@ -19,6 +20,7 @@ use crate::pool::Pool;
 use crate::secret::Secret;
 use crate::store::{Keys, Store, StoreError};
 use crate::upstream::Upstream;
+use crate::vault::{KEY_FILE, MasterKey, Vault};
 
 /// Opens the store that the configuration names. `patience` is how long a store held by another process is waited for.
 pub fn open_store(config: &Config, patience: Duration, clock: &Clock) -> anyhow::Result<Arc<Store>> {
@@ -57,22 +59,85 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
     Ok(client)
 }
 
-/// A gateway as `config` wants it.
-pub fn gateway(config: &Config, keys: &Arc<Keys>, clock: &Clock) -> anyhow::Result<Gateway> {
+/// A whole gateway, without its sockets.
+pub struct House {
+    pub gateway: Arc<Gateway>,
+    pub keys: Arc<Keys>,
+    pub onboard: Arc<Onboard>,
+}
+
+/// A gateway as `config` wants it, over `store`.
+///
+/// # Errors
+/// Where a part of it refuses its settings, or the store holds what cannot be read or decrypted.
+pub async fn house(config: &Config, store: Arc<Store>, clock: &Clock) -> anyhow::Result<House> {
+    let keys = Arc::new(Keys::load(store.clone()).await?);
+    let gateway = Arc::new(gateway(config, &keys, clock)?);
+    let ground = ground(config, vault(config, None)?);
+    let onboard = Onboard::open(Arc::clone(&gateway), store, ground).await;
+    let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
+    Ok(House { gateway, keys, onboard })
+}
+
+fn gateway(config: &Config, keys: &Arc<Keys>, clock: &Clock) -> anyhow::Result<Gateway> {
     let identity = Identity::new(config.identity.clone(), keys.clone(), clock.clone(), back_office()?)?;
     let pool = Pool::new(config.pool.clone(), clock.clone(), None);
     pool.retry_budget().set_share(config.retry.budget);
-    pool.replace(config.accounts.clone());
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());
     let mut gateway = Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone());
     gateway.rehearsal = Rehearsal::of(super::environment);
     Ok(gateway)
 }
 
+/// The keys of encryption at rest: those of the configuration, then the one in the store's folder, which is made where there
+/// would be none. `old` is the vault in use, if there is one.
+fn vault(config: &Config, old: Option<&Arc<Vault>>) -> anyhow::Result<Arc<Vault>> {
+    let mut keys = config.vault.clone();
+    match &config.store {
+        StoreUrl::Embedded(folder) => match MasterKey::read(folder)? {
+            Some(own) => keys.push(own),
+            None if keys.is_empty() => {
+                let made = MasterKey::make(folder)?;
+                tracing::warn!(
+                    id = made.id,
+                    file = %folder.join(KEY_FILE).display(),
+                    "made a key that encrypts the credentials in the store: back it up apart from the store, or name keys \
+                     of your own under `vault.keys` and run `weir vault rotate`"
+                );
+                keys.push(made);
+            }
+            None => {}
+        },
+        StoreUrl::Memory => match old {
+            Some(old) if keys.is_empty() => return Ok(Arc::clone(old)),
+            None if keys.is_empty() => keys.push(MasterKey::for_this_process()),
+            _ => {}
+        },
+        StoreUrl::Redis(_) => anyhow::ensure!(
+            !keys.is_empty(),
+            "a store in Redis needs a key under `vault.keys`: all replicas must have the same, and it must not stand beside \
+             what it encrypts"
+        ),
+    }
+    Ok(Arc::new(Vault::new(keys)?))
+}
+
+fn ground(config: &Config, vault: Arc<Vault>) -> Ground {
+    let mut tenants: Vec<_> = config.identity.tenant_limits.keys().cloned().collect();
+    tenants.sort();
+    Ground {
+        vault,
+        platforms: config.platforms.clone(),
+        accounts: config.accounts.clone(),
+        tenants,
+        implied_routes: config.implied_routes,
+    }
+}
+
 /// What a reload replaces, as `config` wants it.
 pub fn world(config: &Config, identity: Identity) -> World {
     World {
-        identity,
+        identity: Arc::new(identity),
         routes: config.routes.clone(),
         retry: config.retry,
         timeouts: config.timeouts,
@@ -83,15 +148,15 @@ pub fn world(config: &Config, identity: Identity) -> World {
     }
 }
 
-/// Puts `config` in force. Requests under way keep what they began with.
+/// Puts `config` in force, all of it or nothing. Requests under way keep what they began with.
 ///
 /// # Errors
-/// Where its identity settings are refused: nothing has changed then.
-pub fn apply(gateway: &Gateway, config: &Config) -> anyhow::Result<()> {
-    let identity = gateway.world().identity.renewed(config.identity.clone())?;
-    gateway.pool.replace(config.accounts.clone());
-    gateway.pool.retry_budget().set_share(config.retry.budget);
-    gateway.replace_world(world(config, identity));
+/// Where its identity settings are refused, or its vault cannot decrypt what is in the store: nothing has changed then.
+pub fn apply(house: &House, config: &Config) -> anyhow::Result<()> {
+    let identity = house.gateway.world().identity.renewed(config.identity.clone())?;
+    let vault = vault(config, Some(&house.onboard.vault()))?;
+    house.onboard.put_in_force(world(config, identity), ground(config, vault))?;
+    house.gateway.pool.retry_budget().set_share(config.retry.budget);
     Ok(())
 }
 

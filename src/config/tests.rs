@@ -93,6 +93,7 @@ fn the_reference_says_the_defaults() {
             platforms,
             accounts,
             routes,
+            implied_routes,
             retry,
             timeouts,
             sizes,
@@ -112,7 +113,7 @@ fn the_reference_says_the_defaults() {
             format!(
                 "{listen:?} {admin_listen:?} {metrics:?} {store:?} {vault:?} {identity:?} {accounts:?} {secret_files:?}"
             ),
-            format!("{:?} {:?}", names(platforms), routes.routes()),
+            format!("{:?} {:?} {implied_routes:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {prices:?} {pool:?}"),
             format!("{drain:?} {workers:?} {log:?}"),
         ]

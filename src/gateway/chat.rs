@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::Incoming;
+use indexmap::IndexMap;
 use rand::Rng;
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::answer::Answer;
@@ -44,6 +46,8 @@ pub struct Arrival<'a> {
     pub id: &'a RequestId,
     pub headers: HeaderMap,
     pub at: Moment,
+    /// The platform is named beside the model, and not in front of it.
+    pub names_platform: bool,
 }
 
 impl Gateway {
@@ -58,12 +62,13 @@ impl Gateway {
         incoming: &mut Incoming,
     ) -> Result<Reply, Fault> {
         let world = self.world();
-        let Arrival { id, headers, at } = arrival;
+        let Arrival { id, headers, at, names_platform } = arrival;
         let caller = self.identify(&world, &headers).await?;
         body::check_head(&headers, world.sizes.body)?;
         // They hold the connection's read buffer.
         drop(headers);
         let (bytes, held) = body::read(self, incoming, &world.sizes, &world.timeouts).await?;
+        let bytes = if names_platform { with_platform_in_front(&bytes)? } else { bytes };
         let ask = read_ask(task, bytes).await?;
         let route = find_route(&world, &ask, &caller)?;
         let mut ticket = self.admit(&caller, &ask, route, id, at)?;
@@ -188,6 +193,7 @@ impl Gateway {
             match self.pool.take(&want) {
                 Ok(reservation) => {
                     let account = Arc::clone(reservation.account());
+                    account.last_used.note(self.clock.wall_seconds());
                     let model = reservation.upstream_model().to_owned();
                     ticket.hold(reservation, gauge);
                     self.rehearsal.panic_in("request", &trip.ask.model);
@@ -307,6 +313,24 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 fn milliseconds(length: Duration) -> String {
     let micros = length.as_micros();
     format!("{}.{:03}", micros / 1000, micros % 1000)
+}
+
+/// `{"platform": "qwen", "model": "qwen-max", …}` as `{"model": "qwen/qwen-max", …}`; all else as it came.
+fn with_platform_in_front(body: &[u8]) -> Result<Bytes, Fault> {
+    let broken = |_| {
+        Fault::client(Kind::BadRequest, "We could not read the body of your request: it is no JSON object.")
+    };
+    let mut fields: IndexMap<String, Box<RawValue>> = serde_json::from_slice(body).map_err(broken)?;
+    let name = |field: &'static str| {
+        let raw = fields.get(field).map_or("null", |raw| raw.get());
+        let name: Option<String> = serde_json::from_str(raw).ok();
+        name.filter(|name| !name.is_empty())
+            .ok_or_else(|| Fault::bad(field, format!("'{field}' must be a string that names one.")))
+    };
+    let model = format!("{}/{}", name("platform")?, name("model")?);
+    fields.shift_remove("platform");
+    fields.insert("model".to_owned(), serde_json::value::to_raw_value(&model).map_err(broken)?);
+    serde_json::to_vec(&fields).map(Bytes::from).map_err(broken)
 }
 
 async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {

@@ -11,6 +11,7 @@ pub mod chat;
 pub mod drain;
 pub mod estimate;
 pub mod models;
+pub mod onboard;
 mod reading;
 pub mod recall;
 pub mod rehearsal;
@@ -45,9 +46,9 @@ use usage::Ledger;
 use usage::prices::Prices;
 
 /// Everything that a reload replaces at once. A request keeps the one with which it began.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     pub routes: RouteTable,
     pub retry: Retry,
     pub timeouts: Timeouts,

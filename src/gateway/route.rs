@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::settings::{OnBudget, Timeouts};
 use crate::dialect::Unsupported;
 use crate::glob;
+use crate::ids::PlatformName;
 use crate::platform::profile::Platform;
-use crate::pool::settings::Strategy;
+use crate::pool::settings::{Account, Strategy};
 
 /// Where requests for one name (or one pattern of names) go.
 #[derive(Clone, Debug)]
@@ -156,6 +157,27 @@ impl RouteTable {
             }
         }
         Self::new(routes, platforms, defaults)
+    }
+
+    /// The table of a configuration without routes: [`RouteTable::by_name`] of what `accounts` serve, in the order of
+    /// `platforms`.
+    pub fn by_accounts(accounts: &[Account], platforms: &[Arc<Platform>], defaults: Defaults) -> Self {
+        let mut served: Vec<(&Arc<Platform>, &str)> = Vec::new();
+        let mut seen: HashSet<(&str, &str)> = HashSet::new();
+        for platform in platforms {
+            for account in accounts.iter().filter(|account| account.platform.name == platform.name) {
+                let own = account.models.iter().map(|(model, _)| model.as_str());
+                let all = platform.models.iter().filter(|_| account.models.is_empty()).map(String::as_str);
+                let fresh = own.chain(all).filter(|model| seen.insert((platform.name.as_str(), *model)));
+                served.extend(fresh.map(|model| (platform, model)));
+            }
+        }
+        Self::by_name(served, platforms, defaults)
+    }
+
+    /// The route of `platform/model`.
+    pub fn of_platform(&self, platform: &PlatformName) -> Option<&Route> {
+        self.prefixed.get(platform.as_str())
     }
 
     /// The route for `model`, if there is one.

@@ -9,5 +9,4 @@ pub mod serve;
 pub mod service;
 mod streams;
 pub mod tls;
-mod usage;
 pub mod wire;

@@ -34,6 +34,7 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         on_budget: raw.on_budget.or(Default::default()),
     };
     Config {
+        implied_routes: raw.routes.get().is_none_or(Vec::is_empty).then_some(defaults),
         routes: routes::table(raw, &platforms, &accounts, defaults, problems),
         listen: process::listen(raw, problems),
         metrics: process::metrics(raw, admin_listen),

@@ -9,10 +9,11 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use serde::Deserialize;
 
-use super::plane::{Plane, Refused, of_store, operator};
+use super::{Plane, Refused, fault_of, operator};
 use crate::fault::{Fault, Kind};
 use crate::gateway::usage::report::{self, Column, MOST_ROWS};
 use crate::gateway::usage::{Day, REPLICA};
+use crate::store::StoreError;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,8 +50,8 @@ pub(super) async fn usage(
     let query = read(asked, &plane).map_err(bad)?;
     // So that what has just been answered is in it.
     let prices = &plane.gateway.world().prices;
-    plane.gateway.ledger.flush(&*plane.records, REPLICA, prices).await.map_err(of_store)?;
-    let report = query.run(&*plane.records).await.map_err(of_store)?;
+    plane.gateway.ledger.flush(&*plane.records, REPLICA, prices).await.map_err(refused)?;
+    let report = query.run(&*plane.records).await.map_err(refused)?;
     Ok(match format {
         Format::Json => axum::Json(report.to_json()).into_response(),
         Format::Text => report.to_text().into_response(),
@@ -63,6 +64,10 @@ pub(super) async fn usage(
             (headers, report.to_csv()).into_response()
         }
     })
+}
+
+fn refused(error: StoreError) -> Refused {
+    Refused(fault_of(error.into()))
 }
 
 fn bad(what: String) -> Refused {
