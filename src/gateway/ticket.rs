@@ -218,7 +218,7 @@ impl Ticket {
                 let usage = Usage {
                     prompt: told.prompt.or_else(|| Some(self.estimate().prompt)),
                     completion: Some(told.completion.unwrap_or(0).saturating_add(more)),
-                    total: None,
+                    total: told.total.map(|total| total.saturating_add(more)),
                     ..told
                 };
                 (usage, Used { tokens: usage.total(), estimated: true })
@@ -232,28 +232,31 @@ impl Ticket {
         let estimate = self.estimate();
         let (_, used) = self.measure(delivered, false);
         let step = (estimate.total() / 4).max(LEAST_STEP);
-        let reserve = step / RESERVE;
+        // An answer whose length the caller has bounded was paid for in advance: it is no longer than that, whatever its bytes
+        // look like, unless the platform does not keep to it.
+        let (reserve, early, late) = match estimate.is_bounded {
+            true => (0, estimate.answer / 4, estimate.answer / 2),
+            false => (step / RESERVE, 0, 0),
+        };
         let next = |tokens: u64| {
             let guess = self.gauge.guess_of_answer(tokens).max(1);
             Budget::Until(delivered.bytes.saturating_add(bytes_of_tokens(guess)))
         };
-        let (later, soon) = (next(step), next(reserve / TRIES));
+        let (later, soon) = (next(step), next(reserve.max(late - early) / TRIES));
         let needed = used.tokens.saturating_add(reserve);
-        let held = self.held();
-        if needed < held {
-            return next(held - needed);
+        let enough = self.held().saturating_add(early);
+        if needed < enough {
+            return next(enough - needed);
         }
         if self.grow(needed.saturating_add(step)).is_ok() {
             return later;
         }
         // Near the end of a quota a small step may still fit.
-        let dry = match self.grow(needed) {
-            Ok(()) => return soon,
-            Err(side) => side,
-        };
-        // An answer whose length the caller has bounded is no longer than that, whatever its bytes look like.
-        let tolerance = if estimate.is_bounded { estimate.answer / 2 } else { 0 };
-        if used.tokens < self.held().saturating_add(tolerance) { soon } else { Budget::Dry(dry) }
+        match self.grow(needed) {
+            Ok(()) => soon,
+            Err(_) if used.tokens < self.held().saturating_add(late) => soon,
+            Err(side) => Budget::Dry(side),
+        }
     }
 
     /// The tokens set aside on both sides.
