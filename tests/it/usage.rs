@@ -103,7 +103,11 @@ async fn q4_what_is_settled_is_what_the_platforms_count() {
         assert_eq!(sum(column), number(total, column), "{column}");
     }
     costs(&house).await;
-    // And they outlive the process, whoever reads them then.
+    outlive(&mut house, &by_account).await;
+}
+
+/// They outlive the process, whoever reads them then.
+async fn outlive(house: &mut House, by_account: &Value) {
     house.signal("TERM");
     house.ended().await;
     let (fine, text) = house.run(&["usage", "--by", "account"]).await;
@@ -111,7 +115,7 @@ async fn q4_what_is_settled_is_what_the_platforms_count() {
     let later: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(later["rows"], by_account["rows"]);
     house.restart().await;
-    assert_eq!(usage(&house, "by=account").await["rows"], by_account["rows"]);
+    assert_eq!(usage(house, "by=account").await["rows"], by_account["rows"]);
     let (fine, csv) = house.run(&["usage", "--by", "tenant,model", "--csv"]).await;
     assert!(
         fine && csv.starts_with("tenant,model,requests,") && csv.contains("\r\nt-alice,gpt-4o,"),
