@@ -22,6 +22,7 @@ use crate::http::plane::{self, Operations, Plane};
 use crate::ids::random_name;
 use crate::secret::Secret;
 use crate::store::StoreError;
+use crate::vault::KEY_FILE;
 
 /// For one question to the running gateway: a rotation or a test of an account takes its time.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -159,7 +160,15 @@ impl Office {
             }
             Err(error) => return Err(error),
         };
-        let house = wiring::house(config, Arc::clone(&store), &clock).await?;
+        let key_file = folder.join(KEY_FILE);
+        let had_key = key_file.exists();
+        let house = wiring::house(config, store.clone(), &clock).await?;
+        if !had_key && key_file.exists() {
+            super::say_error(&format!(
+                "made a key that encrypts the store's credentials: {}",
+                key_file.display()
+            ));
+        }
         let operator = Secret::new(random_name("operator-", 43));
         let plane = Plane {
             gateway: house.gateway,

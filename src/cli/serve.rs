@@ -86,7 +86,7 @@ pub fn run_config(
     }
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
     let store = wiring::open_store(config, patience, &clock)?;
-    let house = block_on(wiring::house(config, Arc::clone(&store), &clock))?;
+    let house = block_on(wiring::house(config, store.clone(), &clock))?;
     let (gateway, keys, onboard) =
         (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });

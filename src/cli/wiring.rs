@@ -18,7 +18,7 @@ use crate::ids::random_name;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::secret::Secret;
-use crate::store::{Keys, Store, StoreError};
+use crate::store::{Keys, Records, Store, StoreError};
 use crate::upstream::Upstream;
 use crate::vault::{KEY_FILE, MasterKey, Vault};
 
@@ -66,15 +66,15 @@ pub struct House {
     pub onboard: Arc<Onboard>,
 }
 
-/// A gateway as `config` wants it, over `store`.
+/// A gateway as `config` wants it, over `records`.
 ///
 /// # Errors
-/// Where a part of it refuses its settings, or the store holds what cannot be read or decrypted.
-pub async fn house(config: &Config, store: Arc<Store>, clock: &Clock) -> anyhow::Result<House> {
-    let keys = Arc::new(Keys::load(store.clone()).await?);
+/// Where a part of it refuses its settings, or the records hold what cannot be read or decrypted.
+pub async fn house(config: &Config, records: Arc<dyn Records>, clock: &Clock) -> anyhow::Result<House> {
+    let keys = Arc::new(Keys::load(Arc::clone(&records)).await?);
     let gateway = Arc::new(gateway(config, &keys, clock)?);
     let ground = ground(config, vault(config, None)?);
-    let onboard = Onboard::open(Arc::clone(&gateway), store, ground).await;
+    let onboard = Onboard::open(Arc::clone(&gateway), records, ground).await;
     let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
     Ok(House { gateway, keys, onboard })
 }
@@ -98,7 +98,7 @@ fn vault(config: &Config, old: Option<&Arc<Vault>>) -> anyhow::Result<Arc<Vault>
             Some(own) => keys.push(own),
             None if keys.is_empty() => {
                 let made = MasterKey::make(folder)?;
-                tracing::warn!(
+                tracing::info!(
                     id = made.id,
                     file = %folder.join(KEY_FILE).display(),
                     "made a key that encrypts the credentials in the store: back it up apart from the store, or name keys \
@@ -185,4 +185,108 @@ pub fn read_operator_token(folder: &Path) -> Option<Secret> {
 /// The process id in `file`.
 pub fn read_process_id(file: &Path) -> Option<i32> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::onboard::{NewAccount, OnboardError};
+    use crate::ids::{PlatformName, TenantId};
+    use crate::keybook::{KeyBook, KeyHash, NewKey};
+    use crate::vault::VaultError;
+
+    const K1: (&str, &str) = ("k1", "MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=");
+    const K2: (&str, &str) = ("k2", "MjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjI=");
+
+    fn config(keys: &[(&str, &str)]) -> Config {
+        let keys: Vec<String> = keys.iter().map(|(id, key)| format!("{{id: {id}, key: '{key}'}}")).collect();
+        let text = format!("store: memory\nvault: {{keys: [{}]}}\n", keys.join(", "));
+        crate::config::parse(&text, "test", &|_| None).expect("right")
+    }
+
+    /// One of several processes over one store.
+    async fn replica(store: &Store, keys: &[(&str, &str)]) -> anyhow::Result<House> {
+        house(&config(keys), Arc::new(store.clone()), &Clock::system()).await
+    }
+
+    fn account(name: &str) -> NewAccount {
+        NewAccount {
+            platform: "openai".to_owned(),
+            account_name: name.to_owned(),
+            api_key: Some(Secret::new(format!("sk-{name}"))),
+            owner: Some("alpha".into()),
+            ..NewAccount::default()
+        }
+    }
+
+    fn has_any(house: &House) -> bool {
+        house.gateway.pool.has_any(&PlatformName::from("openai"), &TenantId::from("alpha"))
+    }
+
+    #[tokio::test]
+    async fn what_one_process_changes_another_notices() {
+        let store = Store::in_memory().expect("a store");
+        let one = replica(&store, &[K1]).await.expect("opens");
+        let other = replica(&store, &[K2, K1]).await.expect("opens");
+        let added = one.onboard.add("t", account("a")).await.expect("added");
+        assert!(has_any(&one) && !has_any(&other));
+        other.onboard.tick().await.expect("read");
+        assert!(has_any(&other));
+        assert!(other.gateway.world().routes.find("gpt-4o").is_some(), "its models are routed, too");
+        other.onboard.switch("t", None, &added.id, Some(false)).await.expect("off");
+        one.onboard.tick().await.expect("read");
+        assert!(!has_any(&one));
+        // Encrypted there with a key that is not known here: said, and what was known stays.
+        other.onboard.switch("t", None, &added.id, Some(true)).await.expect("on");
+        one.onboard.tick().await.expect("read");
+        other.onboard.rotate("t").await.expect("rotated");
+        one.onboard.tick().await.expect("read");
+        assert!(has_any(&one));
+        other.onboard.remove("t", Some(&"alpha".into()), &added.id).await.expect("gone");
+        one.onboard.tick().await.expect("read");
+        assert!(!has_any(&one) && one.onboard.list(None).is_empty());
+        let new = NewKey {
+            name: "k".into(),
+            tenant: "alpha".into(),
+            scopes: vec![crate::keybook::Scope::Chat],
+            models: None,
+            limits: None,
+            expires: None,
+        };
+        let (_, key) = one.keys.create("t", new, 1_000).await.expect("made");
+        other.keys.refresh().await.expect("read");
+        assert!(other.keys.find(&KeyHash::of(key.expose().as_bytes())).is_some());
+        let verified = one.onboard.audit().verify().await.expect("read");
+        assert_eq!((verified.good, verified.broken), (7, None));
+    }
+
+    #[tokio::test]
+    async fn a_rotation_that_stops_anywhere_leaves_everything_readable() {
+        let store = Store::in_memory().expect("a store");
+        let old = replica(&store, &[K1]).await.expect("opens");
+        for number in 0..30 {
+            old.onboard.add("t", account(&number.to_string())).await.expect("added");
+        }
+        let mut were_between = false;
+        for micros in (0..20).map(|step| 1 << step) {
+            let new = replica(&store, &[K2, K1]).await.expect("both are known");
+            let rotating = tokio::time::timeout(Duration::from_micros(micros), new.onboard.rotate("t"));
+            let is_done = matches!(rotating.await, Ok(Ok(_)));
+            let (first, second) = (replica(&store, &[K1]).await, replica(&store, &[K2]).await);
+            were_between |= first.is_err() && second.is_err();
+            assert_eq!(replica(&store, &[K1, K2]).await.expect("readable").onboard.list(None).len(), 30);
+            if is_done {
+                break;
+            }
+        }
+        assert!(were_between, "it never stopped in the middle");
+        let rotated = replica(&store, &[K2, K1]).await.expect("opens").onboard.rotate("t").await;
+        assert_eq!(rotated.expect("rotated").of, 30);
+        assert!(replica(&store, &[K2]).await.is_ok());
+        let Err(error) = replica(&store, &[K1]).await else { panic!("the key is gone") };
+        let Some(OnboardError::Vault(VaultError::UnknownKey { key, .. })) = error.downcast_ref() else {
+            panic!("{error:#}")
+        };
+        assert_eq!(key, "k2");
+    }
 }

@@ -113,9 +113,9 @@ fn the_reference_says_the_defaults() {
             format!(
                 "{listen:?} {admin_listen:?} {metrics:?} {store:?} {vault:?} {identity:?} {accounts:?} {secret_files:?}"
             ),
-            format!("{:?} {:?} {implied_routes:?}", names(platforms), routes.routes()),
+            format!("{:?} {:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {prices:?} {pool:?}"),
-            format!("{drain:?} {workers:?} {log:?}"),
+            format!("{drain:?} {workers:?} {log:?} {implied_routes:?}"),
         ]
     };
     assert_eq!(shown(&reference), shown(&defaults));

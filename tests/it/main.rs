@@ -17,6 +17,7 @@ mod failover;
 mod leaving;
 mod lifecycle;
 mod misfortune;
+mod onboard;
 mod refusals;
 mod resting;
 mod secure_gate;

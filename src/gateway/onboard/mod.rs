@@ -5,6 +5,7 @@
 //! A change is written to the store together with its entry in the audit log, then taken over into the pool. What other
 //! processes change is noticed by [`Onboard::tick`].
 
+mod listing;
 mod record;
 mod trial;
 
@@ -17,11 +18,11 @@ use super::route::{Defaults, RouteTable};
 use super::{Gateway, World};
 use crate::ids::{AccountId, TenantId};
 use crate::platform::profile::Platform;
-use crate::pool::AccountState;
 use crate::pool::settings::{Account, LastUsed};
 use crate::store::{self, Act, Audit, Expect, Name, Records, StoreError, Write};
 use crate::vault::{Vault, VaultError};
 
+pub use listing::Listed;
 pub use record::{AccountRecord, NewAccount};
 use record::{Held, row, sealed_row};
 pub use trial::Trial;
@@ -63,24 +64,6 @@ pub struct Ground {
     pub tenants: Vec<TenantId>,
     /// Where the file names no routes: what those that follow from the accounts have in common.
     pub implied_routes: Option<Defaults>,
-}
-
-/// One account, for whoever may see it.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    pub record: AccountRecord,
-    /// Whether it stands in the configuration's file, where alone it can be changed.
-    pub is_of_file: bool,
-    /// How it stands in this process; `None`: the pool has no place for it.
-    pub state: Option<AccountState>,
-    /// Seconds since 1970; `None`: never.
-    pub last_used: Option<u64>,
-}
-
-impl Listed {
-    fn is_leaving(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.is_leaving)
-    }
 }
 
 /// How a rotation went.
@@ -205,6 +188,9 @@ impl Onboard {
                 Err(why) => problems.push(format!("the account {id} is left out: {why}")),
             }
         }
+        // Whoever is gone needs no time of last use.
+        let held = &state.held;
+        state.uses.retain(|id, _| of_file.contains(id) || held.contains_key(id.as_str()));
         for problem in problems.iter().filter(|problem| !state.problems.contains(problem)) {
             tracing::error!("{problem}");
         }
@@ -272,7 +258,7 @@ impl Onboard {
         }
         let value = sealed_row(&record, &credential, &ground.vault)?;
         let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Absent };
-        self.write(act(who, "account.added", &record), put).await?;
+        self.write(act(who, "account.added", &record), vec![put]).await?;
         Ok(record)
     }
 
@@ -297,7 +283,7 @@ impl Onboard {
             let expect = Expect::Version(held.version);
             let put = Write::Put { table: TABLE, id: id.to_owned(), value, expect };
             let what = if enabled { "account.enabled" } else { "account.disabled" };
-            match self.write(act(who, what, &record), put).await {
+            match self.write(act(who, what, &record), vec![put]).await {
                 Err(StoreError::Conflict) => continue,
                 other => other?,
             }
@@ -323,7 +309,8 @@ impl Onboard {
             let held = self.find(tenant, id).await?;
             let expect = Expect::Version(held.version);
             let delete = Write::Delete { table: TABLE, id: id.to_owned(), expect };
-            match self.write(act(who, "account.removed", &held.record), delete).await {
+            let unused = Write::Delete { table: USES, id: id.to_owned(), expect: Expect::Anything };
+            match self.write(act(who, "account.removed", &held.record), vec![delete, unused]).await {
                 Err(StoreError::Conflict) => {}
                 other => return Ok(other.map(|()| AccountRecord::clone(&held.record))?),
             }
@@ -375,8 +362,8 @@ impl Onboard {
         Err(StoreError::Conflict.into())
     }
 
-    async fn write(&self, act: Act, change: Write) -> Result<(), StoreError> {
-        self.audit.note(act, self.gateway.clock.wall_millis(), vec![change]).await?;
+    async fn write(&self, act: Act, changes: Vec<Write>) -> Result<(), StoreError> {
+        self.audit.note(act, self.gateway.clock.wall_millis(), changes).await?;
         self.refresh().await
     }
 
@@ -392,43 +379,6 @@ impl Onboard {
         }
         let held = state.held.get(id).filter(|held| is_visible(&held.record.owner));
         held.cloned().ok_or(OnboardError::NotFound)
-    }
-
-    /// Whether there is such an account that `tenant` may see.
-    pub fn one(&self, tenant: Option<&TenantId>, id: &str) -> Option<Listed> {
-        self.list(tenant).into_iter().find(|listed| listed.record.id == id && !listed.is_leaving())
-    }
-
-    /// All accounts, or those that a tenant owns, by id.
-    pub fn list(&self, tenant: Option<&TenantId>) -> Vec<Listed> {
-        let (leaving, staying): (Vec<_>, Vec<_>) =
-            self.gateway.pool.states().into_iter().partition(|state| state.is_leaving);
-        let mut states: HashMap<AccountId, AccountState> =
-            staying.into_iter().map(|state| (state.id.clone(), state)).collect();
-        let state = self.state.lock();
-        let of_file = state.ground.accounts.iter().map(|account| (record_of(account), true));
-        let of_store = state.held.values().map(|held| (AccountRecord::clone(&held.record), false));
-        let mut all: BTreeMap<String, (AccountRecord, bool)> = BTreeMap::new();
-        for (record, is_of_file) in of_store.chain(of_file) {
-            if tenant.is_none() || record.owner.as_ref() == tenant {
-                all.insert(record.id.clone(), (record, is_of_file));
-            }
-        }
-        let listed = all.into_values().map(|(record, is_of_file)| {
-            let id = AccountId::from(record.id.as_str());
-            let last_used = state.uses.get(&id).and_then(LastUsed::get);
-            Listed { record, is_of_file, state: states.remove(&id), last_used }
-        });
-        // What is gone, and still has requests under way, is the operators' matter.
-        let gone = leaving.into_iter().filter(|_| tenant.is_none()).map(|state| Listed {
-            record: record_of_state(&state),
-            is_of_file: false,
-            last_used: None,
-            state: Some(state),
-        });
-        let mut all: Vec<Listed> = listed.chain(gone).collect();
-        all.sort_by(|one, other| one.record.id.cmp(&other.record.id));
-        all
     }
 
     /// Tenants that the configuration names.
@@ -507,42 +457,4 @@ fn act(who: &str, what: &str, record: &AccountRecord) -> Act {
     let owner = record.owner.as_ref().map_or("", |owner| owner.as_str());
     let note = format!("{} {:?} of {owner:?}", record.platform, record.name);
     Act { who: who.to_owned(), what: what.to_owned(), on: record.id.clone(), note }
-}
-
-/// As much as is known of an account that is gone.
-fn record_of_state(state: &AccountState) -> AccountRecord {
-    AccountRecord {
-        id: state.id.as_str().to_owned(),
-        platform: state.platform.clone(),
-        name: String::new(),
-        owner: state.owner.clone(),
-        tenants: Vec::new(),
-        models: Vec::new(),
-        limits: Default::default(),
-        weight: 1,
-        priority: 0,
-        enabled: state.is_enabled,
-        base_url: None,
-        created: 0,
-        updated: 0,
-    }
-}
-
-/// An account of the file, as one of the store would look.
-fn record_of(account: &Account) -> AccountRecord {
-    AccountRecord {
-        id: account.id.as_str().to_owned(),
-        platform: account.platform.name.clone(),
-        name: account.id.as_str().to_owned(),
-        owner: account.owner.clone(),
-        tenants: account.tenants.clone(),
-        models: account.models.clone(),
-        limits: account.limits,
-        weight: account.weight,
-        priority: account.priority,
-        enabled: account.is_enabled,
-        base_url: None,
-        created: 0,
-        updated: 0,
-    }
 }

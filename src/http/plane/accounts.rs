@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::envelope::{Enveloped, page, success};
-use super::{Paged, Plane, fault_of, read_body, verified};
+use super::{Paged, Plane, fault_of, read_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount};
 use crate::identity::Caller;
@@ -38,10 +38,6 @@ async fn owner(plane: &Plane, headers: &HeaderMap) -> Result<std::sync::Arc<Call
         return Ok(caller);
     }
     Err(Enveloped(Fault::client(Kind::Forbidden, "This endpoint needs the scope 'accounts'.")))
-}
-
-fn who(caller: &Caller) -> String {
-    format!("{}/{}", caller.tenant, caller.subject)
 }
 
 async fn platforms(State(plane): State<Plane>, headers: HeaderMap) -> Answered {

@@ -138,6 +138,12 @@ async fn one_model(
     Ok(axum::Json(model).into_response())
 }
 
+/// A caller's name for the audit log: bounded, whatever a token says.
+fn who(caller: &Caller) -> String {
+    use crate::gateway::chat::printable;
+    format!("{}/{}", printable(caller.tenant.as_str()), printable(caller.subject.as_str()))
+}
+
 /// Who operates, by name for the audit log.
 async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<String, Refused> {
     let shown =
@@ -147,7 +153,7 @@ async fn operator(plane: &Plane, headers: &HeaderMap) -> Result<String, Refused>
     }
     let caller = identify(plane, headers).await?;
     if caller.has_scope(Scope::Admin) {
-        return Ok(format!("{}/{}", caller.tenant, caller.subject));
+        return Ok(who(&caller));
     }
     Err(Refused(Fault::client(Kind::Forbidden, "This endpoint needs the scope 'admin'.")))
 }

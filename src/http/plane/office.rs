@@ -227,7 +227,7 @@ async fn list_audit(State(plane): State<Plane>, headers: HeaderMap, paged: Paged
     };
     let audit = plane.onboard.audit();
     let page = audit.list(from, paged.limit()).await.map_err(refused)?;
-    let end = audit.len().await.map_err(refused)?;
+    let end = audit.count().await.map_err(refused)?;
     let next = page.last().map(|(place, _)| *place).filter(|last| last + 1 < end);
     let entries = page.into_iter().map(|(place, entry)| {
         let mut shown = json!({"place": place});
