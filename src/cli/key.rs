@@ -231,7 +231,7 @@ impl Remote {
     }
 }
 
-fn message(body: &[u8]) -> String {
+pub(super) fn message(body: &[u8]) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let text = parsed.as_ref().and_then(|body| body.pointer("/error/message")?.as_str());
     text.unwrap_or("no reason given").chars().filter(|char| !char.is_control()).take(500).collect()

@@ -1,5 +1,6 @@
 //! The command line: arguments in, an exit code out. Each command's body is a module of its own.
 
+mod bookkeeper;
 mod check;
 mod demo;
 mod fake;
@@ -9,6 +10,7 @@ mod office;
 mod purse;
 mod serve;
 mod token;
+mod usage;
 mod wiring;
 
 use std::io::{IsTerminal, Read, Write};
@@ -74,6 +76,13 @@ enum Command {
         config: ConfigFile,
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// What was used, by tenant, caller, account, model, day…
+    Usage {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        wish: usage::Wish,
     },
     /// Upstream accounts in the store.
     Account {
@@ -216,6 +225,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check { config, json } => return check_config(config.config.as_deref(), json),
         Command::Token { config, token } => mint(config.config.as_deref(), token)?,
         Command::Key { config, command } => keys(config.config.as_deref(), command)?,
+        Command::Usage { config, wish } => show_usage(config.config.as_deref(), &wish)?,
         Command::Account { config, command } => {
             return in_office(config.config.as_deref(), async |office| office.account(command).await);
         }
@@ -290,6 +300,13 @@ fn keys(path: Option<&Path>, command: KeyCommand) -> anyhow::Result<()> {
         let admin = key::KeyAdmin::reach(&folder, remote).await?;
         Ok(admin.run(command, now, is_json, &mut std::io::stdout()).await?)
     })
+}
+
+fn show_usage(path: Option<&Path>, wish: &usage::Wish) -> anyhow::Result<()> {
+    let config = load(path)?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let text = block_on(usage::run(&config, wish, is_terminal, &Clock::system()))?;
+    say(&text)
 }
 
 /// Runs a command of operators; its exit code says whether it went well.

@@ -165,7 +165,7 @@ impl Office {
         let had_key = key_file.exists();
         // Nothing is spent from here: limits are the gateway's affair.
         let pool = Pool::new(config.pool.clone(), clock.clone(), None);
-        let house = wiring::house(config, store, pool, &clock).await?;
+        let house = wiring::house(config, store.clone(), pool, &clock).await?;
         if !had_key && key_file.exists() {
             super::say_error(&format!(
                 "made a key that encrypts the store's credentials: {}",
@@ -177,6 +177,7 @@ impl Office {
             gateway: house.gateway,
             operations: Arc::new(NothingRuns),
             keys: house.keys,
+            records: store,
             onboard: house.onboard,
             operator: Arc::new(operator.clone()),
             metrics_are_open: false,

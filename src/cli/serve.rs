@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
+use super::bookkeeper::Bookkeeper;
 use super::purse::Purse;
 use super::wiring::{self, House};
 use super::{block_on, environment, logs};
@@ -97,6 +98,7 @@ pub fn run_config(
         gateway: Arc::clone(&gateway),
         operations: reload.clone(),
         keys,
+        records: store.clone(),
         onboard: Arc::clone(&onboard),
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
         metrics_are_open: config.metrics == Openness::Open,
@@ -116,10 +118,15 @@ pub fn run_config(
     let opened = Box::new(move || tracing::info!(%listen, %admin, "weir is up"));
     let server = serve::build(listeners, &handover, &connections, ending, opened)?;
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
-    attend(live, reload, certificate)?;
+    let spool = matches!(config.store, StoreUrl::Embedded(_)).then_some(folder);
+    let bookkeeper = Bookkeeper { gateway, records: store.clone(), spool };
+    attend(live, reload, certificate, bookkeeper.clone())?;
     let let_go = release(&store, &purse, config);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     purse.close();
+    if let Err(error) = block_on(bookkeeper.close()) {
+        tracing::error!(%error, "the last usage is lost");
+    }
     // Best effort: a successor may have the store by now.
     drop(block_on(async { Ok(onboard.keep_uses().await?) }));
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
@@ -192,11 +199,17 @@ fn listeners(
 }
 
 /// Watches the configuration and the certificate, and sweeps idle connections, on a thread of its own.
-fn attend(live: Arc<Live>, reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) -> anyhow::Result<()> {
+fn attend(
+    live: Arc<Live>,
+    reload: Arc<Reload>,
+    certificate: Option<Arc<Certificate>>,
+    bookkeeper: Bookkeeper,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("attendant".into()).spawn(move || {
         runtime.block_on(async move {
             tokio::spawn(housekeeping(Arc::clone(&reload), certificate));
+            tokio::spawn(bookkeeper.work());
             let watched = watch(&live, |outcome| match outcome {
                 Ok(config) => {
                     if let Err(error) = reload.put_in_force(&config) {

@@ -148,6 +148,7 @@ pub fn world(config: &Config, identity: Identity) -> World {
         sizes: config.sizes,
         heartbeat: config.heartbeat,
         model_field: config.model_field,
+        prices: config.prices.clone(),
     }
 }
 

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::gateway::route::{Defaults, RouteTable};
 use crate::gateway::settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
+use crate::gateway::usage::prices::Prices;
 use crate::platform::profile::Platform;
 use crate::secret::Secret;
 use crate::vault::MasterKey;
@@ -67,6 +68,7 @@ pub struct Config {
     pub sizes: Sizes,
     pub heartbeat: Heartbeat,
     pub model_field: ModelField,
+    pub prices: Prices,
     pub pool: pool::settings::Settings,
     pub drain: Drain,
     /// Threads that serve requests, at least 1.

@@ -99,6 +99,7 @@ fn the_reference_says_the_defaults() {
             sizes,
             heartbeat,
             model_field,
+            prices,
             pool,
             drain,
             workers,
@@ -113,7 +114,7 @@ fn the_reference_says_the_defaults() {
                 "{listen:?} {admin_listen:?} {metrics:?} {store:?} {vault:?} {identity:?} {accounts:?} {secret_files:?}"
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
-            format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {pool:?}"),
+            format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {prices:?} {pool:?}"),
             format!("{drain:?} {workers:?} {log:?} {implied_routes:?}"),
         ]
     };
@@ -184,6 +185,7 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
             "Limits",
             "Log",
             "Pool",
+            "Price",
             "Raw",
             "Retry",
             "Route",

@@ -20,7 +20,7 @@ use super::body;
 use super::estimate::Estimate;
 use super::relay::{Manner, Relay};
 use super::route::{Route, Target};
-use super::ticket::{OK, Ticket};
+use super::ticket::{OK, Spent, Ticket};
 use super::trip::{Aim, Trip, Trouble, Victory, Waited, Won};
 use super::{Gateway, World};
 use crate::api::ask::{Ask, Task};
@@ -112,14 +112,19 @@ impl Gateway {
         id: &RequestId,
         at: Moment,
     ) -> Result<Ticket, Fault> {
-        let estimate = Estimate::of(ask);
+        let guess = Estimate::of(ask);
+        // By what is known of the model that comes first; which one it will be is not known yet.
+        let estimate = route.targets.first().map_or(guess, |target| {
+            let model = target.model_for(&ask.model);
+            guess.corrected(self.calibration.gauge(&target.platform.name, model))
+        });
         let admission = caller
             .limiter
             .admit(estimate.total())
             .map_err(|fault| fault.headers(caller.limiter.standing().headers()))?;
         self.pool.retry_budget().note_request();
         let label = Arc::from(route.name.as_str());
-        Ok(Ticket::open(Arc::clone(self), admission, id.clone(), label, estimate, at))
+        Ok(Ticket::open(Arc::clone(self), caller, admission, id.clone(), label, guess, at))
     }
 
     /// Tries account after account, target after target, as far as attempts, time and the retry budget go.
@@ -175,11 +180,12 @@ impl Gateway {
         let mut refusal: Option<Refusal> = None;
         for target in order {
             let model = target.model_for(&trip.ask.model);
+            let gauge = self.calibration.gauge(&target.platform.name, model);
             let want = Want {
                 tenant: &caller.tenant,
                 platform: &target.platform.name,
                 model,
-                tokens: ticket.estimate().total(),
+                tokens: ticket.estimate_by(gauge).total(),
                 strategy: trip.route.strategy,
                 affinity,
                 tried,
@@ -189,7 +195,7 @@ impl Gateway {
                     let account = Arc::clone(reservation.account());
                     account.last_used.note(self.clock.wall_seconds());
                     let model = reservation.upstream_model().to_owned();
-                    ticket.hold(reservation);
+                    ticket.hold(reservation, gauge);
                     self.rehearsal.panic_in("request", &trip.ask.model);
                     return Ok(Aim { target, account, model });
                 }
@@ -201,7 +207,7 @@ impl Gateway {
 
     /// Settles a failed attempt. `Ok` with the fault where another may follow, `Err` where none may.
     fn settle_trouble(&self, aim: &Aim<'_>, trouble: Trouble, ticket: &mut Ticket) -> Result<Fault, Fault> {
-        let reservation = ticket.release();
+        let reservation = ticket.release(spent(&trouble));
         let goes_on = match &trouble {
             Trouble::Unfit(_) => {
                 if let Some(reservation) = reservation {
@@ -277,15 +283,19 @@ impl Gateway {
 
     fn deliver(self: &Arc<Self>, trip: &Trip<'_>, victory: Victory, mut ticket: Ticket) -> Answer {
         match victory.won {
-            Won::Whole { body, usage, delivered_tokens, .. } => {
+            Won::Whole { body, delivered, .. } => {
                 ticket.note_first_token();
-                ticket.close(OK, usage, delivered_tokens);
+                ticket.close(OK, delivered);
                 Answer::Whole(body)
             }
             Won::Stream { begun, pulse } => {
                 let world = trip.world;
-                let manner =
-                    Manner { timeouts: trip.timeouts, sizes: world.sizes, heartbeat: world.heartbeat };
+                let manner = Manner {
+                    timeouts: trip.timeouts,
+                    sizes: world.sizes,
+                    heartbeat: world.heartbeat,
+                    on_budget: trip.route.on_budget,
+                };
                 Answer::Stream(Box::new(Relay::new(Arc::clone(self), begun, ticket, manner, pulse)))
             }
         }
@@ -343,6 +353,16 @@ fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Ro
         let sentence = format!("The model '{}' does not exist here.", printable(&ask.model));
         Fault::client(Kind::ModelNotFound, sentence).param("model")
     })
+}
+
+const fn spent(trouble: &Trouble) -> Spent {
+    match trouble {
+        Trouble::Unfit(_) | Trouble::Transport(TransportFailure::Connect | TransportFailure::NotTaken, _) => {
+            Spent::Nothing
+        }
+        Trouble::Judged(_) => Spent::Request,
+        Trouble::Transport(TransportFailure::Timeout | TransportFailure::Cut, _) => Spent::Prompt,
+    }
 }
 
 const fn verdict_label(verdict: Verdict) -> &'static str {

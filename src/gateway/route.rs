@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::settings::Timeouts;
+use super::settings::{OnBudget, Timeouts};
 use crate::dialect::Unsupported;
 use crate::glob;
 use crate::ids::PlatformName;
@@ -26,6 +26,8 @@ pub struct Route {
     pub unsupported: Unsupported,
     /// The configuration's timeouts, with the route's own in their place.
     pub timeouts: Timeouts,
+    /// What happens to a stream that outgrows its quota.
+    pub on_budget: OnBudget,
 }
 
 /// One platform that may answer, and by which name it knows the model.
@@ -80,12 +82,13 @@ pub struct Defaults {
     pub strategy: Strategy,
     pub unsupported: Unsupported,
     pub timeouts: Timeouts,
+    pub on_budget: OnBudget,
 }
 
 impl Defaults {
     fn route(self, name: String, targets: Vec<Target>) -> Route {
-        let Self { strategy, unsupported, timeouts } = self;
-        Route { name, targets, fallback: Vec::new(), strategy, unsupported, timeouts }
+        let Self { strategy, unsupported, timeouts, on_budget } = self;
+        Route { name, targets, fallback: Vec::new(), strategy, unsupported, timeouts, on_budget }
     }
 }
 
@@ -241,6 +244,7 @@ mod tests {
         Defaults {
             strategy: Strategy::default(),
             unsupported: Unsupported::default(),
+            on_budget: OnBudget::default(),
             timeouts: Timeouts {
                 connect: second,
                 response_header: second,

@@ -11,6 +11,7 @@ mod puppet;
 
 mod asks;
 mod broken;
+mod budget;
 mod callers;
 mod failover;
 mod leaving;
@@ -28,4 +29,5 @@ mod secure_limits;
 mod secure_smuggling;
 mod silence;
 mod smoke;
+mod usage;
 mod wires;

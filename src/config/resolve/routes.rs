@@ -70,6 +70,7 @@ fn route(
     Some(Route {
         strategy: raw.strategy.or(defaults.strategy),
         unsupported: raw.unsupported.or(defaults.unsupported),
+        on_budget: raw.on_budget.or(defaults.on_budget),
         timeouts: timeouts(&raw.timeouts, defaults.timeouts, problems),
         name: raw.model.get()?.clone(),
         targets,

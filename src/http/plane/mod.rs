@@ -1,9 +1,10 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything.
+//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`usage`] what was used.
 
 mod accounts;
 pub mod envelope;
 mod office;
+mod usage;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::gateway::onboard::{Onboard, OnboardError};
 use crate::identity::Caller;
 use crate::keybook::Scope;
 use crate::secret::Secret;
-use crate::store::{Keys, StoreError};
+use crate::store::{Keys, Records, StoreError};
 
 /// What the operator's endpoints can do besides looking.
 pub trait Operations: Send + Sync + 'static {
@@ -42,6 +43,7 @@ pub struct Plane {
     pub gateway: Arc<Gateway>,
     pub operations: Arc<dyn Operations>,
     pub keys: Arc<Keys>,
+    pub records: Arc<dyn Records>,
     pub onboard: Arc<Onboard>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
@@ -72,7 +74,7 @@ pub fn public(plane: Plane) -> Router {
 
 /// What the admin listener serves.
 pub fn admin(plane: Plane) -> Router {
-    let router = office::routes().route("/metrics", get(metrics));
+    let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
     finish(health(router), plane)
 }
 
