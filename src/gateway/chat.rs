@@ -14,12 +14,14 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::answer::Answer;
-use super::attempt::{Aim, Trip, Trouble, Victory, Waited, Won, attempt, fault_of};
+use super::aside::{LARGE_BODY, aside};
+use super::attempt::{attempt, fault_of};
 use super::body;
 use super::estimate::Estimate;
 use super::relay::{Manner, Relay};
 use super::route::{Route, Target};
 use super::ticket::{OK, Ticket};
+use super::trip::{Aim, Trip, Trouble, Victory, Waited, Won};
 use super::{Gateway, World};
 use crate::api::ask::{Ask, Task};
 use crate::clock::Moment;
@@ -66,7 +68,7 @@ impl Gateway {
         // They hold the connection's read buffer.
         drop(headers);
         let (bytes, held) = body::read(self, incoming, &world.sizes, &world.timeouts).await?;
-        let bytes = if names_platform { with_platform_in_front(&bytes)? } else { bytes };
+        let bytes = if names_platform { prefixed(bytes).await? } else { bytes };
         let ask = read_ask(task, bytes).await?;
         let route = find_route(&world, &ask, &caller)?;
         let mut ticket = self.admit(&caller, &ask, route, id, at)?;
@@ -303,9 +305,6 @@ fn milliseconds(length: Duration) -> String {
     format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
-/// Bodies above this many bytes are read and written on a thread of their own: they would hold up every stream on this one.
-pub const LARGE_BODY: usize = 256 * 1024;
-
 /// `{"platform": "qwen", "model": "qwen-max", …}` as `{"model": "qwen/qwen-max", …}`; all else as it came.
 fn with_platform_in_front(body: &[u8]) -> Result<Bytes, Fault> {
     let broken = |_| {
@@ -324,6 +323,14 @@ fn with_platform_in_front(body: &[u8]) -> Result<Bytes, Fault> {
     serde_json::to_vec(&fields).map(Bytes::from).map_err(broken)
 }
 
+/// [`with_platform_in_front`], on another thread where the body is large.
+async fn prefixed(bytes: Bytes) -> Result<Bytes, Fault> {
+    if bytes.len() <= LARGE_BODY {
+        return with_platform_in_front(&bytes);
+    }
+    aside(move || with_platform_in_front(&bytes)).await?
+}
+
 async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {
     let read = move |bytes| match task {
         Task::Chat => Ask::chat(bytes),
@@ -333,15 +340,6 @@ async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {
         return read(bytes);
     }
     aside(move || read(bytes)).await?
-}
-
-/// Runs `work` on a thread on which nothing else waits.
-///
-/// # Errors
-/// Where it panicked.
-pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Fault::gateway(Kind::Internal, "The gateway failed on this request.").source(error))
 }
 
 fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Route, Fault> {

@@ -3,6 +3,7 @@
 //! globals.
 
 pub mod answer;
+mod aside;
 pub mod attempt;
 pub mod body;
 pub mod chat;
@@ -18,6 +19,7 @@ pub mod route;
 pub mod settings;
 pub mod ticket;
 pub mod tokens;
+pub mod trip;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -5,11 +5,11 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 
-use super::attempt::{Aim, Trip, Trouble, Won, broken};
 use super::estimate::tokens_of_bytes;
 use super::recall::Remembering;
 use super::relay::{Begun, Flow};
 use super::settings::ModelField;
+use super::trip::{Aim, Trip, Trouble, Won, broken};
 use crate::api::ask::Task;
 use crate::api::assemble::Assembler;
 use crate::api::piece::Usage;

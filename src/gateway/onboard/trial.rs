@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::{Onboard, OnboardError};
 use crate::api::ask::Ask;
-use crate::gateway::attempt::{Aim, Trip, Trouble, Waited, attempt, fault_of};
+use crate::gateway::attempt::{attempt, fault_of};
+use crate::gateway::trip::{Aim, Trip, Trouble, Waited};
 use crate::ids::TenantId;
 use crate::pool::settings::{Account, LastUsed};
 
