@@ -68,7 +68,7 @@ impl Gateway {
         // They hold the connection's read buffer.
         drop(headers);
         let (bytes, held) = body::read(self, incoming, &world.sizes, &world.timeouts).await?;
-        let bytes = if names_platform { with_platform_in_front(&bytes)? } else { bytes };
+        let bytes = if names_platform { prefixed(bytes).await? } else { bytes };
         let ask = read_ask(task, bytes).await?;
         let route = find_route(&world, &ask, &caller)?;
         let mut ticket = self.admit(&caller, &ask, route, id, at)?;
@@ -331,6 +331,14 @@ fn with_platform_in_front(body: &[u8]) -> Result<Bytes, Fault> {
     fields.shift_remove("platform");
     fields.insert("model".to_owned(), serde_json::value::to_raw_value(&model).map_err(broken)?);
     serde_json::to_vec(&fields).map(Bytes::from).map_err(broken)
+}
+
+/// [`with_platform_in_front`], on another thread where the body is large.
+async fn prefixed(bytes: Bytes) -> Result<Bytes, Fault> {
+    if bytes.len() <= LARGE_BODY {
+        return with_platform_in_front(&bytes);
+    }
+    aside(move || with_platform_in_front(&bytes)).await?
 }
 
 async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {
