@@ -54,6 +54,7 @@ pub struct Metrics {
     /// Bytes of request bodies held.
     pub body_bytes: IntGauge,
     /// Panics caught in requests.
+    pub leases_lost: IntCounter,
     pub panics: IntCounter,
 }
 
@@ -131,6 +132,7 @@ impl Metrics {
             reloads: make.counters("weir_config_reloads_total", "Configuration reloads by result.", &["result"])?,
             refused: make.counters("weir_refused_total", "Requests refused before a route was found.", &["reason"])?,
             body_bytes: make.gauge("weir_request_body_bytes", "Bytes of request bodies held.")?,
+            leases_lost: make.counter("weir_lease_lost_total", "Units of budgets that a process was granted and did not live to use or give back; they count as spent.")?,
             panics: make.counter("weir_panics_total", "Panics caught in requests.")?,
             registry,
         })

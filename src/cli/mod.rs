@@ -7,6 +7,7 @@ mod fake;
 mod key;
 mod logs;
 mod office;
+mod purse;
 mod serve;
 mod token;
 mod usage;

@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::bookkeeper::Bookkeeper;
+use super::purse::Purse;
 use super::wiring::{self, House};
 use super::{block_on, environment, logs};
 use crate::clock::Clock;
@@ -87,8 +88,8 @@ pub fn run_config(
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
     let store = wiring::open_store(config, patience, &clock)?;
     let house = block_on(wiring::house(config, store.clone(), &clock))?;
-    let (gateway, keys, onboard) =
-        (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
+    let (gateway, keys) = (Arc::clone(&house.gateway), Arc::clone(&house.keys));
+    let (onboard, purse) = (Arc::clone(&house.onboard), Arc::clone(&house.purse));
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let plane = Plane {
         gateway: Arc::clone(&gateway),
@@ -117,13 +118,14 @@ pub fn run_config(
     let spool = matches!(config.store, StoreUrl::Embedded(_)).then_some(folder);
     let bookkeeper = Bookkeeper { gateway, records: store.clone(), spool };
     attend(live, reload, certificate, bookkeeper.clone())?;
-    let let_go = release(&store, config);
+    let let_go = release(&store, &purse, config);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     if let Err(error) = block_on(bookkeeper.close()) {
         tracing::error!(%error, "the last usage is lost");
     }
     // Best effort: a successor may have the store by now.
     drop(block_on(async { Ok(onboard.keep_uses().await?) }));
+    purse.close();
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
         drop(std::fs::remove_file(&process_file));
     }
@@ -144,10 +146,12 @@ fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
 }
 
 /// What is let go of before the sockets are handed over: the embedded store can be open in one process only.
-fn release(store: &Arc<Store>, config: &Config) -> impl Fn() + Send + Sync + 'static {
+fn release(store: &Arc<Store>, purse: &Arc<Purse>, config: &Config) -> impl Fn() + Send + Sync + 'static {
     let store = matches!(config.store, StoreUrl::Embedded(_)).then(|| Arc::clone(store));
+    let purse = Arc::clone(purse);
     move || {
         if let Some(store) = &store {
+            purse.hand_over();
             store.release();
         }
     }
@@ -239,7 +243,7 @@ const USES_EVERY: u32 = 30;
 
 /// What is due every second.
 async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
-    let House { gateway, keys, onboard } = &reload.house;
+    let House { gateway, keys, onboard, .. } = &reload.house;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reachable = true;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::purse::Purse;
+
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
 use crate::gateway::onboard::{Ground, Onboard};
@@ -16,7 +18,6 @@ use crate::gateway::{Gateway, World};
 use crate::identity::Identity;
 use crate::ids::random_name;
 use crate::metrics::Metrics;
-use crate::pool::Pool;
 use crate::secret::Secret;
 use crate::store::{Keys, Records, Store, StoreError};
 use crate::upstream::Upstream;
@@ -64,29 +65,39 @@ pub struct House {
     pub gateway: Arc<Gateway>,
     pub keys: Arc<Keys>,
     pub onboard: Arc<Onboard>,
+    pub purse: Arc<Purse>,
 }
 
-/// A gateway as `config` wants it, over `records`.
+/// A gateway as `config` wants it, over `store`.
 ///
 /// # Errors
 /// Where a part of it refuses its settings, or the records hold what cannot be read or decrypted.
-pub async fn house(config: &Config, records: Arc<dyn Records>, clock: &Clock) -> anyhow::Result<House> {
+pub async fn house(config: &Config, store: Arc<Store>, clock: &Clock) -> anyhow::Result<House> {
+    let records: Arc<dyn Records> = store.clone();
     let keys = Arc::new(Keys::load(Arc::clone(&records)).await?);
-    let gateway = Arc::new(gateway(config, &keys, clock)?);
+    let (gateway, purse) = gateway(config, &keys, &store, clock)?;
+    let (gateway, purse) = (Arc::new(gateway), Arc::new(purse));
     let ground = ground(config, vault(config, None)?);
     let onboard = Onboard::open(Arc::clone(&gateway), records, ground).await;
     let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
-    Ok(House { gateway, keys, onboard })
+    Ok(House { gateway, keys, onboard, purse })
 }
 
-fn gateway(config: &Config, keys: &Arc<Keys>, clock: &Clock) -> anyhow::Result<Gateway> {
+/// A gateway as `config` wants it, and what its pool spends from.
+fn gateway(
+    config: &Config,
+    keys: &Arc<Keys>,
+    store: &Arc<Store>,
+    clock: &Clock,
+) -> anyhow::Result<(Gateway, Purse)> {
     let identity = Identity::new(config.identity.clone(), keys.clone(), clock.clone(), back_office()?)?;
-    let pool = Pool::new(config.pool.clone(), clock.clone(), None);
+    let (pool, purse, lost) = Purse::open(&config.pool, store, clock)?;
     pool.retry_budget().set_share(config.retry.budget);
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());
     let mut gateway = Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone());
     gateway.rehearsal = Rehearsal::of(super::environment);
-    Ok(gateway)
+    gateway.metrics.leases_lost.inc_by(lost);
+    Ok((gateway, purse))
 }
 
 /// The keys of encryption at rest: those of the configuration, then the one in the store's folder, which is made where there

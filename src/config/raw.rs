@@ -102,6 +102,7 @@ sections! {
         tenants: Vec<Field<String>>,
         owner: String,
         limits: Limits,
+        model_limits: Named<Limits>,
         weight: u32,
         priority: u32,
         enabled: bool,

@@ -142,7 +142,7 @@ impl Gateway {
             if number > 1 && !self.may_retry(trip) {
                 break;
             }
-            let aim = match self.choose(trip, caller, &order, &tried, affinity, ticket) {
+            let aim = match self.choose(trip, caller, &order, &tried, affinity, ticket).await {
                 Ok(aim) => aim,
                 Err(refusal) => return Err(no_account(refusal, last)),
             };
@@ -168,7 +168,7 @@ impl Gateway {
     }
 
     /// The first target, in order, one of whose accounts may carry the request.
-    fn choose<'t>(
+    async fn choose<'t>(
         &self,
         trip: &Trip<'t>,
         caller: &Caller,
@@ -190,7 +190,7 @@ impl Gateway {
                 affinity,
                 tried,
             };
-            match self.pool.take(&want) {
+            match self.pool.obtain(&want).await {
                 Ok(reservation) => {
                     let account = Arc::clone(reservation.account());
                     account.last_used.note(self.clock.wall_seconds());

@@ -22,6 +22,8 @@ use super::settings::Strategy;
 const FEW: usize = 8;
 /// Draws until two eligible ones are found.
 const DRAWS: usize = 12;
+/// Accounts that one request may have the authority asked about, before it waits for the answers.
+const ASKS: usize = 16;
 /// Candidates whose load is looked at to know what is usual.
 const LOAD_SAMPLE: usize = 16;
 /// `sticky` never spills below so many requests under way: an idle pool must not scatter a conversation.
@@ -55,7 +57,7 @@ impl Choice<'_> {
             (Strategy::LeastInFlight, _) => self.best(&all, By::InFlight),
             (Strategy::RoundRobin, _) => {
                 let start = field.first().map_or(0, |bucket| bucket.cursor.fetch_add(1, Ordering::Relaxed));
-                self.scan(&all, usize::try_from(start % len(&all).max(1) as u64).unwrap_or(0))
+                self.scan(&all, usize::try_from(start % len(&all).max(1) as u64).unwrap_or(0), 1)
             }
             (Strategy::Weighted, _) => self.weighted(field, &all),
             (Strategy::Priority, _) => self.priority(&all),
@@ -68,6 +70,7 @@ impl Choice<'_> {
         let is_few = count <= FEW;
         let start = self.throw.below(count);
         let mut best: Option<(Score, &Entry)> = None;
+        let mut cold: Option<&Entry> = None;
         let mut seen = 0;
         for step in 0..if is_few { count } else { DRAWS } {
             let place = if is_few { (start + step) % count } else { self.throw.below(count) };
@@ -79,17 +82,26 @@ impl Choice<'_> {
             if best.is_none_or(|(known, _)| is_better(&score, &known, by)) {
                 best = Some((score, entry));
             }
+            if !score.is_covered {
+                // It would have to wait: others are looked for, and the next request shall find it ready.
+                cold = cold.or(Some(entry));
+                continue;
+            }
             seen += 1;
             if seen == 2 && !is_few {
                 break;
             }
         }
-        if let Some((_, entry)) = best
-            && let Ok(taken) = self.try_take(entry)
-        {
-            return Ok(taken);
+        if let Some((score, entry)) = best {
+            if let Some(cold) = cold.filter(|_| score.is_covered) {
+                cold.member.prepare(self.want.model, self.want.tokens, &self.now, self.core);
+            }
+            match self.try_take(entry) {
+                Err(refusal) if refusal.why != Why::Asking => {}
+                decided => return decided,
+            }
         }
-        self.scan(slices, start)
+        self.scan(slices, start, ASKS)
     }
 
     /// Draws by weight. The draws follow each other by golden steps, so that shares come out even after few of them.
@@ -102,13 +114,16 @@ impl Choice<'_> {
             let entry = at_height(field, u64::try_from(height).unwrap_or(0));
             if let Some(entry) = entry
                 && !self.is_tried(entry)
-                && let Ok(taken) = self.try_take(entry)
             {
-                return Ok(taken);
+                // Its turn is its turn: where the authority must be asked, the request waits.
+                match self.try_take(entry) {
+                    Err(refusal) if refusal.why != Why::Asking => {}
+                    decided => return decided,
+                }
             }
         }
         let start = self.throw.below(len(all));
-        self.scan(all, start)
+        self.scan(all, start, ASKS)
     }
 
     /// The lowest number that has an eligible account; within it as `headroom`.
@@ -127,6 +142,7 @@ impl Choice<'_> {
             }
             match self.best(&tier, By::Headroom) {
                 Ok(taken) => return Ok(taken),
+                Err(other) if other.why == Why::Asking => return Err(other),
                 Err(other) => refusal = Some(refusal.map_or(other, |known| known.sooner(other))),
             }
         }
@@ -150,14 +166,15 @@ impl Choice<'_> {
                     }
                 }
             }
-            if let Some((_, entry)) = best
-                && let Ok(taken) = self.try_take(entry)
-            {
-                return Ok(taken);
+            if let Some((_, entry)) = best {
+                match self.try_take(entry) {
+                    Err(refusal) if refusal.why != Why::Asking => {}
+                    decided => return decided,
+                }
             }
         }
         let start = self.throw.below(len(all));
-        self.scan(all, start)
+        self.scan(all, start, ASKS)
     }
 
     /// Twice the usual number of requests under way.
@@ -171,9 +188,12 @@ impl Choice<'_> {
         (2 * (load + 1)).div_ceil(sample.max(1) as u64).max(SPILL_FLOOR)
     }
 
-    /// The first from `start` on that can; the only way to a refusal.
-    fn scan(&mut self, slices: &Slices<'_>, start: usize) -> Result<Reservation, Refusal> {
+    /// The first from `start` on that can; the only way to a refusal. Where the authority must be asked about some first,
+    /// it is asked about at most so many.
+    fn scan(&mut self, slices: &Slices<'_>, start: usize, asks: usize) -> Result<Reservation, Refusal> {
         let count = len(slices);
+        let mut asked: Option<Refusal> = None;
+        let mut asks = asks;
         let mut refusal: Option<Refusal> = None;
         for step in 0..count {
             let Some(entry) = get(slices, (start + step) % count) else { continue };
@@ -183,12 +203,20 @@ impl Choice<'_> {
             } else {
                 match self.try_take(entry) {
                     Ok(taken) => return Ok(taken),
+                    Err(one) if one.why == Why::Asking => {
+                        asked = Some(one);
+                        asks -= 1;
+                        if asks == 0 {
+                            break;
+                        }
+                        continue;
+                    }
                     Err(one) => one,
                 }
             };
             refusal = Some(refusal.map_or(one, |known| known.sooner(one)));
         }
-        Err(refusal.unwrap_or(Refusal::never(Why::NoneConfigured)))
+        Err(asked.or(refusal).unwrap_or(Refusal::never(Why::NoneConfigured)))
     }
 
     fn is_tried(&self, entry: &Entry) -> bool {
@@ -216,6 +244,9 @@ impl Choice<'_> {
 }
 
 fn is_better(one: &Score, other: &Score, by: By) -> bool {
+    if one.is_covered != other.is_covered {
+        return one.is_covered;
+    }
     let by_load = one.in_flight.cmp(&other.in_flight).then(one.last_taken.cmp(&other.last_taken)).is_lt();
     match by {
         By::InFlight => by_load,

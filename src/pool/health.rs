@@ -121,6 +121,17 @@ impl Health {
         }
     }
 
+    /// Another replica has been told to rest.
+    pub(super) fn impose(&mut self, model: Option<&Arc<str>>, length: Duration, why: Why, now: Moment) {
+        let gate = match model {
+            Some(model) => self.gate(Scope::Model, model),
+            None => &mut self.account,
+        };
+        if gate.closed(now).is_none_or(|(_, wait)| wait < length) {
+            gate.rest(now, length, why);
+        }
+    }
+
     /// Forgets everything: the account has a new credential, or an operator says so.
     pub(super) fn forget(&mut self) {
         self.account.open();

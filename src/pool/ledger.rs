@@ -1,17 +1,22 @@
 //! All limits of one account, checked and reserved together. Why together: a request that gets its tokens but not its
 //! slot must get neither, and whoever looks in between must not see half of it. The caller holds the account's lock.
+//!
+//! A limit is counted in one of two ways: by this process alone, to which it then belongs whole, or through a till that
+//! draws on what an authority has granted.
+
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
-use super::lease::{Authority, Dimension, Lease, Leased};
+use super::bid::{Dimension, Gauge, Line, Reply, Terms};
 use super::limit::budget::Budget;
-use super::limit::calendar::Span;
+use super::limit::calendar::{Period, Span};
 use super::limit::rate::Rate;
 use super::limit::{Fit, Now};
 use super::refusal::{Refusal, SOON, Why};
+use super::till::{Draw, Rhythm, Till};
 use crate::clock::Moment;
-use crate::ids::AccountId;
 use crate::limits::Limits;
 
 /// What is used of each limit.
@@ -20,22 +25,24 @@ pub(super) struct Ledger {
     zone: TimeZone,
     in_flight: u64,
     meters: Vec<Meter>,
+    is_leased: bool,
 }
 
-/// One limit, its count, and the lease that it may draw from.
+/// One limit and its count.
 #[derive(Debug)]
 struct Meter {
-    dimension: Dimension,
     gauge: Gauge,
-    lease: Lease,
+    count: Count,
 }
 
 #[derive(Debug)]
-enum Gauge {
+enum Count {
     Rate(Rate),
     Budget(Budget),
-    /// Counted by the ledger itself, so that a limit which comes with a reload knows what is under way.
-    Slots(u64),
+    /// (limit, in use). The account's own is counted by the ledger itself, so that a limit which comes with a reload
+    /// knows what is under way.
+    Slots(u64, u64),
+    Till(Box<Till>),
 }
 
 /// What one attempt has set aside.
@@ -44,14 +51,16 @@ pub(super) struct Hold {
     tokens: u64,
     at: Moment,
     marks: SmallVec<[Mark; 6]>,
+    /// Given where the account limits this model by itself.
+    model: Option<Arc<str>>,
 }
 
-/// Where in a meter something was set aside: the day it belongs to and the lease that it was drawn from.
+/// Where in a meter something was set aside: the period it belongs to, and what it was drawn from.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     dimension: Dimension,
-    period: i32,
-    lease: u32,
+    is_of_model: bool,
+    draw: Draw,
 }
 
 /// What an attempt has really used.
@@ -63,10 +72,12 @@ pub(super) struct Spent {
 }
 
 /// How much is left of one limit.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Left {
     /// The limit.
     pub dimension: Dimension,
+    /// Given where it limits one model only.
+    pub model: Option<Arc<str>>,
     /// What a request could get now.
     pub units: u64,
     /// Of so much (for a rate: its burst).
@@ -76,90 +87,130 @@ pub struct Left {
 impl Left {
     /// The part that is left, 0 to 1.
     pub fn fraction(&self) -> f64 {
-        if self.of == 0 { 0.0 } else { self.units as f64 / self.of as f64 }
+        fraction(self.units, self.of)
     }
+}
+
+fn fraction(units: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { units as f64 / of as f64 }
 }
 
 impl Hold {
     pub(super) fn tokens(&self) -> u64 {
         self.tokens
     }
+
+    fn mark(&self, gauge: &Gauge) -> Option<&Mark> {
+        let is_of_model = gauge.model.is_some();
+        let concerns = gauge.model.is_none() || gauge.model == self.model;
+        let is_it = |mark: &&Mark| mark.dimension == gauge.dimension && mark.is_of_model == is_of_model;
+        self.marks.iter().find(is_it).filter(|_| concerns)
+    }
 }
 
+/// The limits of one model, where an account has such.
+pub(super) type OfModel = (Arc<str>, Limits);
+
 impl Ledger {
-    pub(super) fn new(limits: &Limits, zone: TimeZone) -> Self {
-        let mut ledger = Self { zone: TimeZone::UTC, in_flight: 0, meters: Vec::new() };
-        ledger.set_limits(limits, zone);
+    pub(super) fn new(limits: &Limits, models: &[OfModel], zone: TimeZone, is_leased: bool) -> Self {
+        let mut ledger = Self { zone: TimeZone::UTC, in_flight: 0, meters: Vec::new(), is_leased };
+        ledger.set_limits(limits, models, zone);
         ledger
     }
 
     /// Takes new limits over. What was counted under a limit that stays is kept.
-    pub(super) fn set_limits(&mut self, limits: &Limits, zone: TimeZone) {
+    pub(super) fn set_limits(&mut self, limits: &Limits, models: &[OfModel], zone: TimeZone) {
         self.zone = zone;
         let mut old = std::mem::take(&mut self.meters);
-        for (dimension, limit) in each_limit(limits) {
-            let meter = match old.iter().position(|meter| meter.dimension == dimension) {
+        let each = each_limit(limits).map(|(dimension, limit)| (dimension, None, limit, *limits));
+        let of_models = models.iter().flat_map(|(model, limits)| {
+            each_limit(limits).map(|(dimension, limit)| (dimension, Some(Arc::clone(model)), limit, *limits))
+        });
+        for (dimension, model, limit, limits) in each.chain(of_models) {
+            let gauge = Gauge { dimension, model };
+            let meter = match old.iter().position(|meter| meter.gauge == gauge) {
                 Some(place) => old.swap_remove(place),
-                None => Meter { dimension, gauge: fresh(dimension), lease: Lease::NOTHING },
+                None if self.is_leased => Meter::leased(gauge, limit, &limits),
+                None => Meter { count: fresh(dimension), gauge },
             };
-            self.meters.push(meter.with(limit, limits));
+            self.meters.push(meter.with(limit, &limits));
         }
     }
 
-    /// Whether `tokens` and a slot would fit now. Says nothing about leases.
-    pub(super) fn fit(&mut self, tokens: u64, now: &Now<'_>) -> Result<(), Refusal> {
+    /// Whether `tokens` and a slot would fit now; true in the answer where they could be had without asking anybody.
+    pub(super) fn fit(&mut self, model: &str, tokens: u64, now: &Now<'_>) -> Result<bool, Refusal> {
         let (zone, in_flight) = (&self.zone, self.in_flight);
-        let refusals = self.meters.iter_mut().filter_map(|meter| {
+        let mut refusal: Option<Refusal> = None;
+        let mut is_covered = true;
+        for meter in self.meters.iter_mut().filter(|meter| meter.concerns(model)) {
             meter.bring_up_to(now, zone);
-            meter.refusal(meter.dimension.cost(tokens), in_flight, now)
-        });
-        refusals.reduce(Refusal::longer).map_or(Ok(()), Err)
+            let cost = meter.gauge.dimension.cost(tokens);
+            if let Some(one) = meter.refusal(cost, in_flight, now) {
+                refusal = Some(refusal.map_or(one, |known| known.longer(one)));
+            }
+            is_covered &= meter.covers(cost, now.moment);
+        }
+        refusal.map_or(Ok(is_covered), Err)
     }
 
-    /// Sets aside one request, one slot and `tokens`: under all limits, or none.
-    pub(super) fn reserve(
-        &mut self,
-        tokens: u64,
-        now: &Now<'_>,
-        account: &AccountId,
-        authority: &dyn Authority,
-    ) -> Result<Hold, Refusal> {
-        self.fit(tokens, now)?;
-        for meter in &mut self.meters {
-            let of = Leased { authority, account, dimension: meter.dimension };
-            if !meter.lease.secure(of, meter.dimension.cost(tokens), now.moment) {
-                return Err(Refusal::after(Why::Unavailable, SOON));
-            }
+    /// Sets aside one request, one slot and `tokens`: under all limits, or none. Where the authority must be asked first,
+    /// what is missing is noted for the next bid.
+    pub(super) fn reserve(&mut self, model: &str, tokens: u64, now: &Now<'_>) -> Result<Hold, Refusal> {
+        if !self.fit(model, tokens, now)? {
+            self.ask(model, tokens, now.moment);
+            return Err(Refusal::after(Why::Asking, SOON));
         }
         self.in_flight += 1;
-        let marks = self.meters.iter_mut().map(|meter| meter.take(tokens, now.moment)).collect();
-        Ok(Hold { tokens, at: now.moment, marks })
+        let mut of_model = None;
+        let mut marks = SmallVec::new();
+        for meter in self.meters.iter_mut().filter(|meter| meter.concerns(model)) {
+            marks.push(meter.take(tokens, now.moment));
+            of_model = of_model.or_else(|| meter.gauge.model.clone());
+        }
+        Ok(Hold { tokens, at: now.moment, marks, model: of_model })
     }
 
-    /// Sets aside `more` tokens for a request under way: under all limits that count them, or none.
-    pub(super) fn extend(
-        &mut self,
-        hold: &mut Hold,
-        more: u64,
-        now: &Now<'_>,
-        account: &AccountId,
-        authority: &dyn Authority,
-    ) -> bool {
-        let is_held = |meter: &Meter| {
-            meter.dimension.cost(2) == 2 && hold.marks.iter().any(|mark| mark.dimension == meter.dimension)
-        };
-        for meter in self.meters.iter_mut().filter(|meter| is_held(meter)) {
-            meter.bring_up_to(now, &self.zone);
-            let of = Leased { authority, account, dimension: meter.dimension };
-            if meter.refusal(more, 0, now).is_some() || !meter.lease.secure(of, more, now.moment) {
-                return false;
+    /// Notes what a request for `tokens` would need and is not there.
+    pub(super) fn ask(&mut self, model: &str, tokens: u64, now: Moment) {
+        for meter in self.meters.iter_mut().filter(|meter| meter.concerns(model)) {
+            let cost = meter.gauge.dimension.cost(tokens);
+            if let Count::Till(till) = &mut meter.count
+                && !till.covers(cost, now)
+            {
+                till.ask(cost);
             }
         }
-        for meter in self.meters.iter_mut().filter(|meter| is_held(meter)) {
-            meter.take(more, now.moment);
+    }
+
+    /// Sets aside `more` tokens for an attempt under way. False where they cannot be had at once.
+    pub(super) fn extend(&mut self, hold: &mut Hold, more: u64, now: &Now<'_>) -> bool {
+        let zone = &self.zone;
+        let mut all_fit = true;
+        for meter in
+            self.meters.iter_mut().filter(|meter| meter.counts_tokens() && hold.mark(&meter.gauge).is_some())
+        {
+            meter.bring_up_to(now, zone);
+            let fits = meter.refusal(more, 0, now).is_none();
+            let is_covered = meter.covers(more, now.moment);
+            if let Count::Till(till) = &mut meter.count
+                && fits
+                && !is_covered
+            {
+                till.ask(more);
+            }
+            all_fit &= fits && is_covered;
         }
-        hold.tokens = hold.tokens.saturating_add(more);
-        true
+        if all_fit {
+            for meter in self
+                .meters
+                .iter_mut()
+                .filter(|meter| meter.counts_tokens() && hold.mark(&meter.gauge).is_some())
+            {
+                meter.take_units(more, now.moment);
+            }
+            hold.tokens = hold.tokens.saturating_add(more);
+        }
+        all_fit
     }
 
     /// Replaces what was set aside by what was used, and frees the slot.
@@ -176,8 +227,9 @@ impl Ledger {
     }
 
     /// The remaining part of the scarcest limit, 0 to 1; 1 without limits.
-    pub(super) fn headroom(&self, now: Moment) -> f64 {
-        self.meters.iter().map(|meter| meter.fraction(self.in_flight, now)).fold(1.0, f64::min)
+    pub(super) fn headroom(&self, model: &str, now: Moment) -> f64 {
+        let concerned = self.meters.iter().filter(|meter| meter.concerns(model));
+        concerned.map(|meter| meter.fraction(self.in_flight, now)).fold(1.0, f64::min)
     }
 
     /// What is left of each limit.
@@ -186,7 +238,7 @@ impl Ledger {
         let each = self.meters.iter_mut().map(|meter| {
             meter.bring_up_to(now, zone);
             let (units, of) = meter.left(in_flight, now.moment);
-            Left { dimension: meter.dimension, units, of }
+            Left { dimension: meter.gauge.dimension, model: meter.gauge.model.clone(), units, of }
         });
         each.collect()
     }
@@ -197,31 +249,111 @@ impl Ledger {
         day.roll(now.wall_millis(), &self.zone);
         day.until_reset(now.wall_millis())
     }
+
+    /// Whether the authority should hear of this account.
+    pub(super) fn is_warm(&self, now: Moment) -> bool {
+        self.tills().any(|till| till.is_warm(now))
+    }
+
+    fn tills(&self) -> impl Iterator<Item = &Till> {
+        self.meters.iter().filter_map(|meter| match &meter.count {
+            Count::Till(till) => Some(&**till),
+            Count::Rate(_) | Count::Budget(_) | Count::Slots(..) => None,
+        })
+    }
+
+    /// The lines of the next bid. With `rests` everything goes back that is not in use.
+    pub(super) fn lines(&mut self, now: &Now<'_>, rests: bool) -> SmallVec<[Line; 4]> {
+        let zone = &self.zone;
+        let lines = self.meters.iter_mut().filter_map(|meter| {
+            meter.bring_up_to(now, zone);
+            match &mut meter.count {
+                Count::Till(till) if till.is_warm(now.moment) => Some(till.line(now.moment, rests)),
+                _ => None,
+            }
+        });
+        lines.collect()
+    }
+
+    /// Takes the answer to `lines` over, which were sent at `sent`.
+    pub(super) fn take_reply(
+        &mut self,
+        lines: &[Line],
+        reply: &Reply,
+        sent: Moment,
+        now: &Now<'_>,
+        rhythm: &Rhythm,
+    ) {
+        for (line, grant) in lines.iter().zip(&reply.grants) {
+            let meter = self.meters.iter_mut().find(|meter| meter.gauge == line.gauge);
+            if let Some(Meter { count: Count::Till(till), .. }) = meter {
+                till.take(line, grant, reply.now, sent, now.moment, rhythm);
+            }
+        }
+    }
 }
 
 impl Meter {
+    fn leased(gauge: Gauge, limit: u64, limits: &Limits) -> Self {
+        let terms = terms_of(gauge.dimension, limit, limits);
+        Self { count: Count::Till(Box::new(Till::new(gauge.clone(), terms))), gauge }
+    }
+
     fn with(mut self, limit: u64, limits: &Limits) -> Self {
-        match &mut self.gauge {
-            Gauge::Rate(rate) => rate.set(limit, burst_of(self.dimension, limit, limits)),
-            Gauge::Budget(budget) => budget.set_limit(limit),
-            Gauge::Slots(slots) => *slots = limit,
+        let dimension = self.gauge.dimension;
+        match &mut self.count {
+            Count::Rate(rate) => rate.set(limit, burst_of(dimension, limit, limits)),
+            Count::Budget(budget) => budget.set_limit(limit),
+            Count::Slots(slots, _) => *slots = limit,
+            Count::Till(till) => {
+                let terms = match (till.terms(), terms_of(dimension, limit, limits)) {
+                    // The period stays until the clock says otherwise.
+                    (Terms::Budget { key, starts, ends, .. }, Terms::Budget { limit, .. }) => {
+                        Terms::Budget { limit, key, starts, ends }
+                    }
+                    (_, terms) => terms,
+                };
+                till.set_terms(terms);
+            }
         }
         self
     }
 
+    /// Whether a request for `model` counts here.
+    fn concerns(&self, model: &str) -> bool {
+        self.gauge.model.as_deref().is_none_or(|own| own == model)
+    }
+
+    fn counts_tokens(&self) -> bool {
+        matches!(self.gauge.dimension, Dimension::Tokens | Dimension::DailyTokens | Dimension::MonthlyTokens)
+    }
+
     fn bring_up_to(&mut self, now: &Now<'_>, zone: &TimeZone) {
-        match &mut self.gauge {
-            Gauge::Budget(budget) => budget.roll(now.wall_millis(), zone),
-            Gauge::Rate(_) | Gauge::Slots(_) => {}
+        match &mut self.count {
+            Count::Budget(budget) => budget.roll(now.wall_millis(), zone),
+            Count::Till(till) => {
+                if let Terms::Budget { limit, starts, ends, .. } = till.terms()
+                    && !(starts..ends).contains(&now.wall_millis())
+                {
+                    let Period { key, starts, ends } =
+                        Period::around(span_of(self.gauge.dimension), now.wall_millis(), zone);
+                    till.set_terms(Terms::Budget { limit, key, starts, ends });
+                }
+            }
+            Count::Rate(_) | Count::Slots(..) => {}
         }
     }
 
     fn refusal(&self, cost: u64, in_flight: u64, now: &Now<'_>) -> Option<Refusal> {
-        let (fit, why) = match &self.gauge {
-            Gauge::Rate(rate) => (rate.fit(cost, now.moment), Why::LimitReached),
-            Gauge::Budget(budget) => (budget.fit(cost, now.wall_millis()), Why::Exhausted),
-            Gauge::Slots(slots) if in_flight < *slots => (Fit::Now, Why::LimitReached),
-            Gauge::Slots(_) => (Fit::WhenOthersEnd, Why::LimitReached),
+        let (fit, why) = match &self.count {
+            Count::Rate(rate) => (rate.fit(cost, now.moment), Why::LimitReached),
+            Count::Budget(budget) => (budget.fit(cost, now.wall_millis()), Why::Exhausted),
+            Count::Slots(slots, used) if self.used_slots(*used, in_flight) < *slots => {
+                (Fit::Now, Why::LimitReached)
+            }
+            Count::Slots(..) => (Fit::WhenOthersEnd, Why::LimitReached),
+            Count::Till(till) if till.covers(cost, now.moment) => return None,
+            Count::Till(till) => return till.refusal(cost, now.moment),
         };
         match fit {
             Fit::Now => None,
@@ -231,52 +363,74 @@ impl Meter {
         }
     }
 
+    fn used_slots(&self, of_model: u64, in_flight: u64) -> u64 {
+        if self.gauge.model.is_some() { of_model } else { in_flight }
+    }
+
+    fn covers(&self, cost: u64, now: Moment) -> bool {
+        match &self.count {
+            Count::Till(till) => till.covers(cost, now),
+            Count::Rate(_) | Count::Budget(_) | Count::Slots(..) => true,
+        }
+    }
+
     fn take(&mut self, tokens: u64, now: Moment) -> Mark {
-        let cost = self.dimension.cost(tokens);
-        let period = match &mut self.gauge {
-            Gauge::Rate(rate) => {
+        let draw = self.take_units(self.gauge.dimension.cost(tokens), now);
+        Mark { dimension: self.gauge.dimension, is_of_model: self.gauge.model.is_some(), draw }
+    }
+
+    fn take_units(&mut self, cost: u64, now: Moment) -> Draw {
+        match &mut self.count {
+            Count::Rate(rate) => {
                 rate.admit(cost, now);
-                0
+                Draw::default()
             }
-            Gauge::Budget(budget) => budget.hold(cost),
-            Gauge::Slots(_) => 0,
-        };
-        Mark { dimension: self.dimension, period, lease: self.lease.draw(cost) }
+            Count::Budget(budget) => Draw { key: budget.hold(cost), since: 0 },
+            Count::Slots(_, used) => {
+                *used += 1;
+                Draw::default()
+            }
+            Count::Till(till) => till.draw(cost, now),
+        }
     }
 
     fn settle(&mut self, hold: &Hold, spent: Spent, now: Moment) {
-        let held = self.dimension.cost(hold.tokens);
-        let used = match self.dimension {
+        let held = self.gauge.dimension.cost(hold.tokens);
+        let used = match self.gauge.dimension {
             Dimension::Tokens | Dimension::DailyTokens | Dimension::MonthlyTokens => spent.tokens,
             Dimension::Requests | Dimension::DailyRequests => spent.requests,
             Dimension::Slots => 0,
         };
-        match (&mut self.gauge, hold.marks.iter().find(|mark| mark.dimension == self.dimension)) {
-            (Gauge::Rate(rate), Some(_)) => rate.settle(held, used, hold.at, now),
-            (Gauge::Rate(rate), None) => rate.admit(used, now),
-            (Gauge::Budget(budget), Some(mark)) => budget.settle(mark.period, held, used),
-            (Gauge::Budget(budget), None) => budget.spend(used),
-            (Gauge::Slots(_), _) => {}
+        let mark = hold.mark(&self.gauge).map(|mark| mark.draw);
+        if mark.is_none() && self.gauge.model.is_some() {
+            return;
         }
-        if let Some(mark) = hold.marks.iter().find(|mark| mark.dimension == self.dimension) {
-            self.lease.settle(mark.lease, held, used);
+        match (&mut self.count, mark) {
+            (Count::Rate(rate), Some(_)) => rate.settle(held, used, hold.at, now),
+            (Count::Rate(rate), None) => rate.admit(used, now),
+            (Count::Budget(budget), Some(draw)) => budget.settle(draw.key, held, used),
+            (Count::Budget(budget), None) => budget.spend(used),
+            (Count::Slots(_, in_use), Some(_)) => *in_use = in_use.saturating_sub(1),
+            (Count::Till(till), Some(draw)) => till.settle(draw, held, used),
+            (Count::Till(_) | Count::Slots(..), None) => {}
         }
     }
 
     fn left(&self, in_flight: u64, now: Moment) -> (u64, u64) {
-        match &self.gauge {
-            Gauge::Rate(rate) => rate.left(now),
-            Gauge::Budget(budget) => budget.left(),
-            Gauge::Slots(slots) => (slots.saturating_sub(in_flight), *slots),
+        match &self.count {
+            Count::Rate(rate) => rate.left(now),
+            Count::Budget(budget) => budget.left(),
+            Count::Slots(slots, used) => (slots.saturating_sub(self.used_slots(*used, in_flight)), *slots),
+            Count::Till(till) => till.left(),
         }
     }
 
     fn fraction(&self, in_flight: u64, now: Moment) -> f64 {
-        match &self.gauge {
-            Gauge::Rate(rate) => rate.fraction(now),
-            Gauge::Budget(_) | Gauge::Slots(_) => {
+        match &self.count {
+            Count::Rate(rate) => rate.fraction(now),
+            Count::Budget(_) | Count::Slots(..) | Count::Till(_) => {
                 let (units, of) = self.left(in_flight, now);
-                Left { dimension: self.dimension, units, of }.fraction()
+                fraction(units, of)
             }
         }
     }
@@ -294,13 +448,30 @@ fn each_limit(limits: &Limits) -> impl Iterator<Item = (Dimension, u64)> {
     all.into_iter().filter_map(|(dimension, limit)| Some((dimension, limit?)))
 }
 
-fn fresh(dimension: Dimension) -> Gauge {
+fn fresh(dimension: Dimension) -> Count {
     match dimension {
-        Dimension::Requests | Dimension::Tokens => Gauge::Rate(Rate::new(1, 1)),
-        Dimension::Slots => Gauge::Slots(0),
-        Dimension::DailyRequests | Dimension::DailyTokens => Gauge::Budget(Budget::new(Span::Day, 0)),
-        Dimension::MonthlyTokens => Gauge::Budget(Budget::new(Span::Month, 0)),
+        Dimension::Requests | Dimension::Tokens => Count::Rate(Rate::new(1, 1)),
+        Dimension::Slots => Count::Slots(0, 0),
+        Dimension::DailyRequests | Dimension::DailyTokens | Dimension::MonthlyTokens => {
+            Count::Budget(Budget::new(span_of(dimension), 0))
+        }
     }
+}
+
+fn terms_of(dimension: Dimension, limit: u64, limits: &Limits) -> Terms {
+    match dimension {
+        Dimension::Requests | Dimension::Tokens => {
+            Terms::Rate { per_minute: limit, burst: burst_of(dimension, limit, limits) }
+        }
+        Dimension::Slots => Terms::Slots { limit },
+        Dimension::DailyRequests | Dimension::DailyTokens | Dimension::MonthlyTokens => {
+            Terms::Budget { limit, key: 0, starts: 0, ends: 0 }
+        }
+    }
+}
+
+fn span_of(dimension: Dimension) -> Span {
+    if dimension == Dimension::MonthlyTokens { Span::Month } else { Span::Day }
 }
 
 /// How much may come at once. Requests: as configured, else a tenth of the rate. Tokens: a whole minute's worth, since

@@ -3,20 +3,23 @@
 //! and never across anything that waits, so two requests meet in it only when they want the same account.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
+use super::bid::{Bid, Line, Outcome, Rest};
 use super::dice::{Dice, hash_of};
 use super::facts::{platform_of, zone_of};
 use super::gate::Event;
 use super::health::{Health, Probes, Sign};
-use super::lease::Authority;
 use super::ledger::{Hold, Ledger, Left, Spent};
 use super::limit::Now;
+use super::purse::Purse;
 use super::refusal::{Refusal, Why};
 use super::settings::Account;
+use super::till::Rhythm;
 use super::weather::Weather;
 use crate::clock::{Clock, Moment};
 use crate::ids::{AccountId, PlatformName, TenantId};
@@ -28,7 +31,8 @@ use crate::platform::judge::Scope;
 pub(super) struct Core {
     pub clock: Clock,
     pub dice: Dice,
-    pub authority: Box<dyn Authority>,
+    /// Where limits are shared with other processes, or outlive this one.
+    pub purse: Option<Arc<Purse>>,
     /// Reservations that were dropped without a settlement.
     pub dropped: AtomicU64,
     /// Settlements by estimate.
@@ -50,6 +54,8 @@ pub(super) struct Member {
     pub id: AccountId,
     pub hash: u64,
     state: Mutex<State>,
+    /// The purser knows of it.
+    is_queued: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -58,6 +64,21 @@ struct State {
     last_taken: Moment,
     health: Health,
     ledger: Ledger,
+    talk: Talk,
+}
+
+/// What is said between this account and the authority.
+#[derive(Debug, Default)]
+struct Talk {
+    serial: u64,
+    /// On its way, and since when: the same goes out again until it is answered.
+    out: Option<(Bid, Moment)>,
+    last: Moment,
+    /// Somebody waits.
+    is_urgent: bool,
+    /// Not to be asked again before: the last answer was that it takes a moment.
+    not_before: Moment,
+    rests: SmallVec<[Rest; 1]>,
 }
 
 /// What a choice compares.
@@ -65,6 +86,8 @@ struct State {
 pub(super) struct Score {
     /// Remaining part of the scarcest limit, 0 to 1.
     pub headroom: f64,
+    /// It can be taken without asking the authority first.
+    pub is_covered: bool,
     pub in_flight: u64,
     pub last_taken: Moment,
 }
@@ -122,20 +145,27 @@ pub enum Breaker {
 }
 
 impl Member {
-    pub(super) fn new(account: &Account) -> Self {
+    pub(super) fn new(account: &Account, core: &Core) -> Self {
         let state = State {
             is_on: account.is_enabled,
             last_taken: Moment::START,
             health: Health::default(),
-            ledger: Ledger::new(&account.limits, zone_of(account)),
+            ledger: Ledger::new(
+                &account.limits,
+                &account.model_limits,
+                zone_of(account),
+                core.purse.is_some(),
+            ),
+            talk: Talk::default(),
         };
-        Self { id: account.id.clone(), hash: hash_of(account.id.as_str()), state: Mutex::new(state) }
+        let hash = hash_of(account.id.as_str());
+        Self { id: account.id.clone(), hash, state: Mutex::new(state), is_queued: AtomicBool::new(false) }
     }
 
     /// Takes a new configuration over. A switch thrown by hand stays, unless the configuration's own was changed too.
     pub(super) fn reconfigure(&self, old: &Account, new: &Account) {
         let mut state = self.state.lock();
-        state.ledger.set_limits(&new.limits, zone_of(new));
+        state.ledger.set_limits(&new.limits, &new.model_limits, zone_of(new));
         if old.is_enabled != new.is_enabled {
             state.is_on = new.is_enabled;
         }
@@ -148,14 +178,14 @@ impl Member {
     pub(super) fn score(&self, model: &str, tokens: u64, now: &Now<'_>) -> Result<Score, Refusal> {
         let mut state = self.state.lock();
         state.check(model, now)?;
-        state.ledger.fit(tokens, now)?;
-        let (in_flight, headroom) = (state.ledger.in_flight(), state.ledger.headroom(now.moment));
-        Ok(Score { headroom, in_flight, last_taken: state.last_taken })
+        let is_covered = state.ledger.fit(model, tokens, now)?;
+        let (in_flight, headroom) = (state.ledger.in_flight(), state.ledger.headroom(model, now.moment));
+        Ok(Score { headroom, is_covered, in_flight, last_taken: state.last_taken })
     }
 
     /// Checks and reserves in one step.
     pub(super) fn take(
-        &self,
+        self: &Arc<Self>,
         model: &str,
         tokens: u64,
         now: &Now<'_>,
@@ -163,15 +193,102 @@ impl Member {
     ) -> Result<Taken, Refusal> {
         let mut state = self.state.lock();
         let probes = state.check(model, now)?;
-        let hold = state.ledger.reserve(tokens, now, &self.id, &*core.authority)?;
+        let hold = match state.ledger.reserve(model, tokens, now) {
+            Ok(hold) => hold,
+            Err(refusal) => {
+                if let Some(purse) = core.purse.as_ref().filter(|_| refusal.why == Why::Asking) {
+                    state.talk.is_urgent = true;
+                    drop(state);
+                    purse.tell(self);
+                }
+                return Err(refusal);
+            }
+        };
         state.health.begin(probes, model, now.moment);
         state.last_taken = now.moment;
         Ok(Taken { hold, probes })
     }
 
-    /// Sets aside `more` tokens for what is under way; false where they cannot be had now.
-    pub(super) fn extend(&self, hold: &mut Hold, more: u64, now: &Now<'_>, core: &Core) -> bool {
-        self.state.lock().ledger.extend(hold, more, now, &self.id, &*core.authority)
+    /// Has the authority asked for what a request like this would need, for the next one.
+    pub(super) fn prepare(self: &Arc<Self>, model: &str, tokens: u64, now: &Now<'_>, core: &Core) {
+        let Some(purse) = &core.purse else { return };
+        if self.is_queued.load(Ordering::Relaxed) {
+            return;
+        }
+        self.state.lock().ledger.ask(model, tokens, now.moment);
+        purse.tell(self);
+    }
+
+    /// Sets aside `more` tokens for an attempt under way. False where they cannot be had at once; then they are asked for.
+    pub(super) fn extend(self: &Arc<Self>, hold: &mut Hold, more: u64, now: &Now<'_>, core: &Core) -> bool {
+        let mut state = self.state.lock();
+        let is_done = state.ledger.extend(hold, more, now);
+        if let Some(purse) = core.purse.as_ref().filter(|_| !is_done) {
+            state.talk.is_urgent = true;
+            drop(state);
+            purse.tell(self);
+        }
+        is_done
+    }
+
+    /// Puts it on the purser's list. True where it was not there.
+    pub(super) fn queue(&self) -> bool {
+        !self.is_queued.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether the purser must go on looking after it; where not, it is off the list.
+    pub(super) fn stays_warm(&self, now: Moment) -> bool {
+        let state = self.state.lock();
+        let stays = state.talk.out.is_some() || !state.talk.rests.is_empty() || state.ledger.is_warm(now);
+        if !stays {
+            self.is_queued.store(false, Ordering::Relaxed);
+        }
+        stays
+    }
+
+    /// The bid that is due, where one is. With `is_last` everything goes back that is not in use.
+    pub(super) fn bid(&self, now: &Now<'_>, rhythm: &Rhythm, is_last: bool) -> Option<Bid> {
+        let mut state = self.state.lock();
+        let State { ledger, talk, .. } = &mut *state;
+        if let Some((bid, _)) = &talk.out {
+            return Some(bid.clone());
+        }
+        let is_due = now.moment.since(talk.last) >= rhythm.every
+            || (talk.is_urgent && now.moment >= talk.not_before)
+            || !talk.rests.is_empty();
+        if !(is_due || is_last) {
+            return None;
+        }
+        let lines = ledger.lines(now, is_last);
+        if lines.is_empty() && talk.rests.is_empty() {
+            return None;
+        }
+        talk.serial += 1;
+        talk.is_urgent = false;
+        talk.last = now.moment;
+        let rests = std::mem::take(&mut talk.rests);
+        let bid = Bid { account: self.id.clone(), serial: talk.serial, lines, rests };
+        talk.out = Some((bid.clone(), now.moment));
+        Some(bid)
+    }
+
+    /// The authority's word on the bid `serial`.
+    pub(super) fn hear(&self, serial: u64, outcome: &Outcome, now: &Now<'_>, rhythm: &Rhythm) {
+        let mut state = self.state.lock();
+        let State { ledger, talk, health, .. } = &mut *state;
+        let Some((bid, sent)) = talk.out.take_if(|(bid, _)| bid.serial == serial) else { return };
+        let Outcome::Answered(reply) = outcome else { return };
+        let lines: &[Line] = &bid.lines;
+        ledger.take_reply(lines, reply, sent, now, rhythm);
+        if reply.grants.iter().any(|grant| grant.recall || grant.wait == super::bid::Wait::Soon) {
+            talk.not_before = now.moment + rhythm.every / 4;
+            talk.is_urgent = true;
+        }
+        for rest in &reply.rests {
+            let length = Duration::from_millis(rest.until.saturating_sub(reply.now));
+            let why = if rest.is_exhausted { Why::Exhausted } else { Why::Cooling };
+            health.impose(rest.model.as_ref(), length, why, now.moment);
+        }
     }
 
     /// The platform took the request; its end is still to come.
@@ -181,14 +298,15 @@ impl Member {
 
     /// Settles and draws the conclusions.
     pub(super) fn end(
-        &self,
+        self: &Arc<Self>,
         hold: &Hold,
         ending: Ending,
         probes: Probes,
         model: &Arc<str>,
         event: Event,
-        now: &Now<'_>,
+        core: &Core,
     ) {
+        let now = &core.now();
         let mut state = self.state.lock();
         state.ledger.settle(hold, ending.spent, now);
         let sign = match ending.sign {
@@ -199,6 +317,12 @@ impl Member {
             }
         };
         state.health.note(sign, probes, model, event);
+        if let Some(purse) = core.purse.as_ref().filter(|_| is_rest(sign)) {
+            let rests = rests_of(&state.health, now, purse);
+            state.talk.rests = rests;
+            drop(state);
+            purse.tell(self);
+        }
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -250,7 +374,32 @@ impl Seat {
     }
 }
 
+/// Whether other replicas should hear of it: what the platform asks for, and not what only we have seen.
+fn is_rest(sign: Sign) -> bool {
+    matches!(sign, Sign::RateLimited { .. } | Sign::Exhausted { .. })
+}
+
+fn rests_of(health: &Health, now: &Now<'_>, purse: &Purse) -> SmallVec<[Rest; 1]> {
+    let whole = health.closed(now.moment).map(|(why, wait)| (None, why, wait));
+    let models =
+        health.closed_models(now.moment).into_iter().map(|(model, why, wait)| (Some(model), why, wait));
+    let told =
+        whole.into_iter().chain(models).filter(|(_, why, _)| matches!(why, Why::Cooling | Why::Exhausted));
+    let millis = purse.authority_millis(now.moment);
+    told.map(|(model, why, wait)| Rest {
+        model,
+        until: millis.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        is_exhausted: why == Why::Exhausted,
+    })
+    .collect()
+}
+
 impl Core {
+    /// Now, with the authority's wall clock where there is one.
+    pub(super) fn now(&self) -> Now<'_> {
+        Now::of(&self.clock, self.purse.as_deref())
+    }
+
     pub(super) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,29 +1,52 @@
 //! Which account may carry this request, and how much of its quota is set aside for it (`pool.md`).
 //!
 //! ```text
+//! obtain ─> take, and where the authority must be asked first: wait for its answer, a second at most
 //! take ─> roster   who may carry it: by platform, tenant, model        (immutable, swapped by a reload)
 //!      ─> weather  does the platform as a whole rest?                  (one flag, read)
 //!      ─> choose   draw two, compare, or ask all                       (no lock but the accounts' own)
 //!      ─> member   health (gates) and ledger (limits), one lock: check and reserve in one step
-//!                  limit/*: pure decisions; lease: what the authority lets this replica spend
 //! reservation ─> settle | settle_error | settle_transport | drop: once, whatever happens
+//!
+//! in the background:
+//! purse   which accounts have something to say        ─┐
+//! purser  makes rounds: gathers bids, carries them     ├─> authority  embedded (books on the store's shelf), Redis
+//! till    one limit here: what is held, drawn, wanted ─┘   books      pure: what a bid makes of a limit over all replicas
 //! ```
-//! Nothing waits: [`Pool::take`] is a plain function, and no lock is held across anything.
+//! [`Pool::take`] waits for nothing, and no lock is held across anything that does.
+//!
+//! # How a limit stays strict over replicas without a round trip
+//! A till holds units that the authority has granted: a lease. Requests draw from it in memory. Every fifth of a lease's life the
+//! purser bids: so much is used, so much is held, so much would be good to have. The authority adds up what all replicas
+//! hold and never grants beyond the limit. What was granted counts as used until its holder says otherwise, so a replica that
+//! dies takes with it what it held (`weir_lease_lost_total`) and nothing more. Near a limit grants shrink to the need of a
+//! single request, and what others hold unused is recalled.
+//!
+//! Units of a rate are used within one life of a lease or go back; going back counts only as far as the bucket would be emptier
+//! today. So in any window `w` at most `burst + rate x (w + lease_ttl)` is admitted, which `tests/simulation.rs` holds against
+//! lost, late and doubled messages, deaths, outages and wrong clocks. Places for requests under way are free again when their replica has
+//! been silent for five seconds; one that is cut off from its authority for longer, and alive, may until then have more under way than
+//! the limit says.
 
+mod bid;
+mod books;
 mod choose;
 mod dice;
+mod embedded;
 mod facts;
 mod gate;
 mod health;
-mod lease;
 mod ledger;
 mod limit;
 mod member;
+mod purse;
+mod purser;
 mod refusal;
 mod reservation;
 mod retry;
 mod roster;
 pub mod settings;
+mod till;
 mod weather;
 
 #[cfg(test)]
@@ -31,29 +54,38 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use self::bid::ReplicaId;
 use self::choose::Choice;
 use self::dice::Dice;
 use self::gate::Pass;
 use self::limit::Now;
 use self::member::Core;
+use self::purse::Purse;
 use self::roster::{Lane, Roster};
-use self::settings::{Account, Settings, Strategy};
+use self::settings::{Account, OnOutage, Settings, Strategy};
 use crate::clock::Clock;
-use crate::ids::{AccountId, PlatformName, TenantId};
+use crate::ids::{AccountId, PlatformName, TenantId, random_name};
 
-pub use self::lease::{Authority, Dimension, InMemory, Lease};
+pub use self::bid::Dimension;
+pub use self::embedded::{Embedded, Shelf};
 pub use self::ledger::Left;
 pub use self::member::{AccountState, Breaker};
+pub use self::purse::{Authority, Outage};
+pub use self::purser::{Purser, Settled};
 pub use self::refusal::{Refusal, Why};
 pub use self::reservation::{Reservation, TransportFailure, Used};
 pub use self::retry::RetryBudget;
 
 /// Share of requests that may be retries, until [`RetryBudget::set_share`] says otherwise.
 const DEFAULT_RETRY_SHARE: f64 = 0.2;
+
+/// How long a request may wait for the authority's answer.
+const ASKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// All accounts of this process.
 #[derive(Debug)]
@@ -92,20 +124,28 @@ pub struct Counts {
 
 impl Pool {
     /// An empty pool whose limits belong to this process alone. With a `seed` every choice can be repeated.
-    pub fn new(settings: Settings, clock: Clock, seed: Option<u64>) -> Self {
-        Self::with_authority(settings, clock, seed, Box::new(InMemory))
+    pub fn new(_settings: Settings, clock: Clock, seed: Option<u64>) -> Self {
+        Self::with_purse(clock, seed, None)
     }
 
-    /// An empty pool that spends what `authority` grants.
-    pub fn with_authority(
-        _settings: Settings,
+    /// An empty pool that spends what `authority` grants, and the purser that must run for it.
+    pub fn leased(
+        settings: &Settings,
         clock: Clock,
         seed: Option<u64>,
-        authority: Box<dyn Authority>,
-    ) -> Self {
+        authority: Arc<dyn Authority>,
+    ) -> (Self, Purser) {
+        let replica = ReplicaId(Arc::from(random_name("r_", 16)));
+        let purse = Arc::new(Purse::new(replica, settings.lease_ttl, settings.on_outage, &clock));
+        let pool = Self::with_purse(clock, seed, Some(Arc::clone(&purse)));
+        let purser = Purser::new(Arc::clone(&pool.core), purse, authority);
+        (pool, purser)
+    }
+
+    fn with_purse(clock: Clock, seed: Option<u64>, purse: Option<Arc<Purse>>) -> Self {
         let retry_budget = RetryBudget::new(clock.clone(), DEFAULT_RETRY_SHARE);
         let (dropped, estimated) = (AtomicU64::new(0), AtomicU64::new(0));
-        let core = Core { clock, dice: Dice::new(seed), authority, dropped, estimated };
+        let core = Core { clock, dice: Dice::new(seed), purse, dropped, estimated };
         Self { roster: ArcSwap::default(), rebuilding: Mutex::new(()), core: Arc::new(core), retry_budget }
     }
 
@@ -125,7 +165,7 @@ impl Pool {
         let roster = self.roster.load();
         let lane = roster.lane(want.platform)?;
         let field = lane.field(want.tenant, want.model)?;
-        let now = Now::of(&self.core.clock);
+        let now = self.core.now();
         let is_probe = may_go(lane, &now)?;
         let mut choice = Choice { want, now, core: &self.core, throw: self.core.dice.throw() };
         let taken = choice.take(&field);
@@ -139,6 +179,39 @@ impl Pool {
                 Err(refusal)
             }
             other => other,
+        }
+    }
+
+    /// As [`Self::take`]; where the authority must be asked first, waits for its answer, a second at most.
+    ///
+    /// # Errors
+    /// No account is eligible, or the authority does not answer.
+    pub async fn obtain(&self, want: &Want<'_>) -> Result<Reservation, Refusal> {
+        let first = self.take(want);
+        let Some(purse) = &self.core.purse else { return first };
+        match first {
+            Err(refusal) if refusal.why == Why::Asking => {}
+            other => return other,
+        }
+        let mut rounds = purse.rounds();
+        let give_up_at = self.core.clock.now() + ASKING_PATIENCE;
+        let mut heard = false;
+        loop {
+            // Asked again after the subscription: a round may have ended in between.
+            match self.take(want) {
+                Err(refusal) if refusal.why == Why::Asking => {}
+                other => return other,
+            }
+            let left = give_up_at.since(self.core.clock.now());
+            if purse.is_out() && purse.on_outage == OnOutage::FailClosed {
+                return Err(Refusal::after(Why::Unavailable, refusal::SOON));
+            }
+            if left.is_zero() {
+                // Where it answers, what is asked for is held by others who do not give it back in time.
+                let why = if heard { Why::LimitReached } else { Why::Unavailable };
+                return Err(Refusal::after(why, refusal::SOON));
+            }
+            heard |= tokio::time::timeout(left, rounds.changed()).await.is_ok();
         }
     }
 
@@ -159,7 +232,7 @@ impl Pool {
 
     /// Every account, for metrics and administration.
     pub fn states(&self) -> Vec<AccountState> {
-        let now = Now::of(&self.core.clock);
+        let now = self.core.now();
         let roster = self.roster.load();
         roster.everyone().map(|(seat, is_leaving)| seat.state(is_leaving, &now)).collect()
     }
@@ -177,6 +250,11 @@ impl Pool {
         let roster = self.roster.load();
         let seat = roster.seat(id);
         seat.inspect(|seat| seat.member.forget_failures()).is_some()
+    }
+
+    /// Whether the authority does not answer: then only leases in hand are served, for as long as they last.
+    pub fn is_cut_off(&self) -> bool {
+        self.core.purse.as_ref().is_some_and(|purse| purse.is_out())
     }
 
     /// How many requests may be retries.

@@ -18,8 +18,10 @@ pub enum Why {
     NotThisModel,
     /// Switched off by hand, or its credential is no longer accepted.
     Disabled,
-    /// The authority grants nothing at present.
+    /// The authority cannot be reached, or did not answer in time.
     Unavailable,
+    /// The authority is being asked; it answers within milliseconds.
+    Asking,
     /// The circuit is open: it failed several times in a row.
     Broken,
     /// Its quota is used up until a reset, or it may not use this model.
@@ -86,7 +88,7 @@ impl Refusal {
             }
             Why::NotThisModel => Fault::client(Kind::ModelNotFound, "No account that you may use serves this model."),
             Why::Disabled => Fault::gateway(Kind::NoAccount, "No account for this model is in service.").no_retry(),
-            Why::Unavailable => {
+            Why::Unavailable | Why::Asking => {
                 Fault::gateway(Kind::PoolUnavailable, "Quota cannot be reserved at the moment. Try again shortly.")
             }
             Why::Broken => {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::gate::Event;
 use super::health::{Probes, Sign};
 use super::ledger::{Hold, Spent};
-use super::limit::Now;
 use super::member::{Core, Ended, Ending, Seat, Taken};
 use super::settings::Account;
 use crate::clock::Moment;
@@ -100,7 +99,7 @@ impl Reservation {
     pub fn extend(&mut self, more: u64) -> bool {
         let Some(hold) = &mut self.hold else { return false };
         let core = &self.seat.core;
-        self.seat.member.extend(hold, more, &Now::of(&core.clock), core)
+        self.seat.member.extend(hold, more, &core.now(), core)
     }
 
     /// The platform took the request: its answer has begun and is no error. To be called as soon as that is known: an
@@ -188,10 +187,9 @@ impl Reservation {
         if used.estimated {
             Core::count(&core.estimated);
         }
-        let now = Now::of(&core.clock);
-        let event = self.event(now.moment);
+        let event = self.event(core.clock.now());
         let ending = Ending { spent: Spent { tokens: used.tokens, requests }, sign };
-        self.seat.member.end(&hold, ending, self.probes, &self.model, event, &now);
+        self.seat.member.end(&hold, ending, self.probes, &self.model, event, core);
         if matches!(sign, Ended::Sign(Sign::Accepted)) {
             self.seat.weather.accepted(self.taken);
         }

@@ -79,7 +79,7 @@ impl Roster {
                 weather: old.lanes.get(&platform).map(|lane| Arc::clone(&lane.weather)).unwrap_or_default(),
                 ..Lane::default()
             });
-            let member = old.member_for(&account);
+            let member = old.member_for(&account, core);
             let (account, weather) = (Arc::new(account), Arc::clone(&lane.weather));
             let seat = Arc::new(Seat { account, member, weather, core: Arc::clone(core) });
             lane.add(&seat);
@@ -95,13 +95,13 @@ impl Roster {
     }
 
     /// The member that goes on under this account's id, or a new one.
-    fn member_for(&self, account: &Account) -> Arc<Member> {
+    fn member_for(&self, account: &Account, core: &Core) -> Arc<Member> {
         match self.seats.get(&account.id).or_else(|| self.leaving.get(&account.id)) {
             Some(seat) if platform_of(&seat.account) == platform_of(account) => {
                 seat.member.reconfigure(&seat.account, account);
                 Arc::clone(&seat.member)
             }
-            _ => Arc::new(Member::new(account)),
+            _ => Arc::new(Member::new(account, core)),
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Account {
     /// The platform's models that it serves, as (name in routes, the account's own id for it); empty: all of the platform's.
     pub models: Vec<(String, String)>,
     pub limits: Limits,
+    /// Further limits for requests for one model, by its name in routes.
+    pub model_limits: Vec<(Arc<str>, Limits)>,
     /// Share under `weighted`, relative to the others; at least 1.
     pub weight: u32,
     /// Under `priority`: the lowest number is used first.

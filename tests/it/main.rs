@@ -18,6 +18,7 @@ mod leaving;
 mod lifecycle;
 mod misfortune;
 mod onboard;
+mod quota;
 mod refusals;
 mod resting;
 mod secure_gate;

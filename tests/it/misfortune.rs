@@ -14,7 +14,7 @@ use crate::house::{Events, House, question, whole};
 const ONE: &str = "accounts: [{id: a, platform: openai, api_key: sk-a}]\n";
 
 /// Whether the long runs are wanted, too.
-fn is_slow_wanted() -> bool {
+pub fn is_slow_wanted() -> bool {
     std::env::var_os("WEIR_SLOW").is_some()
 }
 

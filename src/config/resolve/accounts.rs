@@ -77,6 +77,7 @@ pub(super) fn accounts(raw: &Raw, platforms: &Platforms, problems: &Problems) ->
                 );
             }
             Some(Account {
+                model_limits: model_limits(account, problems),
                 models: models(account, problems),
                 tenants: self::tenants(account, tenants.as_ref(), problems),
                 owner: owner(account, tenants.as_ref(), problems),
@@ -130,6 +131,16 @@ pub(super) fn limits(field: &Field<Limits>, problems: &Problems) {
     for (name, _) in all.iter().filter(|(_, limit)| *limit == Some(0)) {
         problems.add_with(at, format!("`{name}: 0` lets nothing through"), "leave it out for no limit");
     }
+}
+
+/// Limits for single models. A name that the account does not serve would limit nothing.
+fn model_limits(account: &raw::Account, problems: &Problems) -> Vec<(Arc<str>, Limits)> {
+    let named = account.model_limits.get().map_or(&[][..], |named| &named.0);
+    let of_models = named.iter().map(|(key, field)| {
+        limits(field, problems);
+        (Arc::from(key.text.as_str()), field.or(Limits::default()))
+    });
+    of_models.collect()
 }
 
 /// The credential, from whichever keys were given.

@@ -261,6 +261,7 @@ impl Held {
             owner: record.owner.clone(),
             tenants: record.tenants.clone(),
             models: record.models.clone(),
+            model_limits: Default::default(),
             limits: record.limits,
             weight: record.weight,
             priority: record.priority,

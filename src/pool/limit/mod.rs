@@ -10,6 +10,7 @@ pub(super) mod rate;
 use std::cell::OnceCell;
 use std::time::Duration;
 
+use super::purse::Purse;
 use crate::clock::{Clock, Moment};
 
 /// Whether an amount fits under one limit now.
@@ -28,16 +29,20 @@ pub(super) enum Fit {
 pub(super) struct Now<'a> {
     pub moment: Moment,
     clock: &'a Clock,
+    purse: Option<&'a Purse>,
     wall: OnceCell<u64>,
 }
 
 impl<'a> Now<'a> {
-    pub(super) fn of(clock: &'a Clock) -> Self {
-        Self { moment: clock.now(), clock, wall: OnceCell::new() }
+    pub(super) fn of(clock: &'a Clock, purse: Option<&'a Purse>) -> Self {
+        Self { moment: clock.now(), clock, purse, wall: OnceCell::new() }
     }
 
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970: by the authority's clock where there is one, so that all replicas have the same day.
     pub(super) fn wall_millis(&self) -> u64 {
-        *self.wall.get_or_init(|| self.clock.wall_millis())
+        *self.wall.get_or_init(|| match self.purse {
+            Some(purse) => purse.authority_millis(self.moment),
+            None => self.clock.wall_millis(),
+        })
     }
 }

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Fit;
 use crate::clock::Moment;
 
@@ -135,6 +137,37 @@ impl Rate {
         if let Some(low) = self.lows.get_mut(ring(slice)) {
             *low = change(*low);
         }
+    }
+}
+
+/// A rate as it lies on disk: everything but its numbers, which the configuration has.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::pool) struct RateRecord {
+    /// The level's upper and lower half.
+    level: (u64, u64),
+    as_of_nanos: u64,
+    lows: Vec<u64>,
+}
+
+impl Rate {
+    pub(in crate::pool) fn record(&self) -> RateRecord {
+        let (upper, lower) = (self.level >> 64, self.level & u128::from(u64::MAX));
+        let narrow = |half: u128| u64::try_from(half).unwrap_or(u64::MAX);
+        RateRecord {
+            level: (narrow(upper), narrow(lower)),
+            as_of_nanos: self.as_of.as_nanos(),
+            lows: self.lows.to_vec(),
+        }
+    }
+
+    pub(in crate::pool) fn of(record: &RateRecord) -> Self {
+        let mut rate = Self::new(1, 1);
+        rate.level = (u128::from(record.level.0) << 64) | u128::from(record.level.1);
+        rate.as_of = Moment::from_nanos(record.as_of_nanos);
+        for (low, kept) in rate.lows.iter_mut().zip(&record.lows) {
+            *low = *kept;
+        }
+        rate
     }
 }
 

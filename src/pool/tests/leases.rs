@@ -1,100 +1,225 @@
-//! The hot path draws from leases, whoever grants them: two pools that share a grudging authority keep one limit together.
+//! Leases between one pool and its authority, step by step; `simulation.rs` has the wild schedules.
 
-use std::collections::HashMap;
-
-use parking_lot::Mutex;
-
+use super::super::bid::{Bid, Outcome, ReplicaId, Wait};
+use super::super::books::Book;
 use super::*;
-use crate::clock::Moment;
 
-/// Grants chunks of `chunk` units out of `left`, each living for a minute.
+/// A pool, its purser, and a book in place of an authority; nothing moves unless a round is made.
+struct Desk {
+    world: World,
+    purser: Purser,
+    book: Book,
+    replica: ReplicaId,
+}
+
 #[derive(Debug)]
-struct Grudging {
-    chunk: u64,
-    left: Mutex<HashMap<&'static str, u64>>,
-    serial: Mutex<u32>,
-}
+struct Nobody;
 
-impl Grudging {
-    fn new(chunk: u64, left: &[(&'static str, u64)]) -> Arc<Self> {
-        let left = Mutex::new(left.iter().copied().collect());
-        Arc::new(Self { chunk, left, serial: Mutex::new(0) })
+#[async_trait::async_trait]
+impl Authority for Nobody {
+    async fn carry_out(&self, _: &ReplicaId, _: &[Bid]) -> Result<Vec<Outcome>, Outage> {
+        Err(Outage("nobody is here".to_owned()))
     }
 }
 
-impl Authority for Arc<Grudging> {
-    fn extend(&self, _: &AccountId, dimension: Dimension, held: Lease, need: u64, now: Moment) -> Lease {
-        let mut left = self.left.lock();
-        let left = left.get_mut(dimension.as_str()).unwrap();
-        // What an ended lease still held is lost: counted as spent.
-        let kept = if now < held.until { held.units } else { 0 };
-        let grant = self.chunk.max(need.saturating_sub(kept)).min(*left);
-        *left -= grant;
-        let mut serial = self.serial.lock();
-        *serial += 1;
-        Lease { serial: *serial, units: kept + grant, until: now + seconds(60) }
+impl Desk {
+    fn new(account: Account) -> Self {
+        let (clock, hand) = Clock::manual(NOON);
+        let (pool, purser) = Pool::leased(&settings(), clock, Some(1), Arc::new(Nobody));
+        pool.replace(vec![account]);
+        let world = World { pool, hand, ..World::new(Vec::new()) };
+        Self { world, purser, book: Book::default(), replica: ReplicaId(Arc::from("r")) }
+    }
+
+    /// A round, and what it asked for.
+    fn round(&mut self) -> Vec<Bid> {
+        let now = NOON + self.world.pool.core.clock.now().as_nanos() / 1_000_000;
+        let (bidders, bids) = self.purser.gather(false);
+        let outcomes = bids.iter().map(|bid| self.book.carry_out(&self.replica, bid, now)).collect();
+        self.purser.hear(&bidders, &bids, outcomes);
+        bids
+    }
+
+    fn pass(&self, millis: u64) {
+        self.world.pass(Duration::from_millis(millis));
     }
 }
 
-fn world(authority: &Arc<Grudging>, limits: Limits) -> World {
-    let mut world = World::new(Vec::new());
-    let (clock, hand) = Clock::manual(NOON);
-    world.pool = Pool::with_authority(settings(), clock, Some(1), Box::new(Arc::clone(authority)));
-    world.hand = hand;
-    world.pool.replace(vec![limited("a", limits)]);
-    world
+fn daily(limit: u64) -> Limits {
+    Limits { daily_tokens: Some(limit), ..Limits::default() }
 }
-
-const DAILY: Limits = Limits {
-    daily_tokens: Some(1000),
-    rpm: None,
-    tpm: None,
-    concurrency: None,
-    daily_requests: None,
-    monthly_budget: None,
-    burst: None,
-};
 
 #[test]
-fn two_replicas_together_admit_one_limit_and_not_two() {
-    let authority = Grudging::new(150, &[("daily_tokens", 1000)]);
-    let replicas = [world(&authority, DAILY), world(&authority, DAILY)];
-    let mut admitted = 0;
-    let mut held = Vec::new();
-    for round in 0..40 {
-        if let Ok(taken) = replicas[round % 2].take() {
-            admitted += taken.tokens();
-            held.push(taken);
+fn the_first_request_asks_and_the_next_ones_find_a_lease() {
+    let mut desk = Desk::new(limited("a", daily(10_000)));
+    assert_eq!(desk.world.refusal().0, Why::Asking);
+    assert_eq!(desk.round().len(), 1);
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        taken.push(desk.world.take().map_or_else(|refusal| Err(refusal.why), Ok));
+        desk.pass(200);
+        desk.round();
+    }
+    assert!(taken.iter().all(Result::is_ok), "{taken:?}");
+}
+
+#[test]
+fn a_lease_that_is_not_renewed_is_not_drawn_from() {
+    let mut desk = Desk::new(limited("a", daily(10_000)));
+    desk.world.refusal();
+    desk.round();
+    desk.pass(1_000);
+    assert_eq!(desk.world.refusal().0, Why::Asking);
+}
+
+#[test]
+fn near_the_limit_the_last_request_is_still_served_and_the_next_is_told_when() {
+    let mut desk = Desk::new(limited("a", daily(250)));
+    let mut served = 0;
+    for _ in 0..20 {
+        match desk.world.take() {
+            Ok(reservation) => {
+                reservation.settle(used(100));
+                served += 1;
+            }
+            Err(refusal) if refusal.why == Why::Asking => {}
+            Err(refusal) => assert_eq!(refusal.why, Why::Exhausted),
         }
+        desk.round();
+        desk.pass(60);
     }
-    assert!((900..=1000).contains(&admitted), "{admitted}");
-    assert_eq!(replicas[0].refusal(), (Why::Unavailable, Some(seconds(1))));
-    assert_eq!(replicas[0].take().unwrap_err().into_fault().get_code(), Some("pool_unavailable"));
+    assert_eq!(served, 2, "100 and 100 of 250; 50 are too few");
+    desk.world.refusal();
+    desk.round();
+    let (why, wait) = desk.world.refusal();
+    assert_eq!(why, Why::Exhausted);
+    // Noon in London is the middle of the day there: this platform's day is of UTC.
+    let wait = wait.expect("a time").as_secs();
+    assert!((11 * 3600..=12 * 3600).contains(&wait), "{wait}");
 }
 
 #[test]
-fn what_was_not_used_goes_back_into_its_own_lease_and_never_into_a_later_one() {
-    let authority = Grudging::new(1000, &[("daily_tokens", 1000)]);
-    let world = world(&authority, DAILY);
-    let early = world.take().unwrap();
-    world.take().unwrap().settle(used(0));
-    let all: Vec<_> = (0..9).map(|_| world.take().unwrap()).collect();
-    assert!(world.take().is_err());
-    all.into_iter().for_each(|taken| taken.settle(used(0)));
-    world.pass(seconds(61));
-    *authority.left.lock().get_mut("daily_tokens").unwrap() = 100;
-    let late = world.take().unwrap();
-    early.settle(used(0));
-    assert_eq!(world.refusal().0, Why::Unavailable, "the early lease has ended: what it lent out is gone");
-    late.settle(used(0));
+fn what_lies_idle_goes_back() {
+    let mut desk = Desk::new(limited("a", daily(1_000)));
+    desk.world.refusal();
+    desk.round();
+    desk.world.take().expect("leased").settle(used(100));
+    for _ in 0..40 {
+        desk.pass(200);
+        desk.round();
+    }
+    assert!(desk.round().is_empty(), "an account that nobody uses costs nothing");
+    let other = ReplicaId(Arc::from("other"));
+    let mut desk_of_other = Desk::new(limited("a", daily(1_000)));
+    std::mem::swap(&mut desk_of_other.book, &mut desk.book);
+    desk_of_other.replica = other;
+    desk_of_other.world.tokens = 900;
+    assert_eq!(desk_of_other.world.refusal().0, Why::Asking);
+    desk_of_other.round();
+    assert!(desk_of_other.world.take().is_ok(), "all that was not used is there for another");
 }
 
 #[test]
-fn a_lease_that_is_short_in_one_limit_reserves_in_none() {
-    let authority = Grudging::new(1, &[("daily_tokens", 1000), ("concurrency", 0)]);
-    let world = world(&authority, Limits { concurrency: Some(5), ..DAILY });
-    assert_eq!(world.refusal().0, Why::Unavailable);
-    assert_eq!((world.state("a").in_flight, world.left("a", Dimension::DailyTokens)), (0, 1000));
-    authority.left.lock().insert("concurrency", 5);
-    assert!(world.take().is_ok(), "and the tokens that were fetched for it are still there");
+fn a_replica_that_starves_gets_what_another_holds_unused() {
+    let mut rich = Desk::new(limited("a", Limits { concurrency: Some(2), ..Limits::default() }));
+    rich.world.refusal();
+    rich.round();
+    let held = rich.world.take().expect("leased");
+    rich.pass(200);
+    rich.round();
+    // One in use, one at hand. Another replica asks for one.
+    let line = rich.round();
+    assert!(line.is_empty());
+    let mut poor = Desk::new(limited("a", Limits { concurrency: Some(2), ..Limits::default() }));
+    poor.replica = ReplicaId(Arc::from("poor"));
+    poor.pass(200);
+    std::mem::swap(&mut poor.book, &mut rich.book);
+    poor.world.refusal();
+    let asked = poor.round();
+    assert_eq!(asked.len(), 1);
+    let mut got = false;
+    for _ in 0..10 {
+        std::mem::swap(&mut poor.book, &mut rich.book);
+        rich.pass(100);
+        rich.round();
+        std::mem::swap(&mut poor.book, &mut rich.book);
+        poor.pass(100);
+        got = got || poor.world.take().is_ok();
+        poor.round();
+    }
+    assert!(got, "the idle slot came over");
+    drop(held);
+}
+
+#[test]
+fn a_bid_that_is_lost_goes_out_again_as_it_was() {
+    let mut desk = Desk::new(limited("a", daily(1_000)));
+    desk.world.refusal();
+    let (_, first) = desk.purser.gather(false);
+    desk.pass(500);
+    let (bidders, again) = desk.purser.gather(false);
+    assert_eq!(first, again);
+    let now = NOON + 500;
+    let one = desk.book.carry_out(&desk.replica, &first[0], now);
+    let two = desk.book.carry_out(&desk.replica, &again[0], now + 5);
+    assert_eq!(one, two, "carried out once, answered twice");
+    desk.purser.hear(&bidders, &again, vec![two]);
+    assert!(desk.world.take().is_ok());
+}
+
+#[test]
+fn a_rest_that_one_replica_hears_of_is_kept_by_all() {
+    let mut desk = Desk::new(limited("a", daily(100_000)));
+    desk.world.refusal();
+    desk.round();
+    let refused = judged(Verdict::RateLimited, Scope::Account, Some(30));
+    desk.world.take().expect("leased").settle_error(&refused);
+    desk.round();
+    let mut other = Desk::new(limited("a", daily(100_000)));
+    other.replica = ReplicaId(Arc::from("other"));
+    std::mem::swap(&mut other.book, &mut desk.book);
+    assert_eq!(other.world.refusal().0, Why::Asking);
+    other.round();
+    let (why, wait) = other.world.refusal();
+    assert_eq!(why, Why::Cooling);
+    assert!((29..=30).contains(&wait.expect("a time").as_secs()), "{wait:?}");
+}
+
+#[test]
+fn a_limit_for_one_model_holds_that_model_alone() {
+    let model_limits = vec![(Arc::from("m"), Limits { rpm: Some(1), burst: Some(1), ..Limits::default() })];
+    let account = Account { model_limits, ..account("a") };
+    let world = World::new(vec![account.clone()]);
+    world.take_for("m").expect("the first").settle(used(1));
+    assert_eq!(world.take_for("m").unwrap_err().why, Why::LimitReached);
+    world.take_for("n").expect("another model").settle(used(1));
+    let mut desk = Desk::new(account);
+    assert_eq!(desk.world.take_for("m").unwrap_err().why, Why::Asking);
+    desk.round();
+    desk.world.take_for("m").expect("leased").settle(used(1));
+    desk.world.take_for("n").expect("not limited, not asked for").settle(used(1));
+    drop(desk.world.take_for("m"));
+    desk.pass(100);
+    let bids = desk.round();
+    assert_eq!(bids[0].lines[0].gauge.name(), "rpm/m");
+    assert_eq!(desk.world.take_for("m").unwrap_err().why, Why::LimitReached);
+}
+
+#[test]
+fn a_wrong_clock_of_ours_decides_nothing() {
+    let (clock, hand) = Clock::manual(NOON + 13 * 3_600_000);
+    let (pool, purser) = Pool::leased(&settings(), clock, Some(1), Arc::new(Nobody));
+    pool.replace(vec![limited("a", daily(1_000))]);
+    let world = World { pool, hand, ..World::new(Vec::new()) };
+    let mut desk = Desk { world, purser, book: Book::default(), replica: ReplicaId(Arc::from("r")) };
+    // Our clock says tomorrow, the authority's today: the first bid is for a day that is not.
+    desk.world.refusal();
+    let bids = desk.round();
+    let outcome = desk.book.carry_out(&ReplicaId(Arc::from("x")), &bids[0], NOON);
+    let Outcome::Answered(reply) = outcome else { panic!("late?") };
+    assert_eq!((reply.grants[0].units, reply.grants[0].wait), (0, Wait::Soon));
+    desk.world.refusal();
+    desk.pass(100);
+    desk.round();
+    assert!(desk.world.take().is_ok(), "and the second for today");
 }

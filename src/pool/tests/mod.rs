@@ -5,6 +5,7 @@ mod leases;
 mod model;
 mod quota;
 mod reload;
+mod simulation;
 mod speed;
 mod verdicts;
 
@@ -36,6 +37,7 @@ pub(super) fn platform(name: &str) -> Arc<Platform> {
 
 pub(super) fn account(id: &str) -> Account {
     Account {
+        model_limits: Vec::new(),
         id: AccountId::from(id),
         platform: platform("qwen"),
         credential: Credential::ApiKey(Secret::new(format!("sk-{id}"))),

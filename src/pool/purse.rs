@@ -1,0 +1,120 @@
+//! Between the hot path and the authority: which accounts have something to say, what is known of the authority's clock
+//! and health, and who waits. The hot path leaves a name here and goes on; the purser comes by and carries the bids.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::bid::{Bid, Outcome, ReplicaId};
+use super::member::Member;
+use super::settings::OnOutage;
+use super::till::Rhythm;
+use crate::clock::{Clock, Moment};
+
+/// The authority cannot be reached, or does not do what it should. The text never holds a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Outage(pub String);
+
+/// Whoever grants leases: a book in memory, a file, Redis.
+#[async_trait]
+pub trait Authority: Send + Sync + Debug {
+    /// Carries bids out, each at most once, and answers them in order.
+    ///
+    /// # Errors
+    /// Nothing is known: some of them may have been carried out. The same bids, sent again, are answered as if they had
+    /// come once.
+    async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage>;
+
+    /// After so much silence it is taken to be out. Callers are told within half a second.
+    fn patience(&self) -> Duration {
+        Duration::from_millis(400)
+    }
+}
+
+/// What the pool keeps for its purser.
+#[derive(Debug)]
+pub(super) struct Purse {
+    pub replica: ReplicaId,
+    pub rhythm: Rhythm,
+    pub on_outage: OnOutage,
+    dirty: Mutex<Vec<Arc<Member>>>,
+    pub wake: Notify,
+    /// Counts the rounds of replies.
+    rounds: watch::Sender<u64>,
+    /// The authority's clock (milliseconds since 1970) less ours (milliseconds of the monotonic clock).
+    offset: AtomicI64,
+    /// Since when the authority is out, in nanoseconds of our clock; 0: it is not.
+    out_since: AtomicU64,
+}
+
+impl Purse {
+    pub(super) fn new(replica: ReplicaId, ttl: Duration, on_outage: OnOutage, clock: &Clock) -> Self {
+        let purse = Self {
+            replica,
+            rhythm: Rhythm::of(ttl),
+            on_outage,
+            dirty: Mutex::default(),
+            wake: Notify::new(),
+            rounds: watch::Sender::new(0),
+            offset: AtomicI64::new(0),
+            out_since: AtomicU64::new(0),
+        };
+        // Until the authority has spoken, our own wall clock must do.
+        purse.set_authority_clock(clock.wall_millis(), clock.now());
+        purse
+    }
+
+    /// A member has something to say.
+    pub(super) fn tell(&self, member: &Arc<Member>) {
+        if member.queue() {
+            self.dirty.lock().push(Arc::clone(member));
+        }
+        self.wake.notify_one();
+    }
+
+    /// The members that have something to say, and are new to the purser.
+    pub(super) fn take_dirty(&self) -> Vec<Arc<Member>> {
+        std::mem::take(&mut *self.dirty.lock())
+    }
+
+    /// What the authority's clock says at `now`.
+    pub(super) fn authority_millis(&self, now: Moment) -> u64 {
+        let offset = self.offset.load(Ordering::Relaxed);
+        (now.as_nanos() / 1_000_000).saturating_add_signed(offset)
+    }
+
+    pub(super) fn set_authority_clock(&self, millis: u64, now: Moment) {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.offset.store(signed(millis) - signed(now.as_nanos() / 1_000_000), Ordering::Relaxed);
+    }
+
+    /// Tells those who wait that replies have come, or that none will.
+    pub(super) fn announce(&self) {
+        self.rounds.send_modify(|round| *round = round.wrapping_add(1));
+    }
+
+    pub(super) fn rounds(&self) -> watch::Receiver<u64> {
+        self.rounds.subscribe()
+    }
+
+    /// Notes whether the authority answers. True where that is news.
+    pub(super) fn set_out(&self, is_out: bool, now: Moment) -> bool {
+        let was_out = self.is_out();
+        match (was_out, is_out) {
+            (false, true) => self.out_since.store(now.as_nanos().max(1), Ordering::Relaxed),
+            (true, false) => self.out_since.store(0, Ordering::Relaxed),
+            _ => {}
+        }
+        was_out != is_out
+    }
+
+    pub(super) fn is_out(&self) -> bool {
+        self.out_since.load(Ordering::Relaxed) != 0
+    }
+}

@@ -1,0 +1,164 @@
+//! Carries bids to the authority and replies back, in the background, so that a request finds its units already granted.
+//! One round at a time: what is asked for meanwhile goes together into the next, so under load rounds grow and do not
+//! multiply.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::bid::{Bid, Outcome};
+use super::books::Book;
+use super::member::{Core, Member};
+use super::purse::{Authority, Outage, Purse};
+use super::settings::OnOutage;
+use crate::ids::AccountId;
+
+/// Between two tries while the authority is out.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Bids in one round at most.
+const MOST: usize = 2_000;
+
+/// Told when everything was given back that was not in use.
+pub type Settled = std::sync::mpsc::SyncSender<()>;
+
+/// What carries bids. Runs until its pool is told to stop.
+#[derive(Debug)]
+pub struct Purser {
+    core: Arc<Core>,
+    purse: Arc<Purse>,
+    authority: Arc<dyn Authority>,
+    /// Accounts in use.
+    warm: Vec<Arc<Member>>,
+    /// Where accounts are counted while the authority is out and the operator wants to go on.
+    makeshift: HashMap<AccountId, Book>,
+}
+
+/// What a round brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    Nothing,
+    Done,
+    Failed,
+}
+
+impl Purser {
+    pub(super) fn new(core: Arc<Core>, purse: Arc<Purse>, authority: Arc<dyn Authority>) -> Self {
+        Self { core, purse, authority, warm: Vec::new(), makeshift: HashMap::new() }
+    }
+
+    /// Carries bids until `stop`, then gives everything back that is not in use. Does that also, and goes on, whenever it is
+    /// asked for over `settle`.
+    pub async fn run(mut self, stop: CancellationToken, mut settle: mpsc::Receiver<Settled>) {
+        while !stop.is_cancelled() {
+            let pause = match self.round(false).await {
+                Round::Failed => AGAIN,
+                Round::Done | Round::Nothing => self.purse.rhythm.every / 4,
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(settled) = settle.recv() => {
+                    self.farewell().await;
+                    // Nobody waits any more: that is their affair.
+                    settled.send(()).unwrap_or_default();
+                }
+                () = self.purse.wake.notified(), if !self.purse.is_out() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.farewell().await;
+    }
+
+    /// The last words: an authority that hears them need not wait for this replica.
+    async fn farewell(&mut self) {
+        for _ in 0..2 {
+            if self.round(true).await == Round::Failed {
+                tracing::warn!(
+                    "the authority could not be told what this process leaves unused; it counts as used"
+                );
+                return;
+            }
+        }
+    }
+
+    async fn round(&mut self, is_last: bool) -> Round {
+        let (bidders, bids) = self.gather(is_last);
+        if bids.is_empty() {
+            return Round::Nothing;
+        }
+        let carried = tokio::time::timeout(
+            self.authority.patience(),
+            self.authority.carry_out(&self.purse.replica, &bids),
+        )
+        .await;
+        let carried = carried.unwrap_or_else(|_| Err(Outage("it did not answer in time".to_owned())));
+        let done = match carried {
+            Ok(outcomes) if outcomes.len() == bids.len() => {
+                self.hear(&bidders, &bids, outcomes);
+                Round::Done
+            }
+            Ok(_) => self.miss(&Outage("its answer is not one to our question".to_owned()), &bidders, &bids),
+            Err(outage) => self.miss(&outage, &bidders, &bids),
+        };
+        self.purse.announce();
+        done
+    }
+
+    /// The bids that are due, and whose they are.
+    pub(super) fn gather(&mut self, is_last: bool) -> (Vec<Arc<Member>>, Vec<Bid>) {
+        self.warm.extend(self.purse.take_dirty());
+        let now = self.core.now();
+        let (mut bidders, mut bids) = (Vec::new(), Vec::new());
+        self.warm.retain(|member| {
+            if bids.len() < MOST
+                && let Some(bid) = member.bid(&now, &self.purse.rhythm, is_last)
+            {
+                bids.push(bid);
+                bidders.push(Arc::clone(member));
+                return true;
+            }
+            member.stays_warm(now.moment)
+        });
+        (bidders, bids)
+    }
+
+    pub(super) fn hear(&mut self, bidders: &[Arc<Member>], bids: &[Bid], outcomes: Vec<Outcome>) {
+        let now = self.core.now();
+        if self.purse.set_out(false, now.moment) {
+            tracing::info!("the pool's authority answers again");
+            self.makeshift.clear();
+        }
+        let latest = outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Answered(reply) => Some(reply.now),
+            Outcome::Stale => None,
+        });
+        if let Some(latest) = latest.max() {
+            self.purse.set_authority_clock(latest, now.moment);
+        }
+        let now = self.core.now();
+        for ((member, bid), outcome) in bidders.iter().zip(bids).zip(&outcomes) {
+            member.hear(bid.serial, outcome, &now, &self.purse.rhythm);
+        }
+    }
+
+    /// The authority did not answer. Its bids stay as they are and go out again; where the operator wants so, they are
+    /// answered from a makeshift book meanwhile.
+    fn miss(&mut self, outage: &Outage, bidders: &[Arc<Member>], bids: &[Bid]) -> Round {
+        let now = self.core.now();
+        if self.purse.set_out(true, now.moment) {
+            tracing::error!(why = %outage, on_outage = ?self.purse.on_outage, "the pool's authority does not answer");
+        }
+        if self.purse.on_outage == OnOutage::FailOpen {
+            let millis = self.purse.authority_millis(now.moment);
+            for (member, bid) in bidders.iter().zip(bids) {
+                let book = self.makeshift.entry(bid.account.clone()).or_default();
+                let outcome = book.carry_out(&self.purse.replica, bid, millis);
+                member.hear(bid.serial, &outcome, &now, &self.purse.rhythm);
+            }
+        }
+        Round::Failed
+    }
+}

@@ -1,0 +1,324 @@
+//! A replica's side of one limit: what it holds, what it draws, what it will ask for. Why apart from the ledger: the ledger
+//! knows what this process has done, the till what it may do; with one process alone they agree, with many they do not.
+//!
+//! Units of a rate live in two tranches. With every bid the newer becomes the older, and what is left of the older goes
+//! back: no unit is used much later than it was granted, so that a window of time holds no more than the limit allows.
+
+use std::time::Duration;
+
+use super::bid::{Gauge, Grant, Line, Terms, Wait};
+use super::refusal::{Refusal, SOON, Why};
+use crate::clock::Moment;
+
+/// How far ahead a till provides for what is drawn, in bids.
+const AHEAD: f64 = 2.5;
+
+/// A limit that nobody has drawn from for so long is left alone.
+const WARM: Duration = Duration::from_secs(5);
+
+/// A refusal is believed for so long; then the authority is asked again, whatever time it named: others give back.
+const BELIEVED: Duration = Duration::from_millis(200);
+
+/// The life of leases and how often bids are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rhythm {
+    /// A lease that was not renewed for so long is no longer drawn from.
+    pub ttl: Duration,
+    /// Between two bids for an account that is in use.
+    pub every: Duration,
+}
+
+impl Rhythm {
+    pub(super) fn of(ttl: Duration) -> Self {
+        Self { ttl, every: (ttl / 5).max(Duration::from_millis(20)) }
+    }
+}
+
+/// Units that were granted together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tranche {
+    units: u64,
+    until: Moment,
+    /// When they were granted, on the authority's clock.
+    since: u64,
+}
+
+impl Tranche {
+    fn at(&self, now: Moment) -> u64 {
+        if now < self.until { self.units } else { 0 }
+    }
+}
+
+/// What one attempt has drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Draw {
+    /// The period that it belongs to.
+    pub key: i32,
+    /// Rates: when the oldest of its units was granted.
+    pub since: u64,
+}
+
+/// One limit, as far as this replica goes.
+#[derive(Debug)]
+pub(super) struct Till {
+    pub gauge: Gauge,
+    terms: Terms,
+    newer: Tranche,
+    /// Rates only.
+    older: Tranche,
+    /// Budgets: in this period. Slots: at present.
+    used: u64,
+    back: u64,
+    back_since: u64,
+    over: u64,
+    /// The smallest request that waits, and all of them together.
+    need: u64,
+    waiting: u64,
+    /// Since the last bid.
+    drawn: u64,
+    /// Units drawn in a bid's time, averaged.
+    pace: f64,
+    /// What a request costs, averaged.
+    usual: f64,
+    last_drawn: Option<Moment>,
+    left: u64,
+    refused: Option<Refused>,
+    recall: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    need: u64,
+    believed_until: Moment,
+    why: Why,
+    /// When it will be different; `None`: never.
+    until: Option<Moment>,
+}
+
+impl Till {
+    pub(super) fn new(gauge: Gauge, terms: Terms) -> Self {
+        Self {
+            gauge,
+            left: terms.most(),
+            terms,
+            newer: Tranche::default(),
+            older: Tranche::default(),
+            used: 0,
+            back: 0,
+            back_since: u64::MAX,
+            over: 0,
+            need: 0,
+            waiting: 0,
+            drawn: 0,
+            pace: 0.0,
+            usual: 0.0,
+            last_drawn: None,
+            refused: None,
+            recall: false,
+        }
+    }
+
+    /// Takes other numbers over, or another period.
+    pub(super) fn set_terms(&mut self, terms: Terms) {
+        if let (Terms::Budget { key: old, .. }, Terms::Budget { key, limit, .. }) = (self.terms, terms)
+            && old != key
+        {
+            // Yesterday's units are not today's. What is still under way belongs to yesterday and is settled there.
+            (self.newer, self.used, self.left) = (Tranche::default(), 0, limit);
+        }
+        if terms != self.terms {
+            self.refused = None;
+        }
+        self.terms = terms;
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    fn is_rate(&self) -> bool {
+        matches!(self.terms, Terms::Rate { .. })
+    }
+
+    fn key(&self) -> i32 {
+        match self.terms {
+            Terms::Budget { key, .. } => key,
+            Terms::Rate { .. } | Terms::Slots { .. } => 0,
+        }
+    }
+
+    pub(super) fn covers(&self, cost: u64, now: Moment) -> bool {
+        self.newer.at(now) + self.older.at(now) >= cost
+    }
+
+    /// Why `cost` cannot be had, where that is known; `None`: the authority must be asked.
+    pub(super) fn refusal(&self, cost: u64, now: Moment) -> Option<Refusal> {
+        if cost > self.terms.most() {
+            return Some(Refusal::never(Why::LimitReached));
+        }
+        let refused = self.refused.filter(|refused| cost >= refused.need && now < refused.believed_until)?;
+        Some(match refused.until {
+            None => Refusal::never(refused.why),
+            Some(until) => Refusal::after(refused.why, until.since(now).max(Duration::from_millis(1))),
+        })
+    }
+
+    /// A request waits for `cost`.
+    pub(super) fn ask(&mut self, cost: u64) {
+        self.need = if self.need == 0 { cost } else { self.need.min(cost) };
+        self.waiting = self.waiting.saturating_add(cost);
+    }
+
+    /// Draws `cost`, which is covered.
+    pub(super) fn draw(&mut self, cost: u64, now: Moment) -> Draw {
+        let from_older = self.older.at(now).min(cost);
+        self.older.units -= from_older;
+        self.newer.units = self.newer.units.saturating_sub(cost - from_older);
+        let since = if from_older > 0 { self.older.since } else { self.newer.since };
+        self.used = self.used.saturating_add(cost);
+        self.drawn = self.drawn.saturating_add(cost);
+        self.usual =
+            if self.usual == 0.0 { cost as f64 } else { self.usual + (cost as f64 - self.usual) / 16.0 };
+        self.last_drawn = Some(now);
+        Draw { key: self.key(), since }
+    }
+
+    /// Replaces what was drawn by what was used.
+    pub(super) fn settle(&mut self, draw: Draw, drawn: u64, used: u64) {
+        if draw.key != self.key() {
+            return;
+        }
+        let (less, more) = (drawn.saturating_sub(used), used.saturating_sub(drawn));
+        let from_held = self.newer.units.min(more);
+        self.newer.units -= from_held;
+        if self.is_rate() {
+            self.over = self.over.saturating_add(more - from_held);
+            if less > 0 {
+                self.give_back(less, draw.since);
+            }
+        } else {
+            self.used = self.used.saturating_add(more).saturating_sub(less);
+            self.newer.units = self.newer.units.saturating_add(less);
+        }
+    }
+
+    fn give_back(&mut self, units: u64, since: u64) {
+        if units > 0 {
+            self.back = self.back.saturating_add(units);
+            self.back_since = self.back_since.min(since);
+        }
+    }
+
+    /// Whether there is anything to tell the authority.
+    pub(super) fn is_warm(&self, now: Moment) -> bool {
+        let holds = self.newer.units + self.older.units + self.back + self.over + self.need > 0;
+        let counts = matches!(self.terms, Terms::Slots { .. }) && self.used > 0;
+        holds || counts || self.is_used(now)
+    }
+
+    fn is_used(&self, now: Moment) -> bool {
+        self.last_drawn.is_some_and(|last| now.since(last) < WARM)
+    }
+
+    /// The line of the next bid. With `rests` everything goes back that is not in use.
+    pub(super) fn line(&mut self, now: Moment, rests: bool) -> Line {
+        self.pace += (self.drawn as f64 - self.pace) / 3.0;
+        self.drawn = 0;
+        let target = if rests || !self.is_used(now) { 0 } else { self.target() };
+        let target = target.saturating_add(self.waiting).min(self.terms.most());
+        let keep = if self.is_rate() {
+            self.give_back(self.older.units, self.older.since);
+            self.older = std::mem::take(&mut self.newer);
+            if target == 0 {
+                self.give_back(self.older.units, self.older.since);
+                self.older = Tranche::default();
+            }
+            self.older.at(now)
+        } else {
+            self.newer.units = self.newer.units.min(target);
+            self.newer.units
+        };
+        let need = self.need.saturating_sub(keep);
+        let line = Line {
+            gauge: self.gauge.clone(),
+            terms: self.terms,
+            used: self.used,
+            keep,
+            need,
+            want: target.saturating_sub(keep).max(need),
+            back: std::mem::take(&mut self.back),
+            back_since: std::mem::replace(&mut self.back_since, u64::MAX),
+            over: std::mem::take(&mut self.over),
+        };
+        (self.need, self.waiting) = (0, 0);
+        line
+    }
+
+    /// What it would be good to hold: for what is usually drawn until after the next bid, and for one request.
+    fn target(&self) -> u64 {
+        if self.recall {
+            return 0;
+        }
+        let ahead = match self.terms {
+            Terms::Slots { .. } => self.used as f64 / 4.0,
+            Terms::Rate { .. } | Terms::Budget { .. } => self.pace * AHEAD,
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative; a cast saturates"
+        )]
+        let units = ahead.max(self.usual).ceil() as u64;
+        units
+    }
+
+    /// Takes the answer to `line` over, which was sent at `sent`.
+    pub(super) fn take(
+        &mut self,
+        line: &Line,
+        grant: &Grant,
+        authority_now: u64,
+        sent: Moment,
+        now: Moment,
+        rhythm: &Rhythm,
+    ) {
+        let is_same_period = match (self.terms, line.terms) {
+            (Terms::Budget { key, .. }, Terms::Budget { key: asked, .. }) => key == asked,
+            _ => true,
+        };
+        if !is_same_period {
+            return;
+        }
+        let life = match self.terms {
+            Terms::Budget { ends, .. } => {
+                rhythm.ttl.min(Duration::from_millis(ends.saturating_sub(authority_now)))
+            }
+            Terms::Rate { .. } | Terms::Slots { .. } => rhythm.ttl,
+        };
+        self.newer.units = self.newer.units.saturating_add(grant.units);
+        self.newer.until = sent + life;
+        self.newer.since = authority_now;
+        self.left = grant.left;
+        self.recall = grant.recall;
+        self.refused = match (grant.wait, line.need) {
+            (Wait::Granted | Wait::Soon, _) | (_, 0) => None,
+            (wait, need) => Some(refused(wait, need.saturating_add(line.keep), self.key() != 0, now)),
+        };
+    }
+
+    /// (what this replica believes to be left, of how many).
+    pub(super) fn left(&self) -> (u64, u64) {
+        (self.left.saturating_add(self.newer.units).saturating_add(self.older.units), self.terms.most())
+    }
+}
+
+fn refused(wait: Wait, need: u64, is_budget: bool, now: Moment) -> Refused {
+    let why = if is_budget { Why::Exhausted } else { Why::LimitReached };
+    let (why, until) = match wait {
+        Wait::After(millis) => (why, Some(now + Duration::from_millis(millis))),
+        Wait::OthersEnd | Wait::Soon | Wait::Granted => (Why::LimitReached, Some(now + SOON)),
+        Wait::Never => (Why::LimitReached, None),
+    };
+    let believed_until = until.map_or(now + BELIEVED, |until| until.min(now + BELIEVED));
+    Refused { need, believed_until, why, until }
+}
