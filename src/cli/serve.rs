@@ -246,7 +246,7 @@ const USES_EVERY: u32 = 30;
 
 /// What is due every second.
 async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
-    let House { gateway, keys, onboard } = &reload.house;
+    let House { gateway, keys, onboard, .. } = &reload.house;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reachable = true;

@@ -157,6 +157,8 @@ pub struct Relay {
     taken_bytes: u64,
     /// From so many bytes of text on, more tokens must be set aside.
     budget_bytes: u64,
+    /// Since when there are none to be had: the platform is not read meanwhile.
+    dry_since: Option<Moment>,
     timer: Pin<Box<Sleep>>,
     over: Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
     /// Whom timer and shutdown wake at present.
@@ -205,6 +207,7 @@ impl Relay {
             last_sent: now,
             taken_bytes: 0,
             budget_bytes: 0,
+            dry_since: None,
             waker: None,
         };
         relay.mind_the_budget();
@@ -235,6 +238,12 @@ impl Relay {
             if !self.out.is_empty() {
                 self.last_sent = self.gateway.clock.now();
                 return Poll::Ready(Some(self.out.split().freeze()));
+            }
+            if self.dry_since.is_some() {
+                if self.wait_for_tokens(context) {
+                    continue;
+                }
+                return Poll::Pending;
             }
             let Some(source) = &mut self.source else { return Poll::Ready(None) };
             let before = self.sse.input().len();
@@ -282,7 +291,7 @@ impl Relay {
 
     fn take_events(&mut self) {
         let before = self.out.len();
-        while self.source.is_some() && !self.flow.is_done() {
+        while self.source.is_some() && self.dry_since.is_none() && !self.flow.is_done() {
             let event = match self.sse.next() {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
@@ -313,8 +322,29 @@ impl Relay {
         }
         match self.ticket.cover(self.flow.delivered()) {
             Budget::Until(bytes) => self.budget_bytes = bytes,
-            Budget::Dry(side) => self.stop(side),
+            Budget::Dry(_) => self.dry_since = Some(self.gateway.clock.now()),
         }
+    }
+
+    /// Tries again whether tokens can be had, for a moment: they were asked for, and may be on their way. False where there is
+    /// nothing to do but wait.
+    fn wait_for_tokens(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(since) = self.dry_since else { return true };
+        let now = self.gateway.clock.now();
+        match self.ticket.cover(self.flow.delivered()) {
+            Budget::Dry(_) if now.since(since) < DRY_PATIENCE => {
+                self.timer.as_mut().reset(tokio::time::Instant::now() + DRY_TURN);
+                return Future::poll(self.timer.as_mut(), context).is_ready();
+            }
+            Budget::Dry(side) => self.stop(side),
+            Budget::Until(bytes) => self.budget_bytes = bytes,
+        }
+        self.dry_since = None;
+        // The timer has been used for this: whoever minds the time next winds it up again from the start.
+        self.waker = None;
+        self.wind(now);
+        self.take_events();
+        true
     }
 
     /// Ends the stream for want of tokens, as the settings want it. The platform's connection closes with that.
@@ -449,6 +479,10 @@ impl Relay {
         self.timer.as_mut().reset(tokio::time::Instant::now() + next);
     }
 }
+
+/// How long a stream is held up that has run out of tokens, and how often it looks for some meanwhile.
+const DRY_PATIENCE: Duration = Duration::from_millis(500);
+const DRY_TURN: Duration = Duration::from_millis(10);
 
 fn too_slow() -> Fault {
     Fault::upstream(Kind::UpstreamTimeout, "The platform took too long to go on with its answer.")
