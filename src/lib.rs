@@ -9,7 +9,7 @@
 //! | floor | modules | what for |
 //! | --- | --- | --- |
 //! | ground | [`clock`] [`fault`] [`glob`] [`ids`] [`limits`] [`metrics`] [`secret`] | injected time; the one error; names with `*`; names; what may be limited; every metric's name; strings that print as `[redacted]` |
-//! | 1 | [`sse`] [`keybook`] | server-sent events, sans-IO; what a key of our own is |
+//! | 1 | [`sse`] [`keybook`] [`redis_link`] | server-sent events, sans-IO; what a key of our own is; the line to Redis |
 //! | 2 | [`api`] | the OpenAI shapes that Weir accepts and emits, and their rules |
 //! | 3 | [`dialect`] | the wires that platforms speak: encode a request, decode an answer |
 //! | 4 | [`platform`] | platforms as rows of data: rules, quirks, error tables, credentials on the wire |
@@ -43,6 +43,7 @@ pub mod limits;
 pub mod metrics;
 pub mod platform;
 pub mod pool;
+pub mod redis_link;
 pub mod secret;
 pub mod sse;
 pub mod store;

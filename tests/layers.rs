@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Top-level modules by floor, from the ground up. Neighbours on one floor do not import each other either.
 const FLOORS: &[&[&str]] = &[
     &["clock", "fault", "glob", "ids", "limits", "metrics", "secret"],
-    &["keybook", "sse"],
+    &["keybook", "redis_link", "sse"],
     &["api"],
     &["dialect"],
     &["platform"],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gateway::Gateway;
-use crate::gateway::usage::{REPLICA, spool};
+use crate::gateway::usage::spool;
 use crate::store::{Records, StoreError};
 
 /// How often.
@@ -16,6 +16,8 @@ const EVERY: Duration = Duration::from_secs(1);
 pub struct Bookkeeper {
     pub gateway: Arc<Gateway>,
     pub records: Arc<dyn Records>,
+    /// Whose numbers the batches carry.
+    pub replica: Arc<str>,
     /// Where processes leave what they could not bring to the store any more; `None` where the store is nobody else's.
     pub spool: Option<PathBuf>,
 }
@@ -43,7 +45,7 @@ impl Bookkeeper {
 
     async fn flush(&self) -> Result<(), spool::SpoolError> {
         let prices = &self.gateway.world().prices;
-        match self.gateway.ledger.flush(&*self.records, REPLICA, prices).await {
+        match self.gateway.ledger.flush(&*self.records, &self.replica, prices).await {
             // A successor has it: the rest goes through the spool.
             Ok(()) | Err(StoreError::Released) => {}
             Err(error) => {
@@ -63,7 +65,7 @@ impl Bookkeeper {
     /// The last flush: what the store does not take is left for the next process.
     pub async fn close(self) -> anyhow::Result<()> {
         let prices = &self.gateway.world().prices;
-        let Err(error) = self.gateway.ledger.flush(&*self.records, REPLICA, prices).await else {
+        let Err(error) = self.gateway.ledger.flush(&*self.records, &self.replica, prices).await else {
             return Ok(());
         };
         let rest = self.gateway.ledger.rest(prices).await;

@@ -1,5 +1,6 @@
 //! The command line: arguments in, an exit code out. Each command's body is a module of its own.
 
+mod backing;
 mod bookkeeper;
 mod check;
 mod demo;
@@ -27,6 +28,7 @@ use crate::config::{Config, StoreUrl};
 use crate::identity::settings::{Issuer, KeySource};
 use crate::keybook::{NewKey, Scope};
 use crate::limits::Limits;
+use crate::store::Keys;
 
 /// One door to every model: a gateway that pools accounts on many platforms behind the OpenAI API.
 #[derive(Parser, Debug)]
@@ -294,10 +296,16 @@ fn keys(path: Option<&Path>, command: KeyCommand) -> anyhow::Result<()> {
         token: wiring::read_operator_token(&folder),
         client: wiring::back_office()?,
     };
-    anyhow::ensure!(matches!(config.store, StoreUrl::Embedded(_)), "a store in memory keeps no keys");
+    anyhow::ensure!(config.store != StoreUrl::Memory, "a store in memory keeps no keys");
     let is_json = !std::io::stdout().is_terminal();
     block_on(async {
-        let admin = key::KeyAdmin::reach(&folder, remote).await?;
+        let admin = match &config.store {
+            // Many processes share it: no gateway need be asked.
+            StoreUrl::Redis(address) => {
+                key::KeyAdmin::Direct(Keys::load(backing::reach(address).await?.records()).await?)
+            }
+            StoreUrl::Embedded(_) | StoreUrl::Memory => key::KeyAdmin::reach(&folder, remote).await?,
+        };
         Ok(admin.run(command, now, is_json, &mut std::io::stdout()).await?)
     })
 }

@@ -15,6 +15,7 @@ use tower_service::Service;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::backing::{self, Backing};
 use super::{say, wiring};
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
@@ -152,8 +153,12 @@ impl Office {
         );
         let clock = Clock::system();
         let folder = wiring::state_folder(config);
-        let store = match wiring::open_store(config, Duration::ZERO, &clock) {
-            Ok(store) => store,
+        let opened = match &config.store {
+            StoreUrl::Redis(address) => backing::reach(address).await,
+            StoreUrl::Embedded(_) | StoreUrl::Memory => Backing::open(config, Duration::ZERO, &clock),
+        };
+        let backing = match opened {
+            Ok(backing) => backing,
             Err(error) if matches!(error.downcast_ref(), Some(StoreError::Locked(_))) => {
                 let url = format!("http://{}/", config.admin_listen).parse()?;
                 let token = wiring::read_operator_token(&folder);
@@ -165,7 +170,7 @@ impl Office {
         let had_key = key_file.exists();
         // Nothing is spent from here: limits are the gateway's affair.
         let pool = Pool::new(config.pool.clone(), clock.clone(), None);
-        let house = wiring::house(config, store.clone(), pool, &clock).await?;
+        let house = wiring::house(config, backing.records(), pool, &clock).await?;
         if !had_key && key_file.exists() {
             super::say_error(&format!(
                 "made a key that encrypts the store's credentials: {}",
@@ -177,7 +182,8 @@ impl Office {
             gateway: house.gateway,
             operations: Arc::new(NothingRuns),
             keys: house.keys,
-            records: store,
+            records: backing.records(),
+            usage_by: backing.usage_by(),
             onboard: house.onboard,
             operator: Arc::new(operator.clone()),
             metrics_are_open: false,

@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::backing::Backing;
 use crate::clock::Clock;
 use crate::pool::settings::Settings;
-use crate::pool::{Embedded, Pool, Purser, Settled, Shelf};
+use crate::pool::{Embedded, Pool, Purser, Redis, Settled, Shelf};
 use crate::store::Store;
 
 /// What is known of accounts' limits, kept in the store.
@@ -30,7 +31,8 @@ impl Shelf for StoreShelf {
 /// The pool's connection to its authority, on a thread of its own: a busy worker must not make a request elsewhere wait.
 #[derive(Debug)]
 pub struct Purse {
-    authority: Arc<Embedded>,
+    /// The embedded authority, where it is that.
+    embedded: Option<Arc<Embedded>>,
     settle: mpsc::Sender<Settled>,
     stop: CancellationToken,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -40,27 +42,35 @@ pub struct Purse {
 const LAST_WORD: Duration = Duration::from_secs(3);
 
 impl Purse {
-    /// A pool that spends from `store`, and its purse. Units of budgets that an earlier process was granted and lost are
-    /// told, too.
+    /// A pool that spends what `backing` grants, and its purse. Units of budgets that an earlier process was granted and lost
+    /// are told, too.
     ///
     /// # Errors
     /// What the store knows of limits cannot be read.
-    pub fn open(settings: &Settings, store: &Arc<Store>, clock: &Clock) -> anyhow::Result<(Pool, Self, u64)> {
+    pub fn open(settings: &Settings, backing: &Backing, clock: &Clock) -> anyhow::Result<(Pool, Self, u64)> {
+        let store = match backing {
+            Backing::Own(store) => store,
+            Backing::Shared { leases, .. } => {
+                let authority = Arc::new(Redis::new(leases.clone()));
+                let (pool, purser) = Pool::leased(settings, clock.clone(), None, authority);
+                return Ok((pool, Self::start(purser, None)?, 0));
+            }
+        };
         let shelf = Box::new(StoreShelf(Arc::clone(store)));
         let authority = Arc::new(Embedded::open(shelf, clock.clone()).map_err(anyhow::Error::msg)?);
         let lost = authority.lost();
         let (pool, purser) = Pool::leased(settings, clock.clone(), None, authority.clone());
-        Ok((pool, Self::start(purser, authority)?, lost))
+        Ok((pool, Self::start(purser, Some(authority))?, lost))
     }
 
-    fn start(purser: Purser, authority: Arc<Embedded>) -> anyhow::Result<Self> {
+    fn start(purser: Purser, embedded: Option<Arc<Embedded>>) -> anyhow::Result<Self> {
         let (settle, settles) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let until = stop.clone();
         let work = move || runtime.block_on(purser.run(until, settles));
         let thread = std::thread::Builder::new().name("purser".into()).spawn(work)?;
-        Ok(Self { authority, settle, stop, thread: Mutex::new(Some(thread)) })
+        Ok(Self { embedded, settle, stop, thread: Mutex::new(Some(thread)) })
     }
 
     /// Gives back what is not in use and lets the store go; requests under way are served from memory.
@@ -69,7 +79,9 @@ impl Purse {
         if self.settle.try_send(settled).is_ok() && done.recv_timeout(LAST_WORD).is_err() {
             tracing::warn!("what the pool leaves unused could not be given back in time");
         }
-        self.authority.detach();
+        if let Some(embedded) = &self.embedded {
+            embedded.detach();
+        }
     }
 
     /// Gives back what is not in use, for good.

@@ -7,20 +7,21 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
+use super::backing::Backing;
 use super::bookkeeper::Bookkeeper;
 use super::purse::Purse;
 use super::wiring::{self, House};
 use super::{block_on, environment, logs};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
-use crate::config::{Config, Openness, StoreUrl};
+use crate::config::{Config, Openness};
 use crate::gateway::onboard::Onboard;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
 use crate::http::tls::{self, Certificate};
 use crate::http::wire::Patience;
-use crate::store::{Act, Store, StoreError};
+use crate::store::{Act, StoreError};
 
 /// How long a successor waits for the old process to let the store go.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
@@ -86,9 +87,9 @@ pub fn run_config(
         call_predecessor(&process_file)?;
     }
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
-    let store = wiring::open_store(config, patience, &clock)?;
-    let (pool, purse, lost) = Purse::open(&config.pool, &store, &clock)?;
-    let house = block_on(wiring::house(config, store.clone(), pool, &clock))?;
+    let backing = Backing::open(config, patience, &clock)?;
+    let (pool, purse, lost) = Purse::open(&config.pool, &backing, &clock)?;
+    let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
     house.gateway.metrics.leases_lost.inc_by(lost);
     let purse = Arc::new(purse);
     let (gateway, keys, onboard) =
@@ -98,7 +99,8 @@ pub fn run_config(
         gateway: Arc::clone(&gateway),
         operations: reload.clone(),
         keys,
-        records: store.clone(),
+        records: backing.records(),
+        usage_by: backing.usage_by(),
         onboard: Arc::clone(&onboard),
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
         metrics_are_open: config.metrics == Openness::Open,
@@ -118,10 +120,11 @@ pub fn run_config(
     let opened = Box::new(move || tracing::info!(%listen, %admin, "weir is up"));
     let server = serve::build(listeners, &handover, &connections, ending, opened)?;
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
-    let spool = matches!(config.store, StoreUrl::Embedded(_)).then_some(folder);
-    let bookkeeper = Bookkeeper { gateway, records: store.clone(), spool };
+    let spool = backing.is_handed_over().then_some(folder);
+    let (records, replica) = (backing.records(), backing.usage_by());
+    let bookkeeper = Bookkeeper { gateway, records, replica, spool };
     attend(live, reload, certificate, bookkeeper.clone())?;
-    let let_go = release(&store, &purse, config);
+    let let_go = release(&backing, &purse);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     purse.close();
     if let Err(error) = block_on(bookkeeper.close()) {
@@ -149,8 +152,11 @@ fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
 }
 
 /// What is let go of before the sockets are handed over: the embedded store can be open in one process only.
-fn release(store: &Arc<Store>, purse: &Arc<Purse>, config: &Config) -> impl Fn() + Send + Sync + 'static {
-    let store = matches!(config.store, StoreUrl::Embedded(_)).then(|| Arc::clone(store));
+fn release(backing: &Backing, purse: &Arc<Purse>) -> impl Fn() + Send + Sync + 'static {
+    let store = match backing {
+        Backing::Own(store) => Some(Arc::clone(store)),
+        Backing::Shared { .. } => None,
+    };
     let purse = Arc::clone(purse);
     move || {
         if let Some(store) = &store {

@@ -18,26 +18,9 @@ use crate::ids::random_name;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::secret::Secret;
-use crate::store::{Keys, Records, Store, StoreError};
+use crate::store::{Keys, Records};
 use crate::upstream::Upstream;
 use crate::vault::{KEY_FILE, MasterKey, Vault};
-
-/// Opens the store that the configuration names. `patience` is how long a store held by another process is waited for.
-pub fn open_store(config: &Config, patience: Duration, clock: &Clock) -> anyhow::Result<Arc<Store>> {
-    let StoreUrl::Embedded(folder) = &config.store else {
-        return Ok(Arc::new(Store::in_memory()?));
-    };
-    let since = clock.now();
-    loop {
-        match Store::open(folder) {
-            Ok(store) => return Ok(Arc::new(store)),
-            Err(StoreError::Locked(_)) if clock.now().since(since) < patience => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(error) => return Err(error).context("the store cannot be opened"),
-        }
-    }
-}
 
 /// The folder for what belongs to one running gateway (its hand-over socket, its process id).
 pub fn state_folder(config: &Config) -> PathBuf {
@@ -197,6 +180,7 @@ mod tests {
     use crate::gateway::onboard::{NewAccount, OnboardError};
     use crate::ids::{PlatformName, TenantId};
     use crate::keybook::{KeyBook, KeyHash, NewKey};
+    use crate::store::Store;
     use crate::vault::VaultError;
 
     const K1: (&str, &str) = ("k1", "MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=");

@@ -17,7 +17,7 @@ use crate::gateway::route::{Defaults, RouteTable};
 use crate::gateway::settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use crate::gateway::usage::prices::Prices;
 use crate::platform::profile::Platform;
-use crate::secret::Secret;
+use crate::redis_link::Address;
 use crate::vault::MasterKey;
 use crate::{identity, pool};
 
@@ -101,8 +101,8 @@ pub enum StoreUrl {
     Embedded(PathBuf),
     /// Nowhere: all is forgotten at the end.
     Memory,
-    /// In Redis, for many processes. Not accepted yet.
-    Redis(Secret),
+    /// In Redis, for many processes.
+    Redis(Address),
 }
 
 /// How the process stops.

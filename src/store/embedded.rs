@@ -203,17 +203,27 @@ fn write(change: &WriteTransaction, work: &Work) -> Result<Done, StoreError> {
     }
 }
 
+/// What makes no sense about changes, whatever there was before.
+pub(super) fn contradiction(writes: &[Write]) -> Option<&'static str> {
+    let (mut written, mut grown) = (HashSet::new(), HashSet::new());
+    writes.iter().find_map(|write| match write {
+        Write::Put { table, id, .. } | Write::Delete { table, id, .. } => {
+            (!written.insert((*table, id.as_str()))).then_some("two changes of one row in one commit")
+        }
+        Write::Append { log, at, .. } => (!grown.insert(*log) && at.is_some())
+            .then_some("a place is asked for after another entry of one commit"),
+    })
+}
+
 /// Whether every condition holds, before anything is written.
 fn check(change: &WriteTransaction, writes: &[Write]) -> Result<(), StoreError> {
+    if let Some(problem) = contradiction(writes) {
+        return Err(StoreError::Invalid(problem));
+    }
     let rows = change.open_table(ROWS)?;
-    let mut written = HashSet::new();
-    let mut grown = HashSet::new();
     for write in writes {
         let holds = match write {
             Write::Put { table, id, expect, .. } | Write::Delete { table, id, expect } => {
-                if !written.insert((*table, id.as_str())) {
-                    return Err(StoreError::Invalid("two changes of one row in one commit"));
-                }
                 let version = rows.get((*table, id.as_str()))?.map(|row| row.value().0);
                 match expect {
                     Expect::Anything => true,
@@ -222,11 +232,6 @@ fn check(change: &WriteTransaction, writes: &[Write]) -> Result<(), StoreError> 
                 }
             }
             Write::Append { log, at, .. } => {
-                if !grown.insert(*log) && at.is_some() {
-                    return Err(StoreError::Invalid(
-                        "a place is asked for after another entry of one commit",
-                    ));
-                }
                 at.map_or(Ok(true), |at| end(change, log).map(|end| at == end))?
             }
         };

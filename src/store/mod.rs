@@ -1,13 +1,14 @@
 //! What must outlive a restart: keys, accounts, audit, usage, leases. Why embedded, in one file, unless Redis is asked for:
 //! a gateway that needs a database server before it can say hello is not tried out.
 //!
-//! [`Records`] is what can be kept, wherever; [`Store`] keeps it in a file. [`Keys`] and [`Audit`] are built on top. Everything that a
+//! [`Records`] is what can be kept, wherever; [`Store`] keeps it in a file, [`Redis`] where many processes reach it. [`Keys`] and [`Audit`] are built on top. Everything that a
 //! request needs is held in memory and read from there.
 
 mod audit;
 mod embedded;
 mod keys;
 mod records;
+mod redis;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -18,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition};
 
+pub use self::redis::Redis;
 pub use audit::{Act, Audit, Broken, Entry, Verified};
 pub use keys::Keys;
 pub use records::{Expect, MAX_PAGE, Name, Records, Row, Write, all};

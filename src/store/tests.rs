@@ -259,6 +259,22 @@ async fn adds_once(records: &dyn Records) {
 }
 
 #[tokio::test]
+async fn redis_keeps_records() {
+    let server = crate::redis_link::server::Server::start();
+    let store = Redis::new(server.link().await, false);
+    keeps_records(&store).await;
+    let store = Redis::new(server.link().await, false);
+    assert_eq!(all(&store, "things").await.expect("read").len(), 2);
+    assert_eq!(store.end("book").await.expect("read"), 3);
+    assert!(!store.add("r1", 2, vec![("day:b".to_owned(), vec![-1])]).await.expect("known"));
+    drop(server);
+    assert!(matches!(
+        store.commit(vec![put("a", "x", Expect::Anything)]).await,
+        Err(StoreError::Unreachable(_))
+    ));
+}
+
+#[tokio::test]
 async fn the_embedded_store_keeps_records() {
     keeps_records(&Store::in_memory().expect("opens")).await;
     let dir = tempfile::tempdir().expect("dir");

@@ -241,7 +241,15 @@ impl House {
         script: &str,
         environment: &'static [(&'static str, &'static str)],
     ) -> Self {
-        let fake = start_fake(script);
+        Self::start_beside(start_fake(script), fragment, environment).await
+    }
+
+    /// As [`Self::start_in`], at simulated platforms that others use, too.
+    pub async fn start_beside(
+        fake: SocketAddr,
+        fragment: &str,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> Self {
         for _ in 0..5 {
             let mut house = Self::plan(fake);
             house.environment = environment;

@@ -8,6 +8,7 @@ mod frames;
 mod hostile;
 mod house;
 mod puppet;
+mod replicas;
 
 mod asks;
 mod broken;
@@ -19,6 +20,8 @@ mod lifecycle;
 mod misfortune;
 mod onboard;
 mod quota;
+mod redis_quota;
+mod redis_trouble;
 mod refusals;
 mod resting;
 mod secure_gate;

@@ -324,7 +324,7 @@ async fn broken_configurations(house: &House, fragment: &str, jwt: &str, key: &s
             "auth: {{jwt: [{{issuer: a, audience: b, jwks_url: \"https://user:{jwt}@id.example.com/\"}}]}}\n"
         ),
         format!("vault: {{keys: [{{id: k, key: {key}}}]}}\n"),
-        format!("store: \"redis://user:{key}@localhost\"\n"),
+        format!("store: \"redis://user:{key}@localhost/x\"\n"),
         format!("store: \"{key}\"\n"),
         format!(
             "platforms:\n  mine: {{dialect: openai, base_url: \"http://user:{key}@127.0.0.1/v1\", auth: bearer}}\n"

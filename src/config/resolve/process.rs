@@ -12,6 +12,7 @@ use super::super::raw::{Admin, Raw};
 use super::super::report::{Position, Problems};
 use super::super::{Listen, Openness, StoreUrl, TlsFiles};
 use super::accounts::Ids;
+use crate::redis_link::Address;
 use crate::secret::Secret;
 use crate::vault::MasterKey;
 
@@ -79,7 +80,7 @@ fn address(field: &Field<String>, default: SocketAddr, problems: &Problems) -> S
 
 /// Where records are kept.
 pub(super) fn store(field: &Field<Secret>, problems: &Problems) -> StoreUrl {
-    const FORM: &str = "write `embedded:./weir-data` or `memory`";
+    const FORM: &str = "write `embedded:./weir-data`, `redis://host:6379` or `memory`";
     let default = StoreUrl::Embedded(PathBuf::from("./weir-data"));
     let Some((url, at)) = field.placed() else { return default };
     let typed = url.expose();
@@ -90,14 +91,13 @@ pub(super) fn store(field: &Field<Secret>, problems: &Problems) -> StoreUrl {
             default
         }
         Some(("embedded", folder)) => StoreUrl::Embedded(PathBuf::from(folder)),
-        Some(("redis" | "rediss" | "redis-sentinel" | "redis-cluster", _)) => {
-            problems.add_with(
-                at,
-                "a Redis store comes with the Redis authority, which this version does not have",
-                FORM,
-            );
-            StoreUrl::Redis(url.clone())
-        }
+        Some(("redis" | "rediss" | "redis-sentinel" | "redis-cluster", _)) => match Address::parse(url) {
+            Ok(address) => StoreUrl::Redis(address),
+            Err(problem) => {
+                problems.add(at, problem);
+                default
+            }
+        },
         _ => {
             problems.add_with(at, "not a store", FORM);
             default

@@ -36,9 +36,6 @@ const OTHERS: &str = "(others)";
 /// Stands for the model of attempts that a platform refused: their names may be anything that callers made up.
 pub const REFUSED: &str = "(refused)";
 
-/// Whose numbers the batches carry: of an embedded store there is one process.
-pub const REPLICA: &str = "usage";
-
 /// Totals in one batch.
 const BATCH: usize = 10_000;
 

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::{Plane, Refused, fault_of, operator};
 use crate::fault::{Fault, Kind};
+use crate::gateway::usage::Day;
 use crate::gateway::usage::report::{self, Column, MOST_ROWS};
-use crate::gateway::usage::{Day, REPLICA};
 use crate::store::StoreError;
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,7 +50,7 @@ pub(super) async fn usage(
     let query = read(asked, &plane).map_err(bad)?;
     // So that what has just been answered is in it.
     let prices = &plane.gateway.world().prices;
-    plane.gateway.ledger.flush(&*plane.records, REPLICA, prices).await.map_err(refused)?;
+    plane.gateway.ledger.flush(&*plane.records, &plane.usage_by, prices).await.map_err(refused)?;
     let report = query.run(&*plane.records).await.map_err(refused)?;
     Ok(match format {
         Format::Json => axum::Json(report.to_json()).into_response(),

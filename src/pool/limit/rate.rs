@@ -17,8 +17,10 @@ const ONE: u128 = 60_000_000_000;
 const SLICE_NANOS: u64 = 15_000_000_000;
 /// How many slices are remembered: four minutes.
 const SLICES: u64 = 16;
-/// Lows are kept in steps of 2^36 units (1.1 tokens), rounded down, to take half the room.
-const LOW_SHIFT: u32 = 36;
+/// Lows are kept in steps of so many units (1.1 tokens), rounded down, to take half the room. A multiple of what a request
+/// is worth in a millisecond, 1,000,000: the script in Redis counts in those, and comes to the same numbers.
+const STEP: u128 = 1_000_000 << LOW_SHIFT;
+const LOW_SHIFT: u32 = 16;
 
 /// A rate, its burst, and how full the bucket is.
 #[derive(Clone, Debug)]
@@ -103,10 +105,10 @@ impl Rate {
         let by_slices = (first..=last).map(|slice| self.low_of(slice)).min().filter(|_| is_remembered);
         let passed = u128::from(self.as_of.as_nanos().saturating_sub(since.as_nanos()));
         let alone = (u128::from(held) * ONE).saturating_sub(passed * u128::from(self.per_minute));
-        let lowest = (u128::from(by_slices.unwrap_or(0)) << LOW_SHIFT).max(alone).min(self.level);
+        let lowest = (u128::from(by_slices.unwrap_or(0)) * STEP).max(alone).min(self.level);
         let back = (u128::from(held - used) * ONE).min(lowest);
         self.level = self.level.saturating_sub(back);
-        let steps = u64::try_from((back + (1 << LOW_SHIFT) - 1) >> LOW_SHIFT).unwrap_or(u64::MAX);
+        let steps = u64::try_from(back.div_ceil(STEP)).unwrap_or(u64::MAX);
         for slice in first..=last {
             self.lower(slice, |old| old.saturating_sub(steps));
         }
@@ -126,7 +128,8 @@ impl Rate {
     }
 
     fn low(&self) -> u64 {
-        u64::try_from(self.level >> LOW_SHIFT).unwrap_or(u64::MAX)
+        // Shifted first: dividing 128 bits costs more than all the rest.
+        u64::try_from(self.level >> LOW_SHIFT).unwrap_or(u64::MAX) / 1_000_000
     }
 
     fn low_of(&self, slice: u64) -> u64 {

@@ -1,0 +1,75 @@
+//! The authority of many processes: bids carried out inside Redis, by a script that does what the books do, with the server's
+//! clock. Why a script: it runs alone, so what is granted to one replica is seen by the next, in one round trip.
+//!
+//! One server gets the bids of a round in a few scripts, a cluster one for each account, since an account's keys lie together
+//! (`{acct:ID}`) and two accounts' do not. All are under way at once on one connection.
+
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use redis::Script;
+
+use super::bid::{Bid, Outcome, ReplicaId};
+use super::purse::{Authority, Outage};
+use crate::redis_link::{Link, LinkError};
+
+const CODE: &str = include_str!("bids.lua");
+
+/// Bids in one script: it is alone with the server while it runs, some 50 microseconds for each.
+const TOGETHER: usize = 50;
+
+/// Redis as the authority.
+#[derive(Debug)]
+pub struct Redis {
+    link: Link,
+    script: Script,
+    /// For tests: what the clock says.
+    #[cfg(test)]
+    now: std::sync::atomic::AtomicU64,
+}
+
+impl Redis {
+    /// Over this line.
+    pub fn new(link: Link) -> Self {
+        Self {
+            link,
+            script: Script::new(CODE),
+            #[cfg(test)]
+            now: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    async fn send(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage> {
+        #[cfg(test)]
+        let time = Some(self.now.load(std::sync::atomic::Ordering::SeqCst)).filter(|now| *now > 0);
+        #[cfg(not(test))]
+        let time = None;
+        let (keys, words) = words::question(replica, bids, time);
+        let replies: Vec<Vec<Vec<u8>>> = self.link.run(&self.script, CODE, &keys, &words).await?;
+        let outcomes = bids.iter().zip(&replies).map(|(bid, reply)| words::outcome(bid, reply));
+        let outcomes: Option<Vec<Outcome>> = outcomes.collect();
+        outcomes
+            .filter(|outcomes| outcomes.len() == bids.len())
+            .ok_or_else(|| Outage("its answer is not one to our question".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Authority for Redis {
+    async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage> {
+        let together = if self.link.is_cluster() { 1 } else { TOGETHER };
+        let parts = join_all(bids.chunks(together).map(|part| self.send(replica, part))).await;
+        let parts: Result<Vec<Vec<Outcome>>, Outage> = parts.into_iter().collect();
+        Ok(parts?.into_iter().flatten().collect())
+    }
+}
+
+impl From<LinkError> for Outage {
+    fn from(error: LinkError) -> Self {
+        Self(error.to_string())
+    }
+}

@@ -1,0 +1,168 @@
+//! A store's URL as people write it, taken apart: one server, a Sentinel's ward, or a cluster.
+//!
+//! | form | reaches |
+//! | --- | --- |
+//! | `redis://[user:password@]host[:6379][/db]` | one server |
+//! | `rediss://…` | the same over TLS |
+//! | `redis-sentinel://[user:password@]host[:26379],host…/master[/db]` | the server that Sentinels name |
+//! | `redis-cluster://[user:password@]host[:6379],host…` | a cluster |
+//!
+//! `?tls=true` for the last two, and `?strict=true`: refuse to start on a server that may forget.
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+
+use crate::secret::Secret;
+
+/// Where Redis is, and how to log in. Never prints its password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// What is reached.
+    pub shape: Shape,
+    /// `redis://user:password@host:port/db` of each node.
+    nodes: Vec<Secret>,
+    /// Whether a server that may lose what it was told is refused.
+    pub is_strict: bool,
+}
+
+/// How many servers there are, and who knows which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One server.
+    One,
+    /// The server that Sentinels name as the master of this name.
+    Sentinel { master: String },
+    /// Many, each with some of the keys.
+    Cluster,
+}
+
+const FORMS: &str = "write `redis://host:6379`, `rediss://user:password@host:6379/0`, \
+                     `redis-sentinel://host:26379,host:26379/master` or `redis-cluster://host:6379,host:6379`";
+
+impl Address {
+    /// Takes `url` apart.
+    ///
+    /// # Errors
+    /// It is none; the text says what to write, and never repeats the URL.
+    pub fn parse(url: &Secret) -> Result<Self, String> {
+        let wrong = |what: &str| format!("{what}: {FORMS}");
+        let (scheme, rest) = url.expose().split_once("://").ok_or_else(|| wrong("not a Redis URL"))?;
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (mut is_tls, mut is_strict) = (scheme == "rediss", false);
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            match part {
+                "tls=true" => is_tls = true,
+                "strict=true" => is_strict = true,
+                "tls=false" | "strict=false" => {}
+                _ => return Err(wrong("only `tls` and `strict` (true or false) may follow the `?`")),
+            }
+        }
+        let (login, rest) = match rest.rsplit_once('@') {
+            Some((login, rest)) => (format!("{login}@"), rest),
+            None => (String::new(), rest),
+        };
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (shape, db, port) = match scheme {
+            "redis" | "rediss" if !hosts.contains(',') => (Shape::One, path, 6379),
+            "redis-cluster" if path.is_empty() => (Shape::Cluster, "", 6379),
+            "redis-sentinel" => {
+                let (master, db) = path.split_once('/').unwrap_or((path, ""));
+                if master.is_empty() {
+                    return Err(wrong("the master's name is missing"));
+                }
+                (Shape::Sentinel { master: master.to_owned() }, db, 26379)
+            }
+            _ => return Err(wrong("not a Redis URL")),
+        };
+        if !db.is_empty() && db.parse::<u16>().is_err() {
+            return Err(wrong("the database is a number"));
+        }
+        let scheme = if is_tls { "rediss" } else { "redis" };
+        let nodes = hosts.split(',').map(|host| {
+            let port = if has_port(host) { String::new() } else { format!(":{port}") };
+            Secret::new(format!("{scheme}://{login}{host}{port}/{db}"))
+        });
+        let address = Self { shape, nodes: nodes.collect(), is_strict };
+        // The crate's own errors may quote the URL.
+        if address.infos().is_err() || hosts.split(',').any(str::is_empty) {
+            return Err(wrong("not a Redis URL"));
+        }
+        Ok(address)
+    }
+
+    /// How each node is reached.
+    pub(super) fn infos(&self) -> redis::RedisResult<Vec<ConnectionInfo>> {
+        self.nodes.iter().map(|node| node.expose().into_connection_info()).collect()
+    }
+
+    /// Hosts and ports, without a word of how to log in: for messages.
+    pub fn shown(&self) -> String {
+        let infos = self.infos().unwrap_or_default();
+        let hosts: Vec<String> = infos.iter().map(|info| info.addr().to_string()).collect();
+        hosts.join(",")
+    }
+}
+
+/// The sockets and the login of nodes that share one.
+pub(super) fn split(infos: &[ConnectionInfo]) -> (Vec<ConnectionAddr>, RedisConnectionInfo) {
+    let login = infos.first().map(|info| info.redis_settings().clone()).unwrap_or_default();
+    (infos.iter().map(|info| info.addr().clone()).collect(), login)
+}
+
+fn has_port(host: &str) -> bool {
+    // `[::1]:6379` has one, `[::1]` has none.
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Address, String> {
+        Address::parse(&Secret::new(url))
+    }
+
+    #[test]
+    fn every_form_is_understood() {
+        let one = parse("redis://localhost").expect("an address");
+        assert_eq!((one.shape.clone(), one.shown().as_str()), (Shape::One, "localhost:6379"));
+        let tls = parse("rediss://weir:s%40cret@10.0.0.1:7000/3?strict=true").expect("an address");
+        let (_, login) = split(&tls.infos().expect("infos"));
+        assert_eq!((login.username(), login.password(), login.db()), (Some("weir"), Some("s@cret"), 3));
+        assert!(tls.is_strict);
+        assert!(matches!(
+            tls.infos().expect("infos")[0].addr(),
+            ConnectionAddr::TcpTls { insecure: false, .. }
+        ));
+        let sentinel = parse("redis-sentinel://:pw@a,b:1/main/2?tls=true").expect("an address");
+        assert_eq!(sentinel.shape, Shape::Sentinel { master: "main".to_owned() });
+        assert_eq!(sentinel.shown(), "a:26379,b:1");
+        assert_eq!(parse("redis-cluster://[::1],h:2").expect("an address").shape, Shape::Cluster);
+    }
+
+    #[test]
+    fn mistakes_are_told_without_the_url() {
+        let bad = [
+            "redis:pw",
+            "http://pw@h",
+            "redis://pw@h/x",
+            "redis-sentinel://pw@h",
+            "redis-cluster://pw@h/1",
+            "redis://a:pw@",
+            "redis://h,pw",
+            "redis://h?pw=1",
+            "redis-cluster://h,,pw",
+            "redis://u:pw@h:99999",
+        ];
+        for url in bad {
+            let told = parse(url).expect_err(url);
+            assert!(!told.contains("pw"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let address = parse("redis://u:canary@h/1").expect("an address");
+        assert!(!format!("{address:?} {}", address.shown()).contains("canary"));
+    }
+}
