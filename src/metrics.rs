@@ -19,6 +19,12 @@ pub struct Metrics {
     pub tokens: IntCounterVec,
     /// Settlements by whether the platform named the usage (`exact`) or we estimated it (`estimated`).
     pub settlements: IntCounterVec,
+    /// Streams that ended because no more tokens could be set aside, by platform and whose limit it was (`account`, `caller`).
+    pub budget_stops: IntCounterVec,
+    /// Attempts whose caller and model usage does not tell apart: too many at once.
+    pub usage_overflow: IntCounter,
+    /// Flushes of usage that the store did not take (they are tried again).
+    pub usage_unflushed: IntCounter,
     /// Time that Weir itself took before the request went out, in seconds.
     pub overhead: Histogram,
     /// From the request's arrival to the first byte of content, in seconds, by platform.
@@ -109,6 +115,9 @@ impl Metrics {
             attempts: make.counters("weir_upstream_attempts_total", "Upstream attempts by verdict.", &["platform", "verdict"])?,
             tokens: make.counters("weir_tokens_total", "Tokens settled, by kind.", &["platform", "kind"])?,
             settlements: make.counters("weir_settlements_total", "Settlements, exact or estimated.", &["platform", "basis"])?,
+            budget_stops: make.counters("weir_budget_stops_total", "Streams ended for want of tokens, by whose limit.", &["platform", "side"])?,
+            usage_overflow: make.counter("weir_usage_overflow_total", "Attempts whose caller and model usage does not tell apart.")?,
+            usage_unflushed: make.counter("weir_usage_unflushed_total", "Flushes of usage that the store did not take.")?,
             overhead: make.histogram("weir_overhead_seconds", "Time in Weir before the request went out.", OVERHEAD)?,
             first_token: make.histograms("weir_time_to_first_token_seconds", "Arrival to first content.", &["platform"])?,
             event_gap: make.histogram("weir_event_gap_seconds", "Between two reads of a platform's stream.", LATENCY)?,

@@ -40,6 +40,10 @@ pub struct Writer {
     choices: SmallVec<[Choice; 1]>,
     fields: Vec<(String, Value)>,
     text_bytes: u64,
+    /// What had been written when the upstream last spoke of usage.
+    usage_at: u64,
+    /// It has done so since the bytes were last taken.
+    has_new_usage: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +82,8 @@ impl Writer {
             choices: SmallVec::new(),
             fields: Vec::new(),
             text_bytes: 0,
+            usage_at: 0,
+            has_new_usage: false,
         }
     }
 
@@ -86,8 +92,16 @@ impl Writer {
         self.text_bytes
     }
 
-    /// The bytes written since the last call.
+    /// Those of [`Self::text_bytes`] that the upstream's usage does not cover: they came after it.
+    pub fn bytes_since_usage(&self) -> u64 {
+        self.text_bytes - self.usage_at
+    }
+
+    /// The bytes written since the last call: after each event, so that usage covers all of the event that brought it.
     pub fn take(&mut self) -> BytesMut {
+        if std::mem::take(&mut self.has_new_usage) {
+            self.usage_at = self.text_bytes;
+        }
         self.out.split()
     }
 
@@ -117,6 +131,19 @@ impl Writer {
             self.put(b"}\n\n");
         }
         self.put(DONE);
+    }
+
+    /// Ends the answer here, though the upstream would go on: every choice that is still open ends in `length` (a tool
+    /// call's arguments stay as far as they came), then as [`Self::end`] with `told` for usage.
+    pub fn cut(&mut self, told: Usage) {
+        if self.choices.is_empty() {
+            self.text_delta(0, "content", "");
+        }
+        for index in 0..self.choices.len() {
+            self.finish_as(u32::try_from(index).unwrap_or(u32::MAX), FinishReason::Length);
+        }
+        self.usage = Some(told);
+        self.end(told);
     }
 
     /// Ends an answer that broke: an in-band error, then the end mark, and no finish reason of ours.
@@ -312,13 +339,18 @@ impl Writer {
             .filter(|tool| !tool.has_arguments && !tool.custom)
             .map(|tool| tool.key)
             .collect();
-        let started = choice.started;
         let calls = !choice.tools.is_empty();
         let reason = settle_reason(reason, calls, self.naming.speaks_functions);
         for key in bare {
             self.tool_arguments(index, key, "{}");
         }
-        if !started {
+        self.finish_as(index, reason);
+    }
+
+    /// The chunk with the finish reason, where the choice has not finished.
+    fn finish_as(&mut self, index: u32, reason: FinishReason) {
+        let Some(choice) = self.choice(index).filter(|choice| choice.finished.is_none()) else { return };
+        if !choice.started {
             self.text_delta(index, "content", "");
         }
         let logprobs = self.choice(index).and_then(|choice| choice.logprobs.take());
@@ -401,7 +433,10 @@ impl Sink for Writer {
                 self.fields.push((name.to_owned(), value));
             }
             Piece::Finish { choice, reason } => self.finish(choice, reason),
-            Piece::Usage(usage) => self.usage.get_or_insert_default().update(usage),
+            Piece::Usage(usage) => {
+                self.usage.get_or_insert_default().update(usage);
+                self.has_new_usage = true;
+            }
             Piece::Remember { .. } => {}
         }
     }
@@ -410,6 +445,40 @@ impl Sink for Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_cut_ends_in_length_and_completes_no_call() {
+        let mut cut = writer(true);
+        cut.piece(Piece::Usage(Usage { prompt: Some(3), completion: Some(1), ..Usage::default() }));
+        drop(cut.take());
+        cut.piece(Piece::Text { choice: 0, text: "whole" });
+        cut.piece(Piece::Finish { choice: 0, reason: FinishReason::Stop });
+        cut.piece(Piece::ToolStart { choice: 1, key: 0, id: None, name: "bare", extra: None });
+        cut.piece(Piece::ToolStart { choice: 1, key: 1, id: None, name: "begun", extra: None });
+        cut.piece(Piece::ToolArguments { choice: 1, key: 1, text: "{\"a" });
+        assert_eq!(cut.bytes_since_usage(), 8);
+        drop(cut.take());
+        cut.cut(Usage { prompt: Some(3), completion: Some(9), ..Usage::default() });
+        let text = String::from_utf8(cut.take().to_vec()).expect("utf-8");
+        let events: Vec<&str> = text.split_terminator("\n\n").map(|event| &event[6..]).collect();
+        assert_eq!((events.len(), events[2]), (3, "[DONE]"), "{text}");
+        let end: Value = serde_json::from_str(events[0]).expect("json");
+        assert_eq!(
+            (&end["choices"][0]["index"], &end["choices"][0]["delta"]),
+            (&1.into(), &serde_json::json!({}))
+        );
+        assert_eq!(end["choices"][0]["finish_reason"], "length");
+        let usage: Value = serde_json::from_str(events[1]).expect("json");
+        assert_eq!(usage["usage"]["total_tokens"], 12);
+        assert!(cut.is_finished());
+        let mut silent = writer(false);
+        silent.cut(Usage::default());
+        let text = String::from_utf8(silent.take().to_vec()).expect("utf-8");
+        assert!(
+            text.contains("\"finish_reason\":\"length\"") && text.ends_with("data: [DONE]\n\n"),
+            "{text}"
+        );
+    }
 
     fn writer(include_usage: bool) -> Writer {
         Writer::new(Naming { model: "smart".into(), created: 7, speaks_functions: false }, include_usage)

@@ -2,7 +2,7 @@
 //! admin port, so that a change counts at once; while it does not, the store is opened here.
 //!
 //! The admin port's side: `POST /admin/keys` takes a [`NewKey`] and answers `{"key", "record"}`, `GET /admin/keys` answers
-//! `{"keys": [record]}`, `DELETE /admin/keys/{id}` answers `{"record"}`; an error is `{"error": {"message"}}`.
+//! `{"keys": [record], "next"}` page by page, `DELETE /admin/keys/{id}` answers `{"record"}`; an error is `{"error": {"message"}}`.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,6 +20,9 @@ use crate::store::{Keys, Store, StoreError};
 
 /// For one question to the running gateway.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who it was, in the audit log.
+const COMMAND_LINE: &str = "command line";
 
 /// Who changes the keys.
 #[derive(Debug)]
@@ -75,6 +78,9 @@ struct Created {
 #[derive(Deserialize)]
 struct Listed {
     keys: Vec<KeyRecord>,
+    /// Where the next page begins.
+    #[serde(default)]
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -101,9 +107,9 @@ impl KeyAdmin {
     /// See [`KeyError`].
     pub async fn create(&self, new: NewKey, now: u64) -> Result<(KeyRecord, Secret), KeyError> {
         match self {
-            Self::Direct(keys) => Ok(keys.create(new, now).await?),
+            Self::Direct(keys) => Ok(keys.create(COMMAND_LINE, new, now).await?),
             Self::Remote(gateway) => {
-                let made: Created = gateway.ask(Method::POST, None, Some(&new)).await?;
+                let made: Created = gateway.ask(Method::POST, None, None, Some(&new)).await?;
                 Ok((made.record, made.key))
             }
         }
@@ -116,7 +122,18 @@ impl KeyAdmin {
     pub async fn list(&self) -> Result<Vec<KeyRecord>, KeyError> {
         match self {
             Self::Direct(keys) => Ok(keys.list().iter().map(|record| KeyRecord::clone(record)).collect()),
-            Self::Remote(gateway) => Ok(gateway.ask::<Listed>(Method::GET, None, None).await?.keys),
+            Self::Remote(gateway) => {
+                let mut keys = Vec::new();
+                let mut after = None;
+                loop {
+                    let page: Listed = gateway.ask(Method::GET, None, after.as_deref(), None).await?;
+                    keys.extend(page.keys);
+                    after = page.next;
+                    if after.is_none() {
+                        return Ok(keys);
+                    }
+                }
+            }
         }
     }
 
@@ -126,8 +143,10 @@ impl KeyAdmin {
     /// See [`KeyError`].
     pub async fn revoke(&self, id: &str, now: u64) -> Result<KeyRecord, KeyError> {
         match self {
-            Self::Direct(keys) => Ok(keys.revoke(id, now).await?),
-            Self::Remote(gateway) => Ok(gateway.ask::<Revoked>(Method::DELETE, Some(id), None).await?.record),
+            Self::Direct(keys) => Ok(keys.revoke(COMMAND_LINE, id, now).await?),
+            Self::Remote(gateway) => {
+                Ok(gateway.ask::<Revoked>(Method::DELETE, Some(id), None, None).await?.record)
+            }
         }
     }
 
@@ -183,6 +202,7 @@ impl Remote {
         &self,
         method: Method,
         id: Option<&str>,
+        after: Option<&str>,
         body: Option<&NewKey>,
     ) -> Result<T, KeyError> {
         let mut url = self.url.clone();
@@ -190,6 +210,9 @@ impl Remote {
             // `push` escapes whatever an id may hold.
             Ok(mut path) => drop(path.pop_if_empty().extend(["admin", "keys"]).extend(id)),
             Err(()) => return Err(KeyError::Url(self.url.clone())),
+        }
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after);
         }
         let mut request = self.client.request(method, url).timeout(TIMEOUT);
         if let Some(token) = &self.token {
@@ -208,7 +231,7 @@ impl Remote {
     }
 }
 
-fn message(body: &[u8]) -> String {
+pub(super) fn message(body: &[u8]) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let text = parsed.as_ref().and_then(|body| body.pointer("/error/message")?.as_str());
     text.unwrap_or("no reason given").chars().filter(|char| !char.is_control()).take(500).collect()
@@ -292,13 +315,13 @@ mod tests {
             _ if !is_admin => (401, serde_json::json!({"error": {"message": "no\u{1b}[31m"}})),
             ("POST", "/admin/keys") => {
                 let new = serde_json::from_slice(&body).expect("a new key");
-                let (record, key) = store.create(new, 1_000).await.expect("made");
+                let (record, key) = store.create("test", new, 1_000).await.expect("made");
                 (200, created(&record, &key))
             }
             ("GET", "/admin/keys") => (200, serde_json::json!({"keys": store.list()})),
             ("DELETE", path) => {
                 let id = path.strip_prefix("/admin/keys/").expect("an id");
-                match store.revoke(id, 1_000).await {
+                match store.revoke("test", id, 1_000).await {
                     Ok(record) => (200, serde_json::json!({"record": record})),
                     Err(error) => (404, serde_json::json!({"error": {"message": error.to_string()}})),
                 }

@@ -1,14 +1,17 @@
 //! The command line: arguments in, an exit code out. Each command's body is a module of its own.
 
 mod backing;
+mod bookkeeper;
 mod check;
 mod demo;
 mod fake;
 mod key;
 mod logs;
+mod office;
 mod purse;
 mod serve;
 mod token;
+mod usage;
 mod wiring;
 
 use std::io::{IsTerminal, Read, Write};
@@ -75,6 +78,34 @@ enum Command {
         config: ConfigFile,
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// What was used, by tenant, caller, account, model, day…
+    Usage {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        wish: usage::Wish,
+    },
+    /// Upstream accounts in the store.
+    Account {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        command: office::AccountCommand,
+    },
+    /// Encryption at rest.
+    Vault {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        command: office::VaultCommand,
+    },
+    /// Who did what, and when.
+    Audit {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        command: office::AuditCommand,
     },
     /// Asks the running gateway whether it is alive; for a container's health check.
     Health {
@@ -196,6 +227,16 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check { config, json } => return check_config(config.config.as_deref(), json),
         Command::Token { config, token } => mint(config.config.as_deref(), token)?,
         Command::Key { config, command } => keys(config.config.as_deref(), command)?,
+        Command::Usage { config, wish } => show_usage(config.config.as_deref(), &wish)?,
+        Command::Account { config, command } => {
+            return in_office(config.config.as_deref(), async |office| office.account(command).await);
+        }
+        Command::Vault { config, command } => {
+            return in_office(config.config.as_deref(), async |office| office.vault(command).await);
+        }
+        Command::Audit { config, command } => {
+            return in_office(config.config.as_deref(), async |office| office.audit(command).await);
+        }
         Command::Health { config } => return Ok(health(&load(config.config.as_deref())?)),
         Command::Config { command: ConfigCommand::Reference } => say(crate::config::REFERENCE)?,
         Command::Fake { listen, script } => block_on(fake::run(listen, script))?,
@@ -267,6 +308,23 @@ fn keys(path: Option<&Path>, command: KeyCommand) -> anyhow::Result<()> {
         };
         Ok(admin.run(command, now, is_json, &mut std::io::stdout()).await?)
     })
+}
+
+fn show_usage(path: Option<&Path>, wish: &usage::Wish) -> anyhow::Result<()> {
+    let config = load(path)?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let text = block_on(usage::run(&config, wish, is_terminal, &Clock::system()))?;
+    say(&text)
+}
+
+/// Runs a command of operators; its exit code says whether it went well.
+fn in_office(
+    path: Option<&Path>,
+    command: impl AsyncFnOnce(&office::Office) -> anyhow::Result<bool>,
+) -> anyhow::Result<ExitCode> {
+    let config = load(path)?;
+    let went_well = block_on(async { command(&office::Office::reach(&config).await?).await })?;
+    Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One question over a plain socket: the container has no other client.

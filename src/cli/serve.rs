@@ -8,18 +8,20 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::backing::Backing;
+use super::bookkeeper::Bookkeeper;
 use super::purse::Purse;
-use super::{block_on, environment, logs, wiring};
+use super::wiring::{self, House};
+use super::{block_on, environment, logs};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
 use crate::config::{Config, Openness};
-use crate::gateway::Gateway;
+use crate::gateway::onboard::Onboard;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
 use crate::http::tls::{self, Certificate};
 use crate::http::wire::Patience;
-use crate::store::Keys;
+use crate::store::{Act, StoreError};
 
 /// How long a successor waits for the old process to let the store go.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
@@ -29,14 +31,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 struct Reload {
     live: Arc<Live>,
-    gateway: Arc<Gateway>,
+    house: House,
 }
 
 impl Reload {
     fn put_in_force(&self, config: &Config) -> Result<(), String> {
-        let applied = wiring::apply(&self.gateway, config).map_err(|error| format!("{error:#}"));
+        let applied = wiring::apply(&self.house, config).map_err(|error| format!("{error:#}"));
         let result = if applied.is_ok() { "ok" } else { "refused" };
-        self.gateway.metrics.reloads.with_label_values(&[result]).inc();
+        self.house.gateway.metrics.reloads.with_label_values(&[result]).inc();
         applied
     }
 }
@@ -46,7 +48,7 @@ impl Operations for Reload {
         match self.live.reload() {
             Ok(config) => self.put_in_force(&config),
             Err(report) => {
-                self.gateway.metrics.reloads.with_label_values(&["refused"]).inc();
+                self.house.gateway.metrics.reloads.with_label_values(&["refused"]).inc();
                 Err(report.to_string())
             }
         }
@@ -86,14 +88,20 @@ pub fn run_config(
     }
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
     let backing = Backing::open(config, patience, &clock)?;
-    let keys = Arc::new(block_on(async { Ok(Keys::load(backing.records()).await?) })?);
-    let (gateway, purse) = wiring::gateway(config, &keys, &backing, &clock)?;
-    let (gateway, purse) = (Arc::new(gateway), Arc::new(purse));
-    let reload = Arc::new(Reload { live: Arc::clone(&live), gateway: Arc::clone(&gateway) });
+    let (pool, purse, lost) = Purse::open(&config.pool, &backing, &clock)?;
+    let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
+    house.gateway.metrics.leases_lost.inc_by(lost);
+    let purse = Arc::new(purse);
+    let (gateway, keys, onboard) =
+        (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
+    let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let plane = Plane {
         gateway: Arc::clone(&gateway),
         operations: reload.clone(),
-        keys: Arc::clone(&keys),
+        keys,
+        records: backing.records(),
+        usage_by: backing.usage_by(),
+        onboard: Arc::clone(&onboard),
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
         metrics_are_open: config.metrics == Openness::Open,
     };
@@ -112,10 +120,18 @@ pub fn run_config(
     let opened = Box::new(move || tracing::info!(%listen, %admin, "weir is up"));
     let server = serve::build(listeners, &handover, &connections, ending, opened)?;
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
-    attend(live, reload, certificate)?;
+    let spool = backing.is_handed_over().then_some(folder);
+    let (records, replica) = (backing.records(), backing.usage_by());
+    let bookkeeper = Bookkeeper { gateway, records, replica, spool };
+    attend(live, reload, certificate, bookkeeper.clone())?;
     let let_go = release(&backing, &purse);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     purse.close();
+    if let Err(error) = block_on(bookkeeper.close()) {
+        tracing::error!(%error, "the last usage is lost");
+    }
+    // Best effort: a successor may have the store by now.
+    drop(block_on(async { Ok(onboard.keep_uses().await?) }));
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
         drop(std::fs::remove_file(&process_file));
     }
@@ -189,19 +205,26 @@ fn listeners(
 }
 
 /// Watches the configuration and the certificate, and sweeps idle connections, on a thread of its own.
-fn attend(live: Arc<Live>, reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) -> anyhow::Result<()> {
+fn attend(
+    live: Arc<Live>,
+    reload: Arc<Reload>,
+    certificate: Option<Arc<Certificate>>,
+    bookkeeper: Bookkeeper,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("attendant".into()).spawn(move || {
         runtime.block_on(async move {
-            let gateway = Arc::clone(&reload.gateway);
-            tokio::spawn(housekeeping(gateway, certificate));
+            tokio::spawn(housekeeping(Arc::clone(&reload), certificate));
+            tokio::spawn(bookkeeper.work());
             let watched = watch(&live, |outcome| match outcome {
                 Ok(config) => {
                     if let Err(error) = reload.put_in_force(&config) {
                         tracing::error!(%error, "the new configuration is refused; the old one stays in force");
+                    } else {
+                        tokio::spawn(note_reload(Arc::clone(&reload.house.onboard)));
                     }
                 }
-                Err(_) => reload.gateway.metrics.reloads.with_label_values(&["refused"]).inc(),
+                Err(_) => reload.house.gateway.metrics.reloads.with_label_values(&["refused"]).inc(),
             });
             if let Err(error) = watched.await {
                 tracing::error!(%error, "the configuration is not watched");
@@ -211,10 +234,46 @@ fn attend(live: Arc<Live>, reload: Arc<Reload>, certificate: Option<Arc<Certific
     Ok(())
 }
 
-async fn housekeeping(gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(2));
-    loop {
+/// Nobody asked for it but the file itself.
+async fn note_reload(onboard: Arc<Onboard>) {
+    let act = Act {
+        who: "weir".to_owned(),
+        what: "configuration.reloaded".to_owned(),
+        on: String::new(),
+        note: "its file changed, or SIGHUP came".to_owned(),
+    };
+    if let Err(error) = onboard.note(act).await {
+        tracing::error!(%error, "the reload is not in the audit log");
+    }
+}
+
+/// When accounts were last used is written down once in so many ticks.
+const USES_EVERY: u32 = 30;
+
+/// What is due every second.
+async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
+    let House { gateway, keys, onboard, .. } = &reload.house;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut is_reachable = true;
+    for tick in 1_u32.. {
         ticks.tick().await;
+        let told = async {
+            keys.refresh().await?;
+            onboard.tick().await?;
+            if tick % USES_EVERY == 0 { onboard.keep_uses().await } else { Ok(()) }
+        };
+        is_reachable = match told.await {
+            Ok(()) => true,
+            // A successor has it.
+            Err(StoreError::Released) => is_reachable,
+            Err(error) => {
+                if is_reachable {
+                    tracing::error!(%error, "the store cannot be read: accounts and keys stay as they are known here");
+                }
+                false
+            }
+        };
         gateway.upstream.sweep();
         match certificate.as_ref().map(|certificate| certificate.refresh()) {
             Some(Ok(true)) => tracing::info!("a new certificate is in force"),

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::backing::Backing;
-use super::purse::Purse;
-
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
+use crate::gateway::onboard::{Ground, Onboard};
 use crate::gateway::rehearsal::Rehearsal;
 use crate::gateway::{Gateway, World};
 use crate::identity::Identity;
 use crate::ids::random_name;
 use crate::metrics::Metrics;
+use crate::pool::Pool;
 use crate::secret::Secret;
-use crate::store::Keys;
+use crate::store::{Keys, Records};
 use crate::upstream::Upstream;
+use crate::vault::{KEY_FILE, MasterKey, Vault};
 
 /// The folder for what belongs to one running gateway (its hand-over socket, its process id).
 pub fn state_folder(config: &Config) -> PathBuf {
@@ -42,46 +42,108 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
     Ok(client)
 }
 
-/// A gateway as `config` wants it, and what its pool spends from.
-pub fn gateway(
+/// A whole gateway, without its sockets.
+pub struct House {
+    pub gateway: Arc<Gateway>,
+    pub keys: Arc<Keys>,
+    pub onboard: Arc<Onboard>,
+}
+
+/// A gateway as `config` wants it, over `records`, with `pool` to take accounts from.
+///
+/// # Errors
+/// Where a part of it refuses its settings, or the records hold what cannot be read or decrypted.
+pub async fn house(
     config: &Config,
-    keys: &Arc<Keys>,
-    backing: &Backing,
+    records: Arc<dyn Records>,
+    pool: Pool,
     clock: &Clock,
-) -> anyhow::Result<(Gateway, Purse)> {
+) -> anyhow::Result<House> {
+    let keys = Arc::new(Keys::load(Arc::clone(&records)).await?);
+    let gateway = Arc::new(gateway(config, &keys, pool, clock)?);
+    let ground = ground(config, vault(config, None)?);
+    let onboard = Onboard::open(Arc::clone(&gateway), records, ground).await;
+    let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
+    Ok(House { gateway, keys, onboard })
+}
+
+fn gateway(config: &Config, keys: &Arc<Keys>, pool: Pool, clock: &Clock) -> anyhow::Result<Gateway> {
     let identity = Identity::new(config.identity.clone(), keys.clone(), clock.clone(), back_office()?)?;
-    let (pool, purse, lost) = Purse::open(&config.pool, backing, clock)?;
     pool.retry_budget().set_share(config.retry.budget);
-    pool.replace(config.accounts.clone());
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());
     let mut gateway = Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone());
     gateway.rehearsal = Rehearsal::of(super::environment);
-    gateway.metrics.leases_lost.inc_by(lost);
-    Ok((gateway, purse))
+    Ok(gateway)
+}
+
+/// The keys of encryption at rest: those of the configuration, then the one in the store's folder, which is made where there
+/// would be none. `old` is the vault in use, if there is one.
+fn vault(config: &Config, old: Option<&Arc<Vault>>) -> anyhow::Result<Arc<Vault>> {
+    let mut keys = config.vault.clone();
+    match &config.store {
+        StoreUrl::Embedded(folder) => match MasterKey::read(folder)? {
+            Some(own) => keys.push(own),
+            None if keys.is_empty() => {
+                let made = MasterKey::make(folder)?;
+                tracing::info!(
+                    id = made.id,
+                    file = %folder.join(KEY_FILE).display(),
+                    "made a key that encrypts the credentials in the store: back it up apart from the store, or name keys \
+                     of your own under `vault.keys` and run `weir vault rotate`"
+                );
+                keys.push(made);
+            }
+            None => {}
+        },
+        StoreUrl::Memory => match old {
+            Some(old) if keys.is_empty() => return Ok(Arc::clone(old)),
+            None if keys.is_empty() => keys.push(MasterKey::for_this_process()),
+            _ => {}
+        },
+        StoreUrl::Redis(_) => anyhow::ensure!(
+            !keys.is_empty(),
+            "a store in Redis needs a key under `vault.keys`: all replicas must have the same, and it must not stand beside \
+             what it encrypts"
+        ),
+    }
+    Ok(Arc::new(Vault::new(keys)?))
+}
+
+fn ground(config: &Config, vault: Arc<Vault>) -> Ground {
+    let mut tenants: Vec<_> = config.identity.tenant_limits.keys().cloned().collect();
+    tenants.sort();
+    Ground {
+        vault,
+        platforms: config.platforms.clone(),
+        accounts: config.accounts.clone(),
+        tenants,
+        implied_routes: config.implied_routes,
+    }
 }
 
 /// What a reload replaces, as `config` wants it.
 pub fn world(config: &Config, identity: Identity) -> World {
     World {
-        identity,
+        identity: Arc::new(identity),
         routes: config.routes.clone(),
         retry: config.retry,
         timeouts: config.timeouts,
         sizes: config.sizes,
         heartbeat: config.heartbeat,
         model_field: config.model_field,
+        prices: config.prices.clone(),
     }
 }
 
-/// Puts `config` in force. Requests under way keep what they began with.
+/// Puts `config` in force, all of it or nothing. Requests under way keep what they began with.
 ///
 /// # Errors
-/// Where its identity settings are refused: nothing has changed then.
-pub fn apply(gateway: &Gateway, config: &Config) -> anyhow::Result<()> {
-    let identity = gateway.world().identity.renewed(config.identity.clone())?;
-    gateway.pool.replace(config.accounts.clone());
-    gateway.pool.retry_budget().set_share(config.retry.budget);
-    gateway.replace_world(world(config, identity));
+/// Where its identity settings are refused, or its vault cannot decrypt what is in the store: nothing has changed then.
+pub fn apply(house: &House, config: &Config) -> anyhow::Result<()> {
+    let identity = house.gateway.world().identity.renewed(config.identity.clone())?;
+    let vault = vault(config, Some(&house.onboard.vault()))?;
+    house.onboard.put_in_force(world(config, identity), ground(config, vault))?;
+    house.gateway.pool.retry_budget().set_share(config.retry.budget);
     Ok(())
 }
 
@@ -110,4 +172,111 @@ pub fn read_operator_token(folder: &Path) -> Option<Secret> {
 /// The process id in `file`.
 pub fn read_process_id(file: &Path) -> Option<i32> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::onboard::{NewAccount, OnboardError};
+    use crate::ids::{PlatformName, TenantId};
+    use crate::keybook::{KeyBook, KeyHash, NewKey};
+    use crate::store::Store;
+    use crate::vault::VaultError;
+
+    const K1: (&str, &str) = ("k1", "MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=");
+    const K2: (&str, &str) = ("k2", "MjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjI=");
+
+    fn config(keys: &[(&str, &str)]) -> Config {
+        let keys: Vec<String> = keys.iter().map(|(id, key)| format!("{{id: {id}, key: '{key}'}}")).collect();
+        let text = format!("store: memory\nvault: {{keys: [{}]}}\n", keys.join(", "));
+        crate::config::parse(&text, "test", &|_| None).expect("right")
+    }
+
+    /// One of several processes over one store.
+    async fn replica(store: &Store, keys: &[(&str, &str)]) -> anyhow::Result<House> {
+        let (config, clock) = (config(keys), Clock::system());
+        let pool = Pool::new(config.pool.clone(), clock.clone(), None);
+        house(&config, Arc::new(store.clone()), pool, &clock).await
+    }
+
+    fn account(name: &str) -> NewAccount {
+        NewAccount {
+            platform: "openai".to_owned(),
+            account_name: name.to_owned(),
+            api_key: Some(Secret::new(format!("sk-{name}"))),
+            owner: Some("alpha".into()),
+            ..NewAccount::default()
+        }
+    }
+
+    fn has_any(house: &House) -> bool {
+        house.gateway.pool.has_any(&PlatformName::from("openai"), &TenantId::from("alpha"))
+    }
+
+    #[tokio::test]
+    async fn what_one_process_changes_another_notices() {
+        let store = Store::in_memory().expect("a store");
+        let one = replica(&store, &[K1]).await.expect("opens");
+        let other = replica(&store, &[K2, K1]).await.expect("opens");
+        let added = one.onboard.add("t", account("a")).await.expect("added");
+        assert!(has_any(&one) && !has_any(&other));
+        other.onboard.tick().await.expect("read");
+        assert!(has_any(&other));
+        assert!(other.gateway.world().routes.find("gpt-4o").is_some(), "its models are routed, too");
+        other.onboard.switch("t", None, &added.id, Some(false)).await.expect("off");
+        one.onboard.tick().await.expect("read");
+        assert!(!has_any(&one));
+        // Encrypted there with a key that is not known here: said, and what was known stays.
+        other.onboard.switch("t", None, &added.id, Some(true)).await.expect("on");
+        one.onboard.tick().await.expect("read");
+        other.onboard.rotate("t").await.expect("rotated");
+        one.onboard.tick().await.expect("read");
+        assert!(has_any(&one));
+        other.onboard.remove("t", Some(&"alpha".into()), &added.id).await.expect("gone");
+        one.onboard.tick().await.expect("read");
+        assert!(!has_any(&one) && one.onboard.list(None).is_empty());
+        let new = NewKey {
+            name: "k".into(),
+            tenant: "alpha".into(),
+            scopes: vec![crate::keybook::Scope::Chat],
+            models: None,
+            limits: None,
+            expires: None,
+        };
+        let (_, key) = one.keys.create("t", new, 1_000).await.expect("made");
+        other.keys.refresh().await.expect("read");
+        assert!(other.keys.find(&KeyHash::of(key.expose().as_bytes())).is_some());
+        let verified = one.onboard.audit().verify().await.expect("read");
+        assert_eq!((verified.good, verified.broken), (7, None));
+    }
+
+    #[tokio::test]
+    async fn a_rotation_that_stops_anywhere_leaves_everything_readable() {
+        let store = Store::in_memory().expect("a store");
+        let old = replica(&store, &[K1]).await.expect("opens");
+        for number in 0..30 {
+            old.onboard.add("t", account(&number.to_string())).await.expect("added");
+        }
+        let mut were_between = false;
+        for micros in (0..20).map(|step| 1 << step) {
+            let new = replica(&store, &[K2, K1]).await.expect("both are known");
+            let rotating = tokio::time::timeout(Duration::from_micros(micros), new.onboard.rotate("t"));
+            let is_done = matches!(rotating.await, Ok(Ok(_)));
+            let (first, second) = (replica(&store, &[K1]).await, replica(&store, &[K2]).await);
+            were_between |= first.is_err() && second.is_err();
+            assert_eq!(replica(&store, &[K1, K2]).await.expect("readable").onboard.list(None).len(), 30);
+            if is_done {
+                break;
+            }
+        }
+        assert!(were_between, "it never stopped in the middle");
+        let rotated = replica(&store, &[K2, K1]).await.expect("opens").onboard.rotate("t").await;
+        assert_eq!(rotated.expect("rotated").of, 30);
+        assert!(replica(&store, &[K2]).await.is_ok());
+        let Err(error) = replica(&store, &[K1]).await else { panic!("the key is gone") };
+        let Some(OnboardError::Vault(VaultError::UnknownKey { key, .. })) = error.downcast_ref() else {
+            panic!("{error:#}")
+        };
+        assert_eq!(key, "k2");
+    }
 }

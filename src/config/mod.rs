@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::gateway::route::RouteTable;
+use crate::gateway::route::{Defaults, RouteTable};
 use crate::gateway::settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
+use crate::gateway::usage::prices::Prices;
 use crate::platform::profile::Platform;
 use crate::redis_link::Address;
 use crate::vault::MasterKey;
@@ -60,11 +61,14 @@ pub struct Config {
     /// The file's accounts.
     pub accounts: Vec<pool::settings::Account>,
     pub routes: RouteTable,
+    /// Where the file names no routes: what those have in common that follow from the accounts, also from the store's.
+    pub implied_routes: Option<Defaults>,
     pub retry: Retry,
     pub timeouts: Timeouts,
     pub sizes: Sizes,
     pub heartbeat: Heartbeat,
     pub model_field: ModelField,
+    pub prices: Prices,
     pub pool: pool::settings::Settings,
     pub drain: Drain,
     /// Threads that serve requests, at least 1.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::field::{Field, Named};
 use super::report::{Position, Problem, Problems, suggestion};
-use crate::platform::auth::{Credential, Scheme};
+use crate::platform::auth::Credential;
 use crate::platform::profile::{Platform, Row, RowError};
 
 /// All platforms by name.
@@ -91,11 +91,6 @@ pub(super) fn name(platform: &Platform) -> &str {
     platform.name.as_str()
 }
 
-/// The models that the row offers.
-pub(super) fn models(platform: &Platform) -> impl Iterator<Item = &str> {
-    platform.models.iter().map(String::as_str)
-}
-
 /// The platform, reached at another address.
 pub(super) fn at_base_url(
     platform: &Platform,
@@ -143,29 +138,15 @@ pub(super) fn check_credential(
     at: Position,
     problems: &Problems,
 ) -> bool {
-    const KEY: &str = "`api_key`";
-    const PAIR: &str = "`access_key` and `secret_key`";
-    const APP: &str = "`app_id`, `api_key` and `api_secret`";
-    let (fits, wanted) = match &platform.scheme {
-        Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt => {
-            (matches!(credential, Credential::ApiKey(_)), KEY.to_owned())
-        }
-        Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => (
-            matches!(credential, Credential::ApiKey(_) | Credential::KeyPair { .. }),
-            format!("{KEY}, or {PAIR}"),
-        ),
-        Scheme::BaiduV1Token(_) => (matches!(credential, Credential::KeyPair { .. }), PAIR.to_owned()),
-        Scheme::SparkWs => (matches!(credential, Credential::App { .. }), APP.to_owned()),
-        Scheme::None => (matches!(credential, Credential::None), "no key".to_owned()),
-    };
+    let fits = platform.scheme.takes(credential);
     if !fits {
         let found = match credential {
             Credential::ApiKey(_) => "`api_key`",
-            Credential::KeyPair { .. } => PAIR,
-            Credential::App { .. } => APP,
+            Credential::KeyPair { .. } => "`access_key` and `secret_key`",
+            Credential::App { .. } => "`app_id`, `api_key` and `api_secret`",
             Credential::None => "no key",
         };
-        let what = format!("{} takes {wanted}, and here is {found}", name(platform));
+        let what = format!("{} takes {}, and here is {found}", name(platform), platform.scheme.wants());
         problems.add(at, what);
     }
     fits

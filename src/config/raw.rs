@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::field::{Field, Named, Names, OneOrMore};
 use super::quantity::{Length, Size};
 use crate::dialect::Unsupported;
-use crate::gateway::settings::{Heartbeat, ModelField};
+use crate::gateway::settings::{Heartbeat, ModelField, OnBudget};
 use crate::limits::Limits;
 use crate::platform::profile::Row;
 use crate::pool::settings::{OnOutage, Strategy};
@@ -43,6 +43,8 @@ sections! {
         limits: Sizes,
         heartbeat: Heartbeat,
         model_field: ModelField,
+        on_budget: OnBudget,
+        prices: Named<Price>,
         pool: Pool,
         drain: Drain,
         workers: usize,
@@ -111,6 +113,7 @@ sections! {
         fallback: Vec<Field<Target>>,
         strategy: Strategy,
         unsupported: Unsupported,
+        on_budget: OnBudget,
         timeouts: RouteTimeouts,
     }
     Target {
@@ -144,6 +147,12 @@ sections! {
         inflight_body_bytes: Size,
         answer: Size,
         event: Size,
+    }
+    Price {
+        input: f64,
+        output: f64,
+        cached_input: f64,
+        reasoning: f64,
     }
     Pool {
         lease_ttl: Length,

@@ -93,11 +93,13 @@ fn the_reference_says_the_defaults() {
             platforms,
             accounts,
             routes,
+            implied_routes,
             retry,
             timeouts,
             sizes,
             heartbeat,
             model_field,
+            prices,
             pool,
             drain,
             workers,
@@ -112,8 +114,8 @@ fn the_reference_says_the_defaults() {
                 "{listen:?} {admin_listen:?} {metrics:?} {store:?} {vault:?} {identity:?} {accounts:?} {secret_files:?}"
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
-            format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {pool:?}"),
-            format!("{drain:?} {workers:?} {log:?}"),
+            format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {prices:?} {pool:?}"),
+            format!("{drain:?} {workers:?} {log:?} {implied_routes:?}"),
         ]
     };
     assert_eq!(shown(&reference), shown(&defaults));
@@ -183,6 +185,7 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
             "Limits",
             "Log",
             "Pool",
+            "Price",
             "Raw",
             "Retry",
             "Route",

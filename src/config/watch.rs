@@ -91,7 +91,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("tls", old.listen.tls != new.listen.tls),
         ("admin_listen", old.admin_listen != new.admin_listen),
         ("store", old.store != new.store),
-        ("vault", old.vault != new.vault),
         ("workers", old.workers != new.workers),
         ("log", old.log != new.log),
     ];

@@ -26,11 +26,17 @@ pub struct Splicer {
     choices: u32,
     finished: u32,
     done: bool,
+    /// Which choices have finished, where there are several: a bit for each of the first 128.
+    ended: u128,
     text_bytes: u64,
+    /// Bytes of `choices` in this stream's chunks that are not text, once a chunk with text has shown them.
+    frame: Option<u64>,
     usage: Option<Usage>,
+    /// What had been passed on when the platform last spoke of usage.
+    usage_at: u64,
     /// Usage has been passed on to the caller.
     usage_told: bool,
-    /// How the answer is named, for a chunk of ours; kept only for a caller who wants usage.
+    /// How the answer is named, for a chunk of ours.
     head: Vec<u8>,
     /// Made once: making it costs more than a search in one event.
     finish_key: memmem::Finder<'static>,
@@ -47,8 +53,11 @@ impl Splicer {
             choices,
             finished: 0,
             done: false,
+            ended: 0,
             text_bytes: 0,
+            frame: None,
             usage: None,
+            usage_at: 0,
             usage_told: false,
             head: Vec::new(),
             finish_key,
@@ -63,6 +72,11 @@ impl Splicer {
     /// Bytes of text passed on so far, about: what an estimate is made from where the platform names no usage.
     pub fn text_bytes(&self) -> u64 {
         self.text_bytes
+    }
+
+    /// Those of [`Self::text_bytes`] that its usage does not cover: they came after it.
+    pub fn bytes_since_usage(&self) -> u64 {
+        self.text_bytes - self.usage_at
     }
 
     /// Whether the end mark has come.
@@ -92,6 +106,22 @@ impl Splicer {
         out.extend_from_slice(DONE);
     }
 
+    /// Ends the answer here, though the platform would go on: every choice that is still open ends in `length`; then usage
+    /// (`told`) for a caller who asked for it, and the end mark.
+    pub fn cut(&mut self, told: Usage, out: &mut BytesMut) {
+        let is_open = |index: &u32| self.choices == 1 || *index >= 128 || self.ended & (1 << index) == 0;
+        for index in (0..self.choices).filter(is_open) {
+            out.extend_from_slice(b"data: {");
+            out.extend_from_slice(&self.head);
+            let end = format!(r#""choices":[{{"index":{index},"delta":{{}},"finish_reason":"length"}}]"#);
+            out.extend_from_slice(end.as_bytes());
+            out.extend_from_slice(if self.shows_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
+        }
+        self.usage = Some(told);
+        self.usage_told = false;
+        self.end(told, out);
+    }
+
     /// Passes one event on into `out`.
     ///
     /// # Errors
@@ -115,16 +145,22 @@ impl Splicer {
         let has_usage = self.note_usage(&object, data);
         let is_bare = choices == b"[]";
         if is_bare && has_usage && !self.shows_usage {
+            self.usage_at = self.text_bytes;
             return Ok(());
         }
-        self.finished += count_finishes(choices, &self.finish_key);
-        if self.shows_usage {
-            self.usage_told |= has_usage;
-            if self.head.is_empty() {
-                self.head = naming(&object, data, self.model.as_deref());
-            }
+        let finishes = count_finishes(choices, &self.finish_key);
+        self.finished += finishes;
+        if finishes > 0 && self.choices > 1 {
+            self.ended |= ended(choices);
         }
-        self.text_bytes += (choices.len() as u64).saturating_sub(CHOICE_FRAME).max(1);
+        self.usage_told |= has_usage && self.shows_usage;
+        if self.head.is_empty() {
+            self.head = naming(&object, data, self.model.as_deref());
+        }
+        self.weigh(choices);
+        if has_usage {
+            self.usage_at = self.text_bytes;
+        }
         out.extend_from_slice(b"data: ");
         let from = out.len();
         if has_usage && !self.shows_usage {
@@ -135,6 +171,15 @@ impl Splicer {
         flatten_lines(out, from);
         out.extend_from_slice(b"\n\n");
         Ok(())
+    }
+
+    /// Adds the text in `choices`, by its bytes.
+    fn weigh(&mut self, choices: &[u8]) {
+        let length = choices.len() as u64;
+        if self.frame.is_none() {
+            self.frame = content_bytes(choices).map(|text| length.saturating_sub(text));
+        }
+        self.text_bytes += length.saturating_sub(self.frame.unwrap_or(CHOICE_FRAME)).max(1);
     }
 
     fn note_usage(&mut self, object: &Object, data: &[u8]) -> bool {
@@ -168,6 +213,29 @@ fn count_finishes(choices: &[u8], key: &memmem::Finder<'_>) -> u32 {
         }
     }
     finishes
+}
+
+/// Which choices end here, a bit for each.
+fn ended(choices: &[u8]) -> u128 {
+    let choices: Vec<Value> = serde_json::from_slice(choices).unwrap_or_default();
+    let ends =
+        choices.iter().filter(|choice| choice["finish_reason"].as_str().is_some_and(|why| !why.is_empty()));
+    ends.filter_map(|choice| choice["index"].as_u64())
+        .filter(|index| *index < 128)
+        .fold(0, |bits, index| bits | 1 << index)
+}
+
+/// Bytes of the text that `choices` bring, where they bring any.
+fn content_bytes(choices: &[u8]) -> Option<u64> {
+    const KEY: &[u8] = b"\"content\":\"";
+    let text = choices.get(memmem::find(choices, KEY)? + KEY.len()..)?;
+    let mut is_escaped = false;
+    let end = text.iter().position(|byte| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.filter(|length| *length > 0).map(|length| length as u64)
 }
 
 fn splice_model(object: &Object, data: &[u8], model: Option<&[u8]>, out: &mut BytesMut) {
@@ -310,6 +378,70 @@ mod tests {
             (&chunk["usage"]["prompt_tokens"], &chunk["usage"]["total_tokens"]),
             (&5.into(), &11.into())
         );
+    }
+
+    #[test]
+    fn what_is_cut_ends_in_length_for_every_open_choice() {
+        let chunk = |index: u32, rest: &str| {
+            format!(
+                r#"{{"id":"x","object":"chat.completion.chunk","created":7,"model":"gpt-5","choices":[{{"index":{index},{rest}}}]}}"#
+            )
+        };
+        let text = |index| chunk(index, r#""delta":{"content":"a"},"finish_reason":null"#);
+        let stop = |index| chunk(index, r#""delta":{},"finish_reason":"stop""#);
+        let told = Usage { prompt: Some(5), completion: Some(6), ..Usage::default() };
+        for (choices, events, shows, open) in [
+            (1, vec![text(0)], false, vec![0]),
+            (1, vec![text(0)], true, vec![0]),
+            (3, vec![text(0), text(1), stop(1), text(2)], true, vec![0, 2]),
+        ] {
+            let mut splicer = Splicer::new(Some("smart"), shows, choices);
+            run(&mut splicer, &events.iter().map(String::as_str).collect::<Vec<_>>()).expect("fine");
+            let mut out = BytesMut::new();
+            splicer.cut(told, &mut out);
+            let out = String::from_utf8(out.to_vec()).expect("utf-8");
+            let out = out.strip_suffix("data: [DONE]\n\n").expect("an end mark");
+            let chunks: Vec<Value> = out
+                .split_terminator("\n\n")
+                .map(|event| serde_json::from_str(event.strip_prefix("data: ").expect("data")).expect("json"))
+                .collect();
+            let (ends, usage): (Vec<&Value>, Vec<&Value>) =
+                chunks.iter().partition(|chunk| chunk["choices"] != serde_json::json!([]));
+            let ended: Vec<u64> =
+                ends.iter().filter_map(|chunk| chunk["choices"][0]["index"].as_u64()).collect();
+            assert_eq!(ended, open);
+            assert!(ends.iter().all(|chunk| chunk["choices"][0]["finish_reason"] == "length"));
+            assert!(chunks.iter().all(|chunk| chunk["model"] == "smart" && chunk["id"] == "x"));
+            assert_eq!(usage.len(), usize::from(shows));
+            assert!(usage.iter().all(|chunk| chunk["usage"]["total_tokens"] == 11), "{out}");
+        }
+    }
+
+    #[test]
+    fn text_weighs_its_own_bytes_whatever_stands_around_it() {
+        for around in ["", r#""logprobs":null,"#, r#""logprobs":null,"content_filter_results":{},"#] {
+            let event = |text: &str| {
+                format!(
+                    r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}},{around}"finish_reason":null}}]}}"#
+                )
+            };
+            let events: Vec<String> = (0..100).map(|_| event(" word\\n")).collect();
+            let mut splicer = Splicer::new(None, false, 1);
+            run(&mut splicer, &events.iter().map(String::as_str).collect::<Vec<_>>()).expect("fine");
+            assert_eq!(splicer.text_bytes(), 700, "{around}");
+        }
+    }
+
+    #[test]
+    fn usage_covers_what_came_before_it() {
+        let text = r#"{"choices":[{"index":0,"delta":{"content":"abcd"},"finish_reason":null}]}"#;
+        let with_usage =
+            r#"{"choices":[{"index":0,"delta":{"content":"abcd"}}],"usage":{"completion_tokens":2}}"#;
+        let mut splicer = Splicer::new(None, false, 1);
+        run(&mut splicer, &[text, with_usage]).expect("fine");
+        assert_eq!(splicer.bytes_since_usage(), 0);
+        run(&mut splicer, &[text]).expect("fine");
+        assert_eq!(splicer.bytes_since_usage(), 4);
     }
 
     #[test]

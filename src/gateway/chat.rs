@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::Incoming;
+use indexmap::IndexMap;
 use rand::Rng;
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::answer::Answer;
@@ -18,7 +20,7 @@ use super::body;
 use super::estimate::Estimate;
 use super::relay::{Manner, Relay};
 use super::route::{Route, Target};
-use super::ticket::{OK, Ticket};
+use super::ticket::{OK, Spent, Ticket};
 use super::trip::{Aim, Trip, Trouble, Victory, Waited, Won};
 use super::{Gateway, World};
 use crate::api::ask::{Ask, Task};
@@ -44,6 +46,8 @@ pub struct Arrival<'a> {
     pub id: &'a RequestId,
     pub headers: HeaderMap,
     pub at: Moment,
+    /// The platform is named beside the model, and not in front of it.
+    pub names_platform: bool,
 }
 
 impl Gateway {
@@ -58,12 +62,13 @@ impl Gateway {
         incoming: &mut Incoming,
     ) -> Result<Reply, Fault> {
         let world = self.world();
-        let Arrival { id, headers, at } = arrival;
+        let Arrival { id, headers, at, names_platform } = arrival;
         let caller = self.identify(&world, &headers).await?;
         body::check_head(&headers, world.sizes.body)?;
         // They hold the connection's read buffer.
         drop(headers);
         let (bytes, held) = body::read(self, incoming, &world.sizes, &world.timeouts).await?;
+        let bytes = if names_platform { prefixed(bytes).await? } else { bytes };
         let ask = read_ask(task, bytes).await?;
         let route = find_route(&world, &ask, &caller)?;
         let mut ticket = self.admit(&caller, &ask, route, id, at)?;
@@ -107,14 +112,19 @@ impl Gateway {
         id: &RequestId,
         at: Moment,
     ) -> Result<Ticket, Fault> {
-        let estimate = Estimate::of(ask);
+        let guess = Estimate::of(ask);
+        // By what is known of the model that comes first; which one it will be is not known yet.
+        let estimate = route.targets.first().map_or(guess, |target| {
+            let model = target.model_for(&ask.model);
+            guess.corrected(self.calibration.gauge(&target.platform.name, model))
+        });
         let admission = caller
             .limiter
             .admit(estimate.total())
             .map_err(|fault| fault.headers(caller.limiter.standing().headers()))?;
         self.pool.retry_budget().note_request();
         let label = Arc::from(route.name.as_str());
-        Ok(Ticket::open(Arc::clone(self), admission, id.clone(), label, estimate, at))
+        Ok(Ticket::open(Arc::clone(self), caller, admission, id.clone(), label, guess, at))
     }
 
     /// Tries account after account, target after target, as far as attempts, time and the retry budget go.
@@ -170,11 +180,12 @@ impl Gateway {
         let mut refusal: Option<Refusal> = None;
         for target in order {
             let model = target.model_for(&trip.ask.model);
+            let gauge = self.calibration.gauge(&target.platform.name, model);
             let want = Want {
                 tenant: &caller.tenant,
                 platform: &target.platform.name,
                 model,
-                tokens: ticket.estimate().total(),
+                tokens: ticket.estimate_by(gauge).total(),
                 strategy: trip.route.strategy,
                 affinity,
                 tried,
@@ -182,8 +193,9 @@ impl Gateway {
             match self.pool.obtain(&want).await {
                 Ok(reservation) => {
                     let account = Arc::clone(reservation.account());
+                    account.last_used.note(self.clock.wall_seconds());
                     let model = reservation.upstream_model().to_owned();
-                    ticket.hold(reservation);
+                    ticket.hold(reservation, gauge);
                     self.rehearsal.panic_in("request", &trip.ask.model);
                     return Ok(Aim { target, account, model });
                 }
@@ -195,7 +207,7 @@ impl Gateway {
 
     /// Settles a failed attempt. `Ok` with the fault where another may follow, `Err` where none may.
     fn settle_trouble(&self, aim: &Aim<'_>, trouble: Trouble, ticket: &mut Ticket) -> Result<Fault, Fault> {
-        let reservation = ticket.release();
+        let reservation = ticket.release(spent(&trouble));
         let goes_on = match &trouble {
             Trouble::Unfit(_) => {
                 if let Some(reservation) = reservation {
@@ -271,15 +283,19 @@ impl Gateway {
 
     fn deliver(self: &Arc<Self>, trip: &Trip<'_>, victory: Victory, mut ticket: Ticket) -> Answer {
         match victory.won {
-            Won::Whole { body, usage, delivered_tokens, .. } => {
+            Won::Whole { body, delivered, .. } => {
                 ticket.note_first_token();
-                ticket.close(OK, usage, delivered_tokens);
+                ticket.close(OK, delivered);
                 Answer::Whole(body)
             }
             Won::Stream { begun, pulse } => {
                 let world = trip.world;
-                let manner =
-                    Manner { timeouts: trip.timeouts, sizes: world.sizes, heartbeat: world.heartbeat };
+                let manner = Manner {
+                    timeouts: trip.timeouts,
+                    sizes: world.sizes,
+                    heartbeat: world.heartbeat,
+                    on_budget: trip.route.on_budget,
+                };
                 Answer::Stream(Box::new(Relay::new(Arc::clone(self), begun, ticket, manner, pulse)))
             }
         }
@@ -297,6 +313,32 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 fn milliseconds(length: Duration) -> String {
     let micros = length.as_micros();
     format!("{}.{:03}", micros / 1000, micros % 1000)
+}
+
+/// `{"platform": "qwen", "model": "qwen-max", …}` as `{"model": "qwen/qwen-max", …}`; all else as it came.
+fn with_platform_in_front(body: &[u8]) -> Result<Bytes, Fault> {
+    let broken = |_| {
+        Fault::client(Kind::BadRequest, "We could not read the body of your request: it is no JSON object.")
+    };
+    let mut fields: IndexMap<String, Box<RawValue>> = serde_json::from_slice(body).map_err(broken)?;
+    let name = |field: &'static str| {
+        let raw = fields.get(field).map_or("null", |raw| raw.get());
+        let name: Option<String> = serde_json::from_str(raw).ok();
+        name.filter(|name| !name.is_empty())
+            .ok_or_else(|| Fault::bad(field, format!("'{field}' must be a string that names one.")))
+    };
+    let model = format!("{}/{}", name("platform")?, name("model")?);
+    fields.shift_remove("platform");
+    fields.insert("model".to_owned(), serde_json::value::to_raw_value(&model).map_err(broken)?);
+    serde_json::to_vec(&fields).map(Bytes::from).map_err(broken)
+}
+
+/// [`with_platform_in_front`], on another thread where the body is large.
+async fn prefixed(bytes: Bytes) -> Result<Bytes, Fault> {
+    if bytes.len() <= LARGE_BODY {
+        return with_platform_in_front(&bytes);
+    }
+    aside(move || with_platform_in_front(&bytes)).await?
 }
 
 async fn read_ask(task: Task, bytes: Bytes) -> Result<Ask, Fault> {
@@ -319,6 +361,16 @@ fn find_route<'w>(world: &'w World, ask: &Ask, caller: &Caller) -> Result<&'w Ro
         let sentence = format!("The model '{}' does not exist here.", printable(&ask.model));
         Fault::client(Kind::ModelNotFound, sentence).param("model")
     })
+}
+
+const fn spent(trouble: &Trouble) -> Spent {
+    match trouble {
+        Trouble::Unfit(_) | Trouble::Transport(TransportFailure::Connect | TransportFailure::NotTaken, _) => {
+            Spent::Nothing
+        }
+        Trouble::Judged(_) => Spent::Request,
+        Trouble::Transport(TransportFailure::Timeout | TransportFailure::Cut, _) => Spent::Prompt,
+    }
 }
 
 const fn verdict_label(verdict: Verdict) -> &'static str {

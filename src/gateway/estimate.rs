@@ -3,7 +3,8 @@
 
 use memchr::memmem;
 
-use crate::api::ask::Ask;
+use super::calibrate::Gauge;
+use crate::api::ask::{Ask, Task};
 
 /// Bytes of JSON per prompt token, about right for mixed English and Chinese chat requests.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -11,8 +12,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// The fields of a request that the model reads. Their JSON counts as text: it is about what platforms add for each message.
 const READ_BY_MODEL: [&str; 5] = ["messages", "tools", "functions", "response_format", "input"];
 
-/// What one inline image or file counts as: platforms count pixels, not bytes of base64.
-const TOKENS_PER_INLINE: u64 = 1_000;
+/// What one image or file counts as: platforms count pixels, not bytes of base64 or of a URL.
+const TOKENS_PER_FILE: u64 = 1_000;
 
 /// Set aside for the answer where the caller named no bound.
 const DEFAULT_ANSWER: u64 = 1_024;
@@ -22,23 +23,32 @@ const DEFAULT_ANSWER: u64 = 1_024;
 pub struct Estimate {
     pub prompt: u64,
     pub answer: u64,
+    /// The caller has said how long the answer may be.
+    pub is_bounded: bool,
 }
 
 impl Estimate {
-    /// Guesses for `ask`.
+    /// Guesses for `ask`, whatever the model: [`super::calibrate`] knows by how much that is off.
     pub fn of(ask: &Ask) -> Self {
         let (inline, inline_bytes) = inline_data(ask.body());
+        let files = inline.max(images(ask.body()));
         let read: usize = READ_BY_MODEL.iter().filter_map(|name| ask.raw(name)).map(<[u8]>::len).sum();
         let text = (read as u64).saturating_sub(inline_bytes);
         let prompt = text.div_ceil(BYTES_PER_TOKEN).max(1);
-        let prompt = prompt.saturating_add(inline.saturating_mul(TOKENS_PER_INLINE));
+        let prompt = prompt.saturating_add(files.saturating_mul(TOKENS_PER_FILE));
         let answer = match ask.task {
-            crate::api::ask::Task::Chat => {
+            Task::Chat => {
                 ask.max_answer_tokens.unwrap_or(DEFAULT_ANSWER).saturating_mul(u64::from(ask.choices))
             }
-            crate::api::ask::Task::Embeddings => 0,
+            Task::Embeddings => 0,
         };
-        Self { prompt, answer }
+        let is_bounded = ask.task == Task::Embeddings || ask.max_answer_tokens.is_some();
+        Self { prompt, answer, is_bounded }
+    }
+
+    /// This guess, corrected for a model. What the caller has said of the answer's length needs no correction.
+    pub fn corrected(self, gauge: Gauge) -> Self {
+        Self { prompt: gauge.prompt(self.prompt), ..self }
     }
 
     /// Prompt and answer together.
@@ -50,6 +60,21 @@ impl Estimate {
 /// Tokens that `bytes` of streamed chunks stand for, roughly: framing around a few characters of text each.
 pub fn tokens_of_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN)
+}
+
+/// Bytes of streamed text that `tokens` stand for, at least.
+pub fn bytes_of_tokens(tokens: u64) -> u64 {
+    tokens.saturating_mul(BYTES_PER_TOKEN)
+}
+
+/// How many images there are, inline or by URL. Text cannot fake one: a quote inside a JSON string is always escaped.
+fn images(body: &[u8]) -> u64 {
+    const KEY: &[u8] = b"\"image_url\"";
+    let keys = memmem::find_iter(body, KEY).filter(|at| {
+        let rest = body.get(at + KEY.len()..).unwrap_or_default();
+        rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
+    });
+    keys.count() as u64
 }
 
 /// How many inline files there are, and how many bytes of base64 they take.
@@ -113,6 +138,17 @@ mod tests {
         );
         let estimate = Estimate::of(&Ask::chat(Bytes::from(body)).expect("valid"));
         assert!((1_000..1_200).contains(&estimate.prompt), "{estimate:?}");
-        assert_eq!(estimate.answer, 50);
+        assert_eq!((estimate.answer, estimate.is_bounded), (50, true));
+    }
+
+    #[test]
+    fn an_image_by_url_counts_as_much_and_a_word_about_one_does_not() {
+        let with = |content: &str| {
+            prompt(format!(r#"{{"model":"m","messages":[{{"role":"user","content":{content}}}]}}"#))
+        };
+        let image = r#"{"type":"image_url","image_url" : {"url":"https://example.com/a.png"}}"#;
+        assert!((1_000..1_100).contains(&with(&format!("[{image}]"))));
+        assert!((2_000..2_100).contains(&with(&format!("[{image},{image}]"))));
+        assert!(with(r#""what is an \"image_url\": tell me""#) < 50);
     }
 }

@@ -6,10 +6,12 @@ pub mod answer;
 mod aside;
 pub mod attempt;
 pub mod body;
+pub mod calibrate;
 pub mod chat;
 pub mod drain;
 pub mod estimate;
 pub mod models;
+pub mod onboard;
 mod reading;
 pub mod recall;
 pub mod rehearsal;
@@ -19,6 +21,7 @@ pub mod settings;
 pub mod ticket;
 pub mod tokens;
 pub mod trip;
+pub mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -32,23 +35,27 @@ use crate::metrics::Metrics;
 use crate::pool::{Breaker, Pool, Why};
 use crate::upstream::Upstream;
 
+use calibrate::Calibration;
 use drain::Drain;
 use recall::Memory;
 use rehearsal::Rehearsal;
 use route::RouteTable;
 use settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use tokens::TokenDesk;
+use usage::Ledger;
+use usage::prices::Prices;
 
 /// Everything that a reload replaces at once. A request keeps the one with which it began.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     pub routes: RouteTable,
     pub retry: Retry,
     pub timeouts: Timeouts,
     pub sizes: Sizes,
     pub heartbeat: Heartbeat,
     pub model_field: ModelField,
+    pub prices: Prices,
 }
 
 /// The gateway.
@@ -60,6 +67,8 @@ pub struct Gateway {
     pub pool: Pool,
     pub upstream: Upstream,
     pub recall: Memory,
+    pub calibration: Calibration,
+    pub ledger: Ledger,
     pub tokens: TokenDesk,
     pub drain: Drain,
     /// What is to fail on purpose: in tests of a debug build, and never else.
@@ -80,6 +89,8 @@ impl Gateway {
         Self {
             world: ArcSwap::from_pointee(world),
             recall: Memory::new(clock.clone(), RECALL_LIFE, RECALL_ENTRIES),
+            calibration: Calibration::default(),
+            ledger: Ledger::new(metrics.usage_overflow.clone()),
             tokens: TokenDesk::new(clock.clone()),
             drain: Drain::default(),
             rehearsal: Rehearsal::default(),

@@ -9,6 +9,7 @@ use super::estimate::tokens_of_bytes;
 use super::recall::Remembering;
 use super::relay::{Begun, Flow};
 use super::settings::ModelField;
+use super::ticket::Delivered;
 use super::trip::{Aim, Trip, Trouble, Won, broken};
 use crate::api::ask::Task;
 use crate::api::assemble::Assembler;
@@ -241,11 +242,12 @@ async fn assemble(
 
 fn json_of(trip: &Trip<'_>, assembler: Assembler) -> Won {
     let usage = assembler.usage();
-    let delivered_tokens = tokens_of_bytes(assembler.text_bytes());
+    let bytes = assembler.text_bytes();
+    let completion = Some(tokens_of_bytes(bytes));
     let prompt = super::estimate::Estimate::of(trip.ask).prompt;
-    let fallback = Usage { prompt: Some(prompt), completion: Some(delivered_tokens), ..Usage::default() };
+    let fallback = Usage { prompt: Some(prompt), completion, ..Usage::default() };
     let body = Bytes::from(assembler.into_json(fallback).to_string());
-    Won::Whole { body, is_stream: false, usage, delivered_tokens }
+    Won::Whole { body, is_stream: false, delivered: Delivered { usage, bytes, bytes_since_usage: bytes } }
 }
 
 /// Reads a whole answer, for a caller who wants it so, or as a stream of one piece for one who wanted a stream.
@@ -259,9 +261,11 @@ fn whole(
     let trouble = |failure| trouble_of_failure(trip, aim, headers, failure);
     if !trip.ask.stream && aim.platform().splices(&aim.model) {
         let model = (trip.world.model_field == ModelField::Requested).then_some(trip.ask.model.as_str());
-        let delivered_tokens = tokens_of_bytes(body.len() as u64);
         let (body, usage) = splice::whole(body, scanned, model).map_err(trouble)?;
-        return Ok(Won::Whole { body, is_stream: false, usage, delivered_tokens });
+        // Where the platform says what it took, nobody asks for bytes that are mostly no text.
+        let bytes = if usage.is_some() { 0 } else { body.len() as u64 };
+        let delivered = Delivered { usage, bytes, bytes_since_usage: bytes };
+        return Ok(Won::Whole { body, is_stream: false, delivered });
     }
     let mut decoder = aim.platform().decoder(&aim.model, trip.ask);
     if !trip.ask.stream {
@@ -273,10 +277,12 @@ fn whole(
     let mut writer = Writer::new(naming(trip, aim), trip.ask.include_usage);
     let mut sink = Remembering { memory: &trip.gateway.recall, inner: &mut writer };
     decoder.whole(&body, &mut sink).map_err(trouble)?;
-    let (usage, delivered_tokens) = (writer.usage(), tokens_of_bytes(writer.text_bytes()));
+    let (usage, bytes) = (writer.usage(), writer.text_bytes());
     let prompt = super::estimate::Estimate::of(trip.ask).prompt;
-    writer.end(Usage { prompt: Some(prompt), completion: Some(delivered_tokens), ..Usage::default() });
-    Ok(Won::Whole { body: writer.take().freeze(), is_stream: true, usage, delivered_tokens })
+    let completion = Some(tokens_of_bytes(bytes));
+    writer.end(Usage { prompt: Some(prompt), completion, ..Usage::default() });
+    let delivered = Delivered { usage, bytes, bytes_since_usage: bytes };
+    Ok(Won::Whole { body: writer.take().freeze(), is_stream: true, delivered })
 }
 
 fn embeddings(trip: &Trip<'_>, aim: &Aim<'_>, body: &[u8], headers: &HeaderMap) -> Result<Won, Trouble> {
@@ -286,5 +292,5 @@ fn embeddings(trip: &Trip<'_>, aim: &Aim<'_>, body: &[u8], headers: &HeaderMap) 
         let usage = serde_json::from_slice(fields.get(&body, "usage")?).ok()?;
         Usage::from_json(&usage)
     });
-    Ok(Won::Whole { body, is_stream: false, usage, delivered_tokens: 0 })
+    Ok(Won::Whole { body, is_stream: false, delivered: Delivered { usage, ..Delivered::default() } })
 }

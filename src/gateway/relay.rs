@@ -12,10 +12,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Sleep;
 
 use super::Gateway;
-use super::estimate::tokens_of_bytes;
 use super::recall::Remembering;
-use super::settings::{Heartbeat, Sizes, Timeouts};
-use super::ticket::{OK, Ticket};
+use super::settings::{Heartbeat, OnBudget, Sizes, Timeouts};
+use super::ticket::{BUDGET, Budget, Delivered, OK, Outcome, Ticket};
 use crate::api::piece::Usage;
 use crate::api::writer::{DONE, KEEP_ALIVE, Writer};
 use crate::clock::Moment;
@@ -72,24 +71,43 @@ impl Flow {
         }
     }
 
-    fn usage(&self) -> Option<Usage> {
+    /// Bytes of text so far, about.
+    fn text_bytes(&self) -> u64 {
         match self {
-            Flow::Splice(splicer) => splicer.usage(),
-            Flow::Translate(both) => both.1.usage(),
+            Flow::Splice(splicer) => splicer.text_bytes(),
+            Flow::Translate(both) => both.1.text_bytes(),
         }
     }
 
-    fn delivered_tokens(&self) -> u64 {
-        tokens_of_bytes(match self {
-            Flow::Splice(splicer) => splicer.text_bytes(),
-            Flow::Translate(both) => both.1.text_bytes(),
-        })
+    fn delivered(&self) -> Delivered {
+        match self {
+            Flow::Splice(splicer) => Delivered {
+                usage: splicer.usage(),
+                bytes: splicer.text_bytes(),
+                bytes_since_usage: splicer.bytes_since_usage(),
+            },
+            Flow::Translate(both) => Delivered {
+                usage: both.1.usage(),
+                bytes: both.1.text_bytes(),
+                bytes_since_usage: both.1.bytes_since_usage(),
+            },
+        }
     }
 
-    /// The platform's bytes have ended: writes what is still owed and says whether the answer is whole.
-    fn finish(&mut self, gateway: &Gateway, prompt: u64, out: &mut BytesMut) -> Ending {
-        let guess =
-            Usage { prompt: Some(prompt), completion: Some(self.delivered_tokens()), ..Usage::default() };
+    /// Ends the answer here, though the platform would go on, in `length`. `told` is what the caller is told of tokens.
+    fn cut(&mut self, told: Usage, out: &mut BytesMut) {
+        match self {
+            Flow::Splice(splicer) => splicer.cut(told, out),
+            Flow::Translate(both) => {
+                both.1.cut(told);
+                out.unsplit(both.1.take());
+            }
+        }
+    }
+
+    /// The platform's bytes have ended: writes what is still owed and says whether the answer is whole. `guess` is told to
+    /// a caller who asked for usage where the platform named none.
+    fn finish(&mut self, gateway: &Gateway, guess: Usage, out: &mut BytesMut) -> Ending {
         match self {
             Flow::Splice(splicer) => {
                 let ending = splicer.ending();
@@ -117,6 +135,7 @@ pub struct Manner {
     pub timeouts: Timeouts,
     pub sizes: Sizes,
     pub heartbeat: Heartbeat,
+    pub on_budget: OnBudget,
 }
 
 /// One stream on its way to a caller.
@@ -136,6 +155,10 @@ pub struct Relay {
     last_event: Option<Moment>,
     last_sent: Moment,
     taken_bytes: u64,
+    /// From so many bytes of text on, more tokens must be set aside.
+    budget_bytes: u64,
+    /// Since when there are none to be had: the platform is not read meanwhile.
+    dry_since: Option<Moment>,
     timer: Pin<Box<Sleep>>,
     over: Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
     /// Whom timer and shutdown wake at present.
@@ -183,8 +206,11 @@ impl Relay {
             last_event: (!is_silent).then_some(now),
             last_sent: now,
             taken_bytes: 0,
+            budget_bytes: 0,
+            dry_since: None,
             waker: None,
         };
+        relay.mind_the_budget();
         if !is_silent {
             relay.ticket.note_first_token();
         }
@@ -212,6 +238,12 @@ impl Relay {
             if !self.out.is_empty() {
                 self.last_sent = self.gateway.clock.now();
                 return Poll::Ready(Some(self.out.split().freeze()));
+            }
+            if self.dry_since.is_some() {
+                if self.wait_for_tokens(context) {
+                    continue;
+                }
+                return Poll::Pending;
             }
             let Some(source) = &mut self.source else { return Poll::Ready(None) };
             let before = self.sse.input().len();
@@ -259,7 +291,7 @@ impl Relay {
 
     fn take_events(&mut self) {
         let before = self.out.len();
-        while self.source.is_some() && !self.flow.is_done() {
+        while self.source.is_some() && self.dry_since.is_none() && !self.flow.is_done() {
             let event = match self.sse.next() {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
@@ -269,6 +301,9 @@ impl Relay {
                 // What fails behind the last word takes nothing from the answer: the caller has all of it.
                 return if self.flow.is_told() { self.complete() } else { self.fail_upstream(failure) };
             }
+            if self.flow.text_bytes() >= self.budget_bytes {
+                self.mind_the_budget();
+            }
         }
         if self.out.len() > before {
             self.ticket.note_first_token();
@@ -276,6 +311,54 @@ impl Relay {
         if self.flow.is_done() && self.source.is_some() {
             self.complete();
         }
+    }
+
+    /// The stream has used up what is set aside for it, or nearly: sets aside more, or ends it.
+    fn mind_the_budget(&mut self) {
+        // All of it has been said, and what is still to come is the platform's word on what it cost.
+        if self.flow.is_told() || self.flow.is_done() {
+            self.budget_bytes = u64::MAX;
+            return;
+        }
+        match self.ticket.cover(self.flow.delivered()) {
+            Budget::Until(bytes) => self.budget_bytes = bytes,
+            Budget::Dry(_) => self.dry_since = Some(self.gateway.clock.now()),
+        }
+    }
+
+    /// Tries again whether tokens can be had, for a moment: they were asked for, and may be on their way. False where there is
+    /// nothing to do but wait.
+    fn wait_for_tokens(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(since) = self.dry_since else { return true };
+        let now = self.gateway.clock.now();
+        match self.ticket.cover(self.flow.delivered()) {
+            Budget::Dry(_) if now.since(since) < DRY_PATIENCE => {
+                self.timer.as_mut().reset(tokio::time::Instant::now() + DRY_TURN);
+                return Future::poll(self.timer.as_mut(), context).is_ready();
+            }
+            Budget::Dry(side) => self.stop(side),
+            Budget::Until(bytes) => self.budget_bytes = bytes,
+        }
+        self.dry_since = None;
+        // The timer has been used for this: whoever minds the time next winds it up again from the start.
+        self.waker = None;
+        self.wind(now);
+        self.take_events();
+        true
+    }
+
+    /// Ends the stream for want of tokens, as the settings want it. The platform's connection closes with that.
+    fn stop(&mut self, side: &'static str) {
+        self.ticket.note_dry(side);
+        if self.manner.on_budget == OnBudget::Error {
+            let sentence = "The answer was cut: the quota that it draws on is used up.";
+            return self.fail_as(&Fault::client(Kind::QuotaExhausted, sentence), BUDGET);
+        }
+        let delivered = self.flow.delivered();
+        let (told, _) = self.ticket.measure(delivered, false);
+        self.flow.cut(told, &mut self.out);
+        self.ticket.close(BUDGET, delivered);
+        self.source = None;
     }
 
     fn end_of_bytes(&mut self, error: Option<String>) {
@@ -287,12 +370,12 @@ impl Relay {
 
     /// The platform is done, or its bytes are: ends the stream as it deserves.
     fn complete(&mut self) {
-        let prompt = self.ticket.estimate().prompt;
-        if self.flow.finish(&self.gateway, prompt, &mut self.out) == Ending::Cut {
+        let (guess, _) = self.ticket.measure(Delivered { usage: None, ..self.flow.delivered() }, false);
+        if self.flow.finish(&self.gateway, guess, &mut self.out) == Ending::Cut {
             let sentence = "The platform's stream ended before the answer was complete.";
             return self.fail(&Fault::upstream(Kind::UpstreamIncomplete, sentence));
         }
-        self.ticket.close(OK, self.flow.usage(), self.flow.delivered_tokens());
+        self.ticket.close(OK, self.flow.delivered());
         if let Some(source) = self.source.take() {
             source.recycle(&self.gateway.upstream);
         }
@@ -316,11 +399,15 @@ impl Relay {
 
     /// Ends the stream with an in-band error, and no finish reason of ours.
     fn fail(&mut self, fault: &Fault) {
+        self.fail_as(fault, fault.kind().row().label);
+    }
+
+    fn fail_as(&mut self, fault: &Fault, outcome: Outcome) {
         self.out.extend_from_slice(b"data: ");
         self.out.extend_from_slice(fault.body().as_bytes());
         self.out.extend_from_slice(b"\n\n");
         self.out.extend_from_slice(DONE);
-        self.ticket.close(fault.kind().row().label, self.flow.usage(), self.flow.delivered_tokens());
+        self.ticket.close(outcome, self.flow.delivered());
         self.source = None;
     }
 
@@ -393,6 +480,10 @@ impl Relay {
     }
 }
 
+/// How long a stream is held up that has run out of tokens, and how often it looks for some meanwhile.
+const DRY_PATIENCE: Duration = Duration::from_millis(500);
+const DRY_TURN: Duration = Duration::from_millis(10);
+
 fn too_slow() -> Fault {
     Fault::upstream(Kind::UpstreamTimeout, "The platform took too long to go on with its answer.")
 }
@@ -403,7 +494,7 @@ impl Drop for Relay {
         // Still reading: the caller has gone. What was delivered is settled, the platform's connection closes with us.
         if self.source.is_some() {
             let label = Kind::ClientGone.row().label;
-            self.ticket.close(label, self.flow.usage(), self.flow.delivered_tokens());
+            self.ticket.close(label, self.flow.delivered());
         }
     }
 }

@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::settings::Timeouts;
+use super::settings::{OnBudget, Timeouts};
 use crate::dialect::Unsupported;
 use crate::glob;
+use crate::ids::PlatformName;
 use crate::platform::profile::Platform;
-use crate::pool::settings::Strategy;
+use crate::pool::settings::{Account, Strategy};
 
 /// Where requests for one name (or one pattern of names) go.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Route {
     pub unsupported: Unsupported,
     /// The configuration's timeouts, with the route's own in their place.
     pub timeouts: Timeouts,
+    /// What happens to a stream that outgrows its quota.
+    pub on_budget: OnBudget,
 }
 
 /// One platform that may answer, and by which name it knows the model.
@@ -79,12 +82,13 @@ pub struct Defaults {
     pub strategy: Strategy,
     pub unsupported: Unsupported,
     pub timeouts: Timeouts,
+    pub on_budget: OnBudget,
 }
 
 impl Defaults {
     fn route(self, name: String, targets: Vec<Target>) -> Route {
-        let Self { strategy, unsupported, timeouts } = self;
-        Route { name, targets, fallback: Vec::new(), strategy, unsupported, timeouts }
+        let Self { strategy, unsupported, timeouts, on_budget } = self;
+        Route { name, targets, fallback: Vec::new(), strategy, unsupported, timeouts, on_budget }
     }
 }
 
@@ -155,6 +159,27 @@ impl RouteTable {
         Self::new(routes, platforms, defaults)
     }
 
+    /// The table of a configuration without routes: [`RouteTable::by_name`] of what `accounts` serve, in the order of
+    /// `platforms`.
+    pub fn by_accounts(accounts: &[Account], platforms: &[Arc<Platform>], defaults: Defaults) -> Self {
+        let mut served: Vec<(&Arc<Platform>, &str)> = Vec::new();
+        let mut seen: HashSet<(&str, &str)> = HashSet::new();
+        for platform in platforms {
+            for account in accounts.iter().filter(|account| account.platform.name == platform.name) {
+                let own = account.models.iter().map(|(model, _)| model.as_str());
+                let all = platform.models.iter().filter(|_| account.models.is_empty()).map(String::as_str);
+                let fresh = own.chain(all).filter(|model| seen.insert((platform.name.as_str(), *model)));
+                served.extend(fresh.map(|model| (platform, model)));
+            }
+        }
+        Self::by_name(served, platforms, defaults)
+    }
+
+    /// The route of `platform/model`.
+    pub fn of_platform(&self, platform: &PlatformName) -> Option<&Route> {
+        self.prefixed.get(platform.as_str())
+    }
+
     /// The route for `model`, if there is one.
     pub fn find(&self, model: &str) -> Option<&Route> {
         let exact = self.exact.get(model).copied();
@@ -219,6 +244,7 @@ mod tests {
         Defaults {
             strategy: Strategy::default(),
             unsupported: Unsupported::default(),
+            on_budget: OnBudget::default(),
             timeouts: Timeouts {
                 connect: second,
                 response_header: second,

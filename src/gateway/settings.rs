@@ -45,6 +45,17 @@ pub enum Heartbeat {
     Data,
 }
 
+/// What happens to a stream that outgrows what is set aside for it, where there is no more to be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBudget {
+    /// It ends as one that has reached its `max_tokens`: `finish_reason: length`.
+    #[default]
+    Length,
+    /// It ends with an error in the stream.
+    Error,
+}
+
 /// What `model` says in answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use super::relay::Begun;
 use super::route::{Route, Target};
 use super::settings::Timeouts;
+use super::ticket::Delivered;
 use super::{Gateway, World};
 use crate::api::ask::Ask;
-use crate::api::piece::Usage;
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::platform::judge::Judgement;
@@ -68,7 +68,7 @@ impl Aim<'_> {
 /// An answer that may be given to the caller.
 #[derive(Debug)]
 pub enum Won {
-    Whole { body: Bytes, is_stream: bool, usage: Option<Usage>, delivered_tokens: u64 },
+    Whole { body: Bytes, is_stream: bool, delivered: Delivered },
     Stream { begun: Begun, pulse: Option<Bytes> },
 }
 

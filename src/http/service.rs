@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::host;
+use super::plane::envelope;
 use super::reply::{note, refusal};
 use super::streams::Moves;
 use super::wire::{Busy, Phase};
@@ -91,8 +92,13 @@ pub struct Desk {
     pub is_public: bool,
 }
 
+/// Chat, with the platform beside the model and the answer in the envelope.
+const ENVELOPED_CHAT: &str = "/api/v1/oauth/chat/completions";
+
 enum Door {
     Path(Task),
+    /// [`ENVELOPED_CHAT`].
+    Enveloped,
     WrongMethod,
     Plane,
 }
@@ -102,6 +108,8 @@ fn door(method: &Method, path: &str) -> Door {
         // An SDK whose base URL lacks `/v1` posts without it.
         "/v1/chat/completions" | "/chat/completions" => Task::Chat,
         "/v1/embeddings" | "/embeddings" => Task::Embeddings,
+        ENVELOPED_CHAT if method == Method::POST => return Door::Enveloped,
+        ENVELOPED_CHAT => return Door::WrongMethod,
         _ => return Door::Plane,
     };
     if method == Method::POST { Door::Path(task) } else { Door::WrongMethod }
@@ -115,6 +123,7 @@ pub async fn serve(
 ) -> Result<Response<Out>, Infallible> {
     let busy = phase.begin();
     let arrived = desk.gateway.clock.now();
+    let is_enveloped = request.uri().path() == ENVELOPED_CHAT;
     let id = RequestId::from_caller(request.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
     let is_http1 = request.version() <= Version::HTTP_11;
     let work = AssertUnwindSafe(dispatch(&desk, request, &id, arrived)).catch_unwind();
@@ -126,7 +135,7 @@ pub async fn serve(
         Ok(made) => made,
         Err((fault, unread)) => {
             note(&fault, Some(&id), &desk.gateway.metrics);
-            refuse(&fault, unread.filter(|_| is_http1))
+            refuse(&fault, unread.filter(|_| is_http1), is_enveloped)
         }
     };
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
@@ -164,19 +173,34 @@ async fn dispatch(
             let fault = fault.headers([(ALLOW, HeaderValue::from_static("POST"))]);
             Err((fault, Some(request.into_body())))
         }
-        Door::Path(task) => {
+        door @ (Door::Path(_) | Door::Enveloped) => {
             let (http::request::Parts { headers, .. }, mut incoming) = request.into_parts();
-            let arrival = Arrival { id, headers, at: arrived };
+            let names_platform = matches!(door, Door::Enveloped);
+            let task = if let Door::Path(task) = door { task } else { Task::Chat };
+            let arrival = Arrival { id, headers, at: arrived, names_platform };
             // In a block: the work ends, and lets the body go, before a refusal takes it up.
             let answered = {
                 let work = pin!(desk.gateway.answer(task, arrival, &mut incoming));
                 desk.gateway.drain.unless_over(work).await
             };
             match answered {
-                Ok(reply) => Ok((http::StatusCode::OK, reply.headers, Inner::Path(reply.body))),
+                Ok(reply) => {
+                    let body =
+                        if names_platform { enveloped(reply.body, &reply.headers) } else { reply.body };
+                    Ok((http::StatusCode::OK, reply.headers, Inner::Path(body)))
+                }
                 Err(fault) => Err((fault, Some(incoming))),
             }
         }
+    }
+}
+
+/// A whole answer in the envelope; a stream as it is.
+fn enveloped(answer: Answer, headers: &HeaderMap) -> Answer {
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    match answer {
+        Answer::Whole(body) if is_json => Answer::Whole(Bytes::from(envelope::wrapped(&body))),
+        other => other,
     }
 }
 
@@ -211,8 +235,11 @@ async fn ask_plane(desk: &Desk, request: Request<Incoming>) -> Result<Made, (Fau
 
 /// The answer to a fault. Where the request's body has not been read, the connection reads on for a while and closes; at
 /// once where the caller has stopped sending anyway.
-fn refuse(fault: &Fault, unread: Option<Incoming>) -> Made {
-    let refusal = refusal(fault);
+fn refuse(fault: &Fault, unread: Option<Incoming>, is_enveloped: bool) -> Made {
+    let mut refusal = refusal(fault);
+    if is_enveloped {
+        refusal.body = Bytes::from(envelope::error_text(refusal.status, fault));
+    }
     let mut headers = refusal.headers;
     let unread = unread.filter(|incoming| !incoming.is_end_stream());
     if unread.is_some() {

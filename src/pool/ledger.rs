@@ -184,12 +184,16 @@ impl Ledger {
 
     /// Sets aside `more` tokens for an attempt under way. False where they cannot be had at once.
     pub(super) fn extend(&mut self, hold: &mut Hold, more: u64, now: &Now<'_>) -> bool {
-        let zone = &self.zone;
+        for meter in &mut self.meters {
+            meter.bring_up_to(now, &self.zone);
+        }
+        // What was set aside yesterday stays yesterday's affair, whatever it grows to.
+        let counts = |meter: &Meter| {
+            let mark = hold.mark(&meter.gauge).filter(|_| meter.counts_tokens());
+            mark.is_some_and(|mark| mark.draw.key == meter.key())
+        };
         let mut all_fit = true;
-        for meter in
-            self.meters.iter_mut().filter(|meter| meter.counts_tokens() && hold.mark(&meter.gauge).is_some())
-        {
-            meter.bring_up_to(now, zone);
+        for meter in self.meters.iter_mut().filter(|meter| counts(meter)) {
             let fits = meter.refusal(more, 0, now).is_none();
             let is_covered = meter.covers(more, now.moment);
             if let Count::Till(till) = &mut meter.count
@@ -201,11 +205,7 @@ impl Ledger {
             all_fit &= fits && is_covered;
         }
         if all_fit {
-            for meter in self
-                .meters
-                .iter_mut()
-                .filter(|meter| meter.counts_tokens() && hold.mark(&meter.gauge).is_some())
-            {
+            for meter in self.meters.iter_mut().filter(|meter| counts(meter)) {
                 meter.take_units(more, now.moment);
             }
             hold.tokens = hold.tokens.saturating_add(more);
@@ -369,6 +369,15 @@ impl Meter {
             Fit::After(wait) => Some(Refusal::after(why, wait)),
             Fit::WhenOthersEnd => Some(Refusal::after(Why::LimitReached, SOON)),
             Fit::Never => Some(Refusal::never(Why::LimitReached)),
+        }
+    }
+
+    /// The period that is counted now; 0 where there are none.
+    fn key(&self) -> i32 {
+        match &self.count {
+            Count::Budget(budget) => budget.key(),
+            Count::Till(till) => till.key(),
+            Count::Rate(_) | Count::Slots(..) => 0,
         }
     }
 

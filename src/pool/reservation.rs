@@ -84,6 +84,11 @@ impl Reservation {
         &self.upstream
     }
 
+    /// The model, by its name in routes.
+    pub fn model(&self) -> &Arc<str> {
+        &self.model
+    }
+
     /// The tokens that are set aside.
     pub fn tokens(&self) -> u64 {
         self.hold.as_ref().map_or(0, Hold::tokens)

@@ -1,6 +1,7 @@
 //! What the operator may say about accounts and about choosing among them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -32,6 +33,32 @@ pub struct Account {
     pub priority: u32,
     /// Switched off by hand.
     pub is_enabled: bool,
+    /// When it last carried something.
+    pub last_used: LastUsed,
+}
+
+/// When an account was last chosen, shared by all copies of it and kept over reloads.
+#[derive(Clone, Debug, Default)]
+pub struct LastUsed(Arc<AtomicU64>);
+
+impl LastUsed {
+    /// As of `seconds` since 1970; 0: never.
+    pub fn at(seconds: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(seconds)))
+    }
+
+    /// Notes a use, in seconds since 1970.
+    pub fn note(&self, seconds: u64) {
+        // Most requests come within the second of another one: the line is not written to for them.
+        if self.0.load(Ordering::Relaxed) < seconds {
+            self.0.store(seconds, Ordering::Relaxed);
+        }
+    }
+
+    /// Seconds since 1970; `None`: never.
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|seconds| *seconds > 0)
+    }
 }
 
 /// How an account is chosen among the eligible.

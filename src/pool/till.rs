@@ -143,7 +143,8 @@ impl Till {
         matches!(self.terms, Terms::Rate { .. })
     }
 
-    fn key(&self) -> i32 {
+    /// The period that is counted now; 0 where there are none.
+    pub(super) fn key(&self) -> i32 {
         match self.terms {
             Terms::Budget { key, .. } => key,
             Terms::Rate { .. } | Terms::Slots { .. } => 0,

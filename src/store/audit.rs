@@ -128,7 +128,7 @@ impl Audit {
     ///
     /// # Errors
     /// The store's.
-    pub async fn len(&self) -> Result<u64, StoreError> {
+    pub async fn count(&self) -> Result<u64, StoreError> {
         self.records.end(LOG).await
     }
 
@@ -288,6 +288,6 @@ mod tests {
         // A condition that fails is told at once, and nothing is noted.
         let put = Write::Put { table: "things", id: "1".into(), value: vec![], expect: Expect::Absent };
         assert!(matches!(audit.note(act(0), 0, vec![put]).await, Err(StoreError::Conflict)));
-        assert_eq!(audit.len().await.expect("read"), 40);
+        assert_eq!(audit.count().await.expect("read"), 40);
     }
 }

@@ -13,6 +13,7 @@ use crate::ids::random_name;
 use crate::keybook::{self, KeyBook, KeyHash, KeyRecord, NewKey};
 use crate::secret::Secret;
 
+use super::audit::{Act, Audit};
 use super::records::{Expect, Name, Records, Write, all};
 use super::{Row, StoreError};
 
@@ -37,6 +38,7 @@ struct Stored {
 #[derive(Debug)]
 pub struct Keys {
     records: Arc<dyn Records>,
+    audit: Audit,
     by_hash: RwLock<HashMap<KeyHash, Arc<KeyRecord>>>,
     generation: AtomicU64,
     /// The table's generation when it was last read. Held by whoever changes or reads: of two changes of one record the
@@ -50,8 +52,13 @@ impl Keys {
     /// # Errors
     /// A record that cannot be read, or the store's.
     pub async fn load(records: Arc<dyn Records>) -> Result<Self, StoreError> {
-        let keys =
-            Self { records, by_hash: RwLock::default(), generation: AtomicU64::new(0), seen: Mutex::new(0) };
+        let keys = Self {
+            audit: Audit::new(Arc::clone(&records)),
+            records,
+            by_hash: RwLock::default(),
+            generation: AtomicU64::new(0),
+            seen: Mutex::new(0),
+        };
         keys.refresh().await?;
         Ok(keys)
     }
@@ -78,11 +85,11 @@ impl Keys {
         Ok(())
     }
 
-    /// Makes a key at `now` (seconds since 1970) and keeps its record. The key itself is in the answer and nowhere else.
+    /// Makes a key for `who` at `now` (seconds since 1970) and keeps its record, together with an entry in the audit log. The key itself is in the answer and nowhere else.
     ///
     /// # Errors
     /// A request that makes no sense, or the store's.
-    pub async fn create(&self, new: NewKey, now: u64) -> Result<(KeyRecord, Secret), StoreError> {
+    pub async fn create(&self, who: &str, new: NewKey, now: u64) -> Result<(KeyRecord, Secret), StoreError> {
         check(&new, now)?;
         let key = keybook::random_key();
         let hash = KeyHash::of(key.expose().as_bytes());
@@ -99,7 +106,7 @@ impl Keys {
             last4: keybook::last4(&key),
         };
         let _changing = self.seen.lock().await;
-        self.write(hash, record.clone(), Expect::Absent).await?;
+        self.write(act(who, "key.created", &record), now, hash, record.clone(), Expect::Absent).await?;
         Ok((record, key))
     }
 
@@ -115,7 +122,7 @@ impl Keys {
     ///
     /// # Errors
     /// There is no such key, or the store's.
-    pub async fn revoke(&self, id: &str, now: u64) -> Result<KeyRecord, StoreError> {
+    pub async fn revoke(&self, who: &str, id: &str, now: u64) -> Result<KeyRecord, StoreError> {
         let _changing = self.seen.lock().await;
         let row = self.records.get(TABLE, id).await?;
         let row = row.ok_or_else(|| StoreError::NotFound { what: "key", id: id.to_owned() })?;
@@ -125,20 +132,33 @@ impl Keys {
         }
         let record = KeyRecord { revoked: Some(now), ..record };
         // Nobody changes a key but to revoke it: whoever was quicker did the same.
-        self.write(hash, record.clone(), Expect::Anything).await?;
+        self.write(act(who, "key.revoked", &record), now, hash, record.clone(), Expect::Anything).await?;
         Ok(record)
     }
 
     /// The change becomes visible first and is announced after: who sees the new number sees the new record.
-    async fn write(&self, hash: KeyHash, record: KeyRecord, expect: Expect) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        act: Act,
+        now: u64,
+        hash: KeyHash,
+        record: KeyRecord,
+        expect: Expect,
+    ) -> Result<(), StoreError> {
         let broken = |error: serde_json::Error| StoreError::record(&record.id, &error);
         let value =
             serde_json::to_vec(&Stored { hash: to_hex(&hash), record: record.clone() }).map_err(broken)?;
-        self.records.commit(vec![Write::Put { table: TABLE, id: record.id.clone(), value, expect }]).await?;
+        let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect };
+        self.audit.note(act, now.saturating_mul(1000), vec![put]).await?;
         self.by_hash.write().insert(hash, Arc::new(record));
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
+}
+
+fn act(who: &str, what: &str, record: &KeyRecord) -> Act {
+    let note = format!("{:?} of {:?}", record.name, record.tenant.as_str());
+    Act { who: who.to_owned(), what: what.to_owned(), on: record.id.clone(), note }
 }
 
 fn read(row: &Row) -> Result<(KeyHash, KeyRecord), StoreError> {

@@ -30,9 +30,9 @@ async fn records_outlive_a_restart() {
     let dir = dir.path().join("deep/store");
     let (kept, kept_key, revoked, revoked_key) = {
         let store = keys(&Store::open(&dir).expect("opens")).await;
-        let (kept, kept_key) = store.create(new_key("a"), 1_000).await.expect("key");
-        let (gone, revoked_key) = store.create(new_key("b"), 1_001).await.expect("key");
-        let revoked = store.revoke(&gone.id, 1_500).await.expect("revoked");
+        let (kept, kept_key) = store.create("test", new_key("a"), 1_000).await.expect("key");
+        let (gone, revoked_key) = store.create("test", new_key("b"), 1_001).await.expect("key");
+        let revoked = store.revoke("test", &gone.id, 1_500).await.expect("revoked");
         (kept, kept_key, revoked, revoked_key)
     };
     let store = keys(&Store::open(&dir).expect("opens again")).await;
@@ -49,7 +49,7 @@ async fn neither_key_nor_half_of_it_is_on_the_disk() {
     let dir = tempfile::tempdir().expect("dir");
     let (record, key) = {
         let store = keys(&Store::open(dir.path()).expect("opens")).await;
-        store.create(new_key("a"), 1_000).await.expect("key")
+        store.create("test", new_key("a"), 1_000).await.expect("key")
     };
     let bytes = std::fs::read(dir.path().join(FILE_NAME)).expect("file");
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
@@ -87,7 +87,7 @@ async fn damage_is_an_error_and_never_a_panic() {
     std::fs::remove_file(&path).expect("removed");
     let store = keys(&Store::open(dir.path()).expect("opens")).await;
     for number in 0..50 {
-        store.create(new_key(&number.to_string()), 1_000).await.expect("key");
+        store.create("test", new_key(&number.to_string()), 1_000).await.expect("key");
     }
     let whole = store.list();
     drop(store);
@@ -129,19 +129,19 @@ async fn every_change_is_announced() {
     let file = Store::in_memory().expect("opens");
     let (store, elsewhere) = (keys(&file).await, keys(&file).await);
     let before = store.generation();
-    let (record, key) = store.create(new_key("a"), 1_000).await.expect("key");
+    let (record, key) = store.create("test", new_key("a"), 1_000).await.expect("key");
     let created = store.generation();
     assert!(elsewhere.find(&hash(&key)).is_none());
     elsewhere.refresh().await.expect("read again");
     assert!(elsewhere.find(&hash(&key)).expect("known").is_live(1_001));
-    store.revoke(&record.id, 1_001).await.expect("revoked");
+    store.revoke("test", &record.id, 1_001).await.expect("revoked");
     let revoked = store.generation();
     elsewhere.refresh().await.expect("read again");
     assert!(!elsewhere.find(&hash(&key)).expect("known").is_live(1_001));
     assert!(before < created && created < revoked);
     assert!(!store.find(&hash(&key)).expect("still known").is_live(1_001));
-    assert_eq!(store.revoke(&record.id, 1_900).await.expect("again").revoked, Some(1_001));
-    assert!(matches!(store.revoke("key_none", 1).await, Err(StoreError::NotFound { .. })));
+    assert_eq!(store.revoke("test", &record.id, 1_900).await.expect("again").revoked, Some(1_001));
+    assert!(matches!(store.revoke("test", "key_none", 1).await, Err(StoreError::NotFound { .. })));
 }
 
 #[tokio::test]
@@ -158,11 +158,11 @@ async fn keys_that_make_no_sense_are_refused() {
         NewKey { expires: Some(1_000), ..good.clone() },
         NewKey { limits: Some(zero), ..good.clone() },
     ] {
-        let error = store.create(bad.clone(), 1_000).await.expect_err("makes no sense");
+        let error = store.create("test", bad.clone(), 1_000).await.expect_err("makes no sense");
         assert!(matches!(error, StoreError::Invalid(_)), "{bad:?}");
     }
     assert!(store.list().is_empty());
-    assert!(store.create(good, 1_000).await.is_ok());
+    assert!(store.create("test", good, 1_000).await.is_ok());
 }
 
 fn put(id: &str, value: &str, expect: Expect) -> Write {

@@ -424,9 +424,7 @@ def stop_words(p):
 def cut_at_max_tokens(p):
     for bound in ("max_tokens", "max_completion_tokens"):
         found, usage, _ = both(name_of(p), "one two three four", **{bound: 3})
-        # Spark never says why it ended.
-        ended = "stop" if p["name"] in ("spark", "spark-ws") else "length"
-        same((found[0][1].strip(), found[0][3], usage[1]), ("You said: one", ended, 3), bound)
+        same((found[0][1].strip(), found[0][3], usage[1]), ("You said: one", "length", 3), bound)
     if "json" in p and "schema" in p:
         ask = {"model": name_of(p), "messages": user("as JSON"), "max_tokens": 2, "response_format": Place}
         fails(openai.LengthFinishReasonError, lambda: WEIR.chat.completions.parse(**ask))

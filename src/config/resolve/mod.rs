@@ -16,6 +16,7 @@ use crate::pool;
 
 mod accounts;
 mod callers;
+mod prices;
 mod process;
 mod routes;
 
@@ -26,8 +27,14 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
     let identity = callers::identity(raw, problems);
     let accounts = accounts::accounts(raw, &platforms, problems);
     let timeouts = timeouts(raw.timeouts.get().unwrap_or(&raw::Timeouts::default()), problems);
-    let defaults = Defaults { strategy: Default::default(), unsupported: Default::default(), timeouts };
+    let defaults = Defaults {
+        strategy: Default::default(),
+        unsupported: Default::default(),
+        timeouts,
+        on_budget: raw.on_budget.or(Default::default()),
+    };
     Config {
+        implied_routes: raw.routes.get().is_none_or(Vec::is_empty).then_some(defaults),
         routes: routes::table(raw, &platforms, &accounts, defaults, problems),
         listen: process::listen(raw, problems),
         metrics: process::metrics(raw, admin_listen),
@@ -42,6 +49,7 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         sizes: sizes(raw.limits.get().unwrap_or(&raw::Sizes::default()), problems),
         heartbeat: raw.heartbeat.or(Default::default()),
         model_field: raw.model_field.or(Default::default()),
+        prices: prices::table(raw, problems),
         pool: pool(raw.pool.get().unwrap_or(&raw::Pool::default()), problems),
         drain: drain(raw.drain.get().unwrap_or(&raw::Drain::default())),
         workers: workers(&raw.workers, problems),

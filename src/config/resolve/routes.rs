@@ -1,9 +1,7 @@
 //! The route table, from the file's routes or, without any, from the models that the accounts serve.
 
-use std::sync::Arc;
-
 use super::super::field::Field;
-use super::super::platforms::{self, Platforms};
+use super::super::platforms::Platforms;
 use super::super::quantity::Length;
 use super::super::raw::{self, Raw};
 use super::super::report::{Position, Problems, check_name};
@@ -11,7 +9,6 @@ use super::{accounts::platform, heartbeat_before_idle, time};
 use crate::gateway::route::{Defaults, Route, RouteTable, Target};
 use crate::gateway::settings::Timeouts;
 use crate::glob;
-use crate::platform::profile::Platform;
 use crate::pool::settings::Account;
 
 /// The whole table.
@@ -25,7 +22,7 @@ pub(super) fn table(
     let given: Vec<(&raw::Route, Position)> =
         raw.routes.get().into_iter().flatten().filter_map(Field::placed).collect();
     if given.is_empty() {
-        return RouteTable::by_name(served(platforms, accounts), &platforms.good, defaults);
+        return RouteTable::by_accounts(accounts, &platforms.good, defaults);
     }
     unreachable(&given, problems);
     let routes = given
@@ -33,22 +30,6 @@ pub(super) fn table(
         .filter_map(|(route, at)| self::route(route, at, platforms, defaults, problems))
         .collect();
     RouteTable::new(routes, &platforms.good, defaults)
-}
-
-/// Which platform serves which model, as far as the accounts and rows tell.
-fn served<'a>(platforms: &'a Platforms, accounts: &'a [Account]) -> Vec<(&'a Arc<Platform>, &'a str)> {
-    let mut served = Vec::new();
-    for platform in &platforms.good {
-        let name = platforms::name(platform);
-        for account in accounts.iter().filter(|account| platforms::name(&account.platform) == name) {
-            if account.models.is_empty() {
-                served.extend(platforms::models(platform).map(|model| (platform, model)));
-            } else {
-                served.extend(account.models.iter().map(|(model, _)| (platform, model.as_str())));
-            }
-        }
-    }
-    served
 }
 
 /// Notes routes that an earlier one leaves nothing to.
@@ -89,6 +70,7 @@ fn route(
     Some(Route {
         strategy: raw.strategy.or(defaults.strategy),
         unsupported: raw.unsupported.or(defaults.unsupported),
+        on_budget: raw.on_budget.or(defaults.on_budget),
         timeouts: timeouts(&raw.timeouts, defaults.timeouts, problems),
         name: raw.model.get()?.clone(),
         targets,

@@ -205,6 +205,36 @@ impl Admission {
         self.charged = used_tokens;
     }
 
+    /// Sets aside `more` tokens: the request turns out larger than was estimated. False, and nothing set aside, where the
+    /// day's or the month's quota does not hold them. Tokens per minute do not end what has begun: they are charged, and
+    /// the next request waits the longer.
+    pub fn extend(&mut self, more: u64) -> bool {
+        let limiter = &self.limiter;
+        let (now, millis) = (limiter.clock.now(), limiter.clock.wall_millis());
+        let mut state = limiter.state.lock();
+        let mut used = state.used.on(Today::at(millis));
+        let total = self.charged.saturating_add(more);
+        used.correct(self.charged, total, self.day);
+        let is_over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
+        if is_over(limiter.limits.daily_tokens, used.day_tokens)
+            || is_over(limiter.limits.monthly_budget, used.month_tokens)
+        {
+            return false;
+        }
+        state.used = used;
+        if let Some(rate) = limiter.token_rate() {
+            state.tokens = rate.correct(state.tokens, self.charged, total, now);
+        }
+        drop(state);
+        self.charged = total;
+        true
+    }
+
+    /// The tokens that are set aside.
+    pub fn tokens(&self) -> u64 {
+        self.charged
+    }
+
     /// How the caller's limits stood with this request let in, for its answer.
     pub fn headers(&self) -> Headers {
         self.standing.headers()

@@ -165,3 +165,19 @@ fn headers_look_like_openais() {
     );
     assert!(Limiter::new(none(), Clock::manual(0).0).admit(1).expect("no limit").headers().is_empty());
 }
+
+#[test]
+fn a_request_that_outgrows_its_estimate_gets_more_while_the_day_holds_it() {
+    let (limiter, hand) = limiter(Limits { tpm: Some(500), daily_tokens: Some(1000), ..none() });
+    let mut admission = limiter.admit(400).expect("fits");
+    // Beyond the minute's tokens: what has begun goes on, and is charged.
+    assert!(admission.extend(500));
+    assert_eq!(admission.tokens(), 900);
+    assert_eq!(refusal(&limiter, 1).kind(), Kind::RateLimited);
+    assert!(!admission.extend(101));
+    assert_eq!(admission.tokens(), 900, "a refusal sets nothing aside");
+    assert!(admission.extend(100));
+    admission.settle(300);
+    hand.advance(Duration::from_secs(60));
+    assert!(limiter.admit(500).is_ok(), "what was not used is given back");
+}

@@ -21,7 +21,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn create_key(keys: &Keys, new: NewKey) -> (KeyRecord, Secret) {
-    block_on(keys.create(new, NOW)).expect("key")
+    block_on(keys.create("test", new, NOW)).expect("key")
 }
 
 fn with_store(takes_keys: bool) -> (Identity, Arc<Keys>, Arc<Hand>) {
@@ -50,7 +50,7 @@ fn a_revoked_key_is_refused_at_once_though_it_was_cached() {
     let (record, key) = create_key(&store, new_key());
     let (_, other) = create_key(&store, new_key());
     assert_accepted(&identity, key.expose(), "live");
-    block_on(store.revoke(&record.id, NOW)).expect("revoked");
+    block_on(store.revoke("test", &record.id, NOW)).expect("revoked");
     assert_refused(&identity, key.expose(), "revoked");
     let fault = verify(&identity, key.expose()).expect_err("revoked");
     assert!(!fault.public().contains("expired"));

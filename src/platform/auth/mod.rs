@@ -106,6 +106,32 @@ impl SchemeName {
 }
 
 impl Scheme {
+    /// Whether the scheme can use this kind of credential.
+    pub const fn takes(&self, credential: &Credential) -> bool {
+        match self {
+            Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt => {
+                matches!(credential, Credential::ApiKey(_))
+            }
+            Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => {
+                matches!(credential, Credential::ApiKey(_) | Credential::KeyPair { .. })
+            }
+            Scheme::BaiduV1Token(_) => matches!(credential, Credential::KeyPair { .. }),
+            Scheme::SparkWs => matches!(credential, Credential::App { .. }),
+            Scheme::None => matches!(credential, Credential::None),
+        }
+    }
+
+    /// What it takes, as the keys of a configuration or of a request.
+    pub const fn wants(&self) -> &'static str {
+        match self {
+            Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt => "`api_key`",
+            Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => "`api_key`, or `access_key` and `secret_key`",
+            Scheme::BaiduV1Token(_) => "`access_key` and `secret_key`",
+            Scheme::SparkWs => "`app_id`, `api_key` and `api_secret`",
+            Scheme::None => "no key",
+        }
+    }
+
     /// What a token of this scheme is good for; `None` where the scheme uses the credential as it is.
     pub fn token_scope(&self, credential: &Credential) -> Option<TokenScope> {
         match (self, credential) {

@@ -61,6 +61,11 @@ impl Budget {
         }
     }
 
+    /// The period that is counted now.
+    pub(in crate::pool) fn key(&self) -> i32 {
+        self.period.key
+    }
+
     /// Sets `amount` aside and names the period that it belongs to.
     pub(in crate::pool) fn hold(&mut self, amount: u64) -> i32 {
         self.held = self.held.saturating_add(amount);

@@ -1,0 +1,110 @@
+//! Accounts as they are shown: those of the file and those of the store in one list, each with how it stands in this process.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{AccountRecord, Onboard};
+use crate::ids::{AccountId, TenantId};
+use crate::pool::AccountState;
+use crate::pool::settings::{Account, LastUsed};
+
+/// One account, for whoever may see it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub record: AccountRecord,
+    /// Whether it stands in the configuration's file, where alone it can be changed.
+    pub is_of_file: bool,
+    /// How it stands in this process; `None`: the pool has no place for it.
+    pub state: Option<AccountState>,
+    /// Seconds since 1970; `None`: never.
+    pub last_used: Option<u64>,
+}
+
+impl Listed {
+    fn is_leaving(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.is_leaving)
+    }
+}
+
+impl Onboard {
+    /// Whether there is such an account that `tenant` may see.
+    pub fn one(&self, tenant: Option<&TenantId>, id: &str) -> Option<Listed> {
+        self.list(tenant).into_iter().find(|listed| listed.record.id == id && !listed.is_leaving())
+    }
+
+    /// All accounts, or those that a tenant owns, by id.
+    pub fn list(&self, tenant: Option<&TenantId>) -> Vec<Listed> {
+        let (leaving, staying): (Vec<_>, Vec<_>) =
+            self.gateway.pool.states().into_iter().partition(|state| state.is_leaving);
+        let mut states: HashMap<AccountId, AccountState> =
+            staying.into_iter().map(|state| (state.id.clone(), state)).collect();
+        let state = self.state.lock();
+        let is_visible = |owner: &Option<TenantId>| tenant.is_none() || owner.as_ref() == tenant;
+        let of_file = state.ground.accounts.iter().filter(|account| is_visible(&account.owner));
+        let of_store = state.held.values().filter(|held| is_visible(&held.record.owner));
+        let mut all: BTreeMap<String, (AccountRecord, bool)> = BTreeMap::new();
+        all.extend(
+            of_store.map(|held| (held.record.id.clone(), (AccountRecord::clone(&held.record), false))),
+        );
+        // Where both have an id the file's counts.
+        all.extend(of_file.map(|account| (account.id.as_str().to_owned(), (record_of(account), true))));
+        let listed = all.into_values().map(|(record, is_of_file)| {
+            let id = AccountId::from(record.id.as_str());
+            let last_used = state.uses.get(&id).and_then(LastUsed::get);
+            Listed { record, is_of_file, state: states.remove(&id), last_used }
+        });
+        // What is gone, and still has requests under way, is the operators' matter.
+        let gone = leaving.into_iter().filter(|_| tenant.is_none()).map(|state| Listed {
+            record: record_of_state(&state),
+            is_of_file: false,
+            last_used: None,
+            state: Some(state),
+        });
+        let mut all: Vec<Listed> = listed.chain(gone).collect();
+        all.sort_by(|one, other| one.record.id.cmp(&other.record.id));
+        all
+    }
+}
+
+/// As much as is known of an account that is gone.
+fn record_of_state(state: &AccountState) -> AccountRecord {
+    AccountRecord {
+        id: state.id.as_str().to_owned(),
+        platform: state.platform.clone(),
+        name: String::new(),
+        owner: state.owner.clone(),
+        tenants: Vec::new(),
+        models: Vec::new(),
+        limits: Default::default(),
+        model_limits: Default::default(),
+        weight: 1,
+        priority: 0,
+        enabled: state.is_enabled,
+        base_url: None,
+        created: 0,
+        updated: 0,
+    }
+}
+
+/// An account of the file, as one of the store would look.
+fn record_of(account: &Account) -> AccountRecord {
+    AccountRecord {
+        id: account.id.as_str().to_owned(),
+        platform: account.platform.name.clone(),
+        name: account.id.as_str().to_owned(),
+        owner: account.owner.clone(),
+        tenants: account.tenants.clone(),
+        models: account.models.clone(),
+        limits: account.limits,
+        model_limits: account
+            .model_limits
+            .iter()
+            .map(|(model, limits)| (model.to_string(), *limits))
+            .collect(),
+        weight: account.weight,
+        priority: account.priority,
+        enabled: account.is_enabled,
+        base_url: None,
+        created: 0,
+        updated: 0,
+    }
+}

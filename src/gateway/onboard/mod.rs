@@ -1,0 +1,460 @@
+//! Accounts that are added while the gateway runs, beside those of the configuration. Why here and not in the pool: the
+//! pool spends what it is given; this decides what that is, from the store, the vault and the configuration, and none of
+//! the three knows the others.
+//!
+//! A change is written to the store together with its entry in the audit log, then taken over into the pool. What other
+//! processes change is noticed by [`Onboard::tick`].
+
+mod listing;
+mod record;
+mod trial;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::route::{Defaults, RouteTable};
+use super::{Gateway, World};
+use crate::ids::{AccountId, TenantId};
+use crate::platform::profile::Platform;
+use crate::pool::settings::{Account, LastUsed};
+use crate::store::{self, Act, Audit, Expect, Name, Records, StoreError, Write};
+use crate::vault::{Vault, VaultError};
+
+pub use listing::Listed;
+pub use record::{AccountRecord, NewAccount};
+use record::{Held, row, sealed_row};
+pub use trial::Trial;
+
+const TABLE: Name = "accounts";
+
+/// When accounts were last used, apart from the accounts: that changes all the time, and is nobody's change.
+const USES: Name = "account_uses";
+
+/// Most accounts of one tenant in the store.
+const MAX_PER_TENANT: usize = 1000;
+
+/// How often a change is tried again when somebody else was quicker.
+const TRIES: usize = 10;
+
+/// Why an account could not be added, changed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum OnboardError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// What was asked for makes no sense; the sentence is for whoever asked.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is none, or it is somebody else's: which of the two is not told.
+    #[error("There is no account of that id.")]
+    NotFound,
+}
+
+/// What the configuration gives.
+#[derive(Debug)]
+pub struct Ground {
+    pub vault: Arc<Vault>,
+    pub platforms: Vec<Arc<Platform>>,
+    /// Accounts of the file. Where an account of the store has the same id, the file's counts.
+    pub accounts: Vec<Account>,
+    /// Tenants that the file names.
+    pub tenants: Vec<TenantId>,
+    /// Where the file names no routes: what those that follow from the accounts have in common.
+    pub implied_routes: Option<Defaults>,
+}
+
+/// How a rotation went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// Records that were encrypted anew.
+    pub changed: usize,
+    /// All records.
+    pub of: usize,
+    /// Id of the key that holds them all now.
+    pub key: String,
+}
+
+/// The accounts of the store, and their way into the pool.
+#[derive(Debug)]
+pub struct Onboard {
+    gateway: Arc<Gateway>,
+    records: Arc<dyn Records>,
+    audit: Audit,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ground: Arc<Ground>,
+    held: BTreeMap<String, Held>,
+    /// The table's generation that `held` shows at least.
+    generation: u64,
+    uses: HashMap<AccountId, LastUsed>,
+    /// What of `uses` the store knows.
+    kept_uses: HashMap<AccountId, u64>,
+    /// Accounts whose credential the platform no longer took, when last looked at.
+    expired: HashSet<AccountId>,
+    /// What stood in the way of accounts, to be said once.
+    problems: Vec<String>,
+}
+
+impl Onboard {
+    /// Reads the store's accounts and gives them to the gateway's pool, beside those of the file.
+    ///
+    /// # Errors
+    /// A record that cannot be read or decrypted: nothing starts with half of its accounts, and nothing has changed.
+    pub async fn open(
+        gateway: Arc<Gateway>,
+        records: Arc<dyn Records>,
+        ground: Ground,
+    ) -> Result<Self, OnboardError> {
+        let generation = records.generation(TABLE).await?;
+        let rows = store::all(&*records, TABLE).await?;
+        let held = rows.iter().map(|row| Ok((row.id.clone(), Held::read(row, &ground.vault)?)));
+        let held = held.collect::<Result<BTreeMap<_, _>, OnboardError>>()?;
+        let mut uses = HashMap::new();
+        let mut kept_uses = HashMap::new();
+        for row in store::all(&*records, USES).await? {
+            let (id, seconds) = (AccountId::from(row.id.as_str()), seconds_of(&row.value));
+            uses.insert(id.clone(), LastUsed::at(seconds));
+            kept_uses.insert(id, seconds);
+        }
+        let state = State {
+            ground: Arc::new(ground),
+            held,
+            generation,
+            uses,
+            kept_uses,
+            expired: HashSet::new(),
+            problems: Vec::new(),
+        };
+        let audit = Audit::new(Arc::clone(&records));
+        let onboard = Self { gateway, records, audit, state: Mutex::new(state) };
+        onboard.put_into_pool(&mut onboard.state.lock());
+        Ok(onboard)
+    }
+
+    /// The log of what was done.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// The vault in use.
+    pub fn vault(&self) -> Arc<Vault> {
+        Arc::clone(&self.state.lock().ground.vault)
+    }
+
+    /// Notes an act that changes nothing in the store, now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn note(&self, act: Act) -> Result<(), StoreError> {
+        self.audit.note(act, self.gateway.clock.wall_millis(), Vec::new()).await.map(drop)
+    }
+
+    /// Puts a new configuration in force, all of it or nothing.
+    ///
+    /// # Errors
+    /// Its vault cannot decrypt what is in the store.
+    pub fn put_in_force(&self, world: World, ground: Ground) -> Result<(), OnboardError> {
+        let mut state = self.state.lock();
+        let held = state.held.iter().map(|(id, held)| Ok((id.clone(), held.reopened(&ground.vault)?)));
+        state.held = held.collect::<Result<_, OnboardError>>()?;
+        state.ground = Arc::new(ground);
+        self.gateway.replace_world(world);
+        self.put_into_pool(&mut state);
+        Ok(())
+    }
+
+    fn put_into_pool(&self, state: &mut State) {
+        let ground = Arc::clone(&state.ground);
+        let mut accounts = ground.accounts.clone();
+        let of_file: HashSet<AccountId> = accounts.iter().map(|account| account.id.clone()).collect();
+        for account in &mut accounts {
+            account.last_used = state.uses.entry(account.id.clone()).or_default().clone();
+        }
+        let mut problems = Vec::new();
+        for (id, held) in &state.held {
+            let id = AccountId::from(id.as_str());
+            if of_file.contains(&id) {
+                continue;
+            }
+            let last_used = state.uses.entry(id.clone()).or_default().clone();
+            match held.account(&ground.platforms, last_used) {
+                Ok(account) => accounts.push(account),
+                Err(why) => problems.push(format!("the account {id} is left out: {why}")),
+            }
+        }
+        // Whoever is gone needs no time of last use.
+        let held = &state.held;
+        state.uses.retain(|id, _| of_file.contains(id) || held.contains_key(id.as_str()));
+        for problem in problems.iter().filter(|problem| !state.problems.contains(problem)) {
+            tracing::error!("{problem}");
+        }
+        state.problems = problems;
+        if let Some(defaults) = ground.implied_routes {
+            let routes = RouteTable::by_accounts(&accounts, &ground.platforms, defaults);
+            self.gateway.replace_world(World { routes, ..World::clone(&self.gateway.world()) });
+        }
+        self.gateway.pool.replace(accounts);
+    }
+
+    /// Takes over what the store holds by now.
+    ///
+    /// # Errors
+    /// The store's. A record that cannot be read is said in the log, and what was known of it stays.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let generation = self.records.generation(TABLE).await?;
+        if generation == self.state.lock().generation {
+            return Ok(());
+        }
+        let rows = store::all(&*self.records, TABLE).await?;
+        let mut state = self.state.lock();
+        if generation < state.generation {
+            return Ok(());
+        }
+        let mut held = BTreeMap::new();
+        for row in &rows {
+            let known = state.held.get(&row.id);
+            if let Some(known) = known.filter(|known| known.version == row.version) {
+                held.insert(row.id.clone(), known.clone());
+                continue;
+            }
+            match (Held::read(row, &state.ground.vault), known) {
+                (Ok(read), _) => drop(held.insert(row.id.clone(), read)),
+                (Err(error), known) => {
+                    tracing::error!(account = row.id, %error, "a changed account cannot be read");
+                    held.extend(known.map(|known| (row.id.clone(), known.clone())));
+                }
+            }
+        }
+        state.held = held;
+        state.generation = generation;
+        self.put_into_pool(&mut state);
+        Ok(())
+    }
+
+    /// Adds an account, for `who`. It may be used at once.
+    ///
+    /// # Errors
+    /// What is asked for makes no sense, or the store's.
+    pub async fn add(&self, who: &str, new: NewAccount) -> Result<AccountRecord, OnboardError> {
+        let ground = Arc::clone(&self.state.lock().ground);
+        let platform = ground.platforms.iter().find(|platform| platform.name.as_str() == new.platform);
+        let Some(platform) = platform else {
+            let named = super::chat::printable(&new.platform);
+            return Err(OnboardError::Invalid(format!("There is no platform '{named}'.")));
+        };
+        let (record, credential) = new.read(platform, self.gateway.clock.wall_seconds())?;
+        if let Some(owner) = &record.owner {
+            let state = self.state.lock();
+            let count = state.held.values().filter(|held| held.record.owner.as_ref() == Some(owner)).count();
+            if count >= MAX_PER_TENANT {
+                return Err(OnboardError::Invalid(format!("There are {MAX_PER_TENANT} accounts already.")));
+            }
+        }
+        let value = sealed_row(&record, &credential, &ground.vault)?;
+        let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Absent };
+        self.write(act(who, "account.added", &record), vec![put]).await?;
+        Ok(record)
+    }
+
+    /// Switches an account on (and forgets what stood against it) or off; to the other of the two where `on` is `None`.
+    /// With a tenant, only its own.
+    ///
+    /// # Errors
+    /// There is none, it stands in the configuration's file, or the store's.
+    pub async fn switch(
+        &self,
+        who: &str,
+        tenant: Option<&TenantId>,
+        id: &str,
+        on: Option<bool>,
+    ) -> Result<AccountRecord, OnboardError> {
+        for _ in 0..TRIES {
+            let held = self.find(tenant, id).await?;
+            let enabled = on.unwrap_or(!held.record.enabled);
+            let updated = self.gateway.clock.wall_seconds();
+            let record = AccountRecord { enabled, updated, ..AccountRecord::clone(&held.record) };
+            let value = row(&record, held.sealed.clone())?;
+            let expect = Expect::Version(held.version);
+            let put = Write::Put { table: TABLE, id: id.to_owned(), value, expect };
+            let what = if enabled { "account.enabled" } else { "account.disabled" };
+            match self.write(act(who, what, &record), vec![put]).await {
+                Err(StoreError::Conflict) => continue,
+                other => other?,
+            }
+            if enabled {
+                self.gateway.pool.revive(&AccountId::from(id));
+            }
+            return Ok(record);
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Forgets an account. Requests under way on it go on. With a tenant, only its own.
+    ///
+    /// # Errors
+    /// As [`Onboard::switch`].
+    pub async fn remove(
+        &self,
+        who: &str,
+        tenant: Option<&TenantId>,
+        id: &str,
+    ) -> Result<AccountRecord, OnboardError> {
+        for _ in 0..TRIES {
+            let held = self.find(tenant, id).await?;
+            let expect = Expect::Version(held.version);
+            let delete = Write::Delete { table: TABLE, id: id.to_owned(), expect };
+            let unused = Write::Delete { table: USES, id: id.to_owned(), expect: Expect::Anything };
+            match self.write(act(who, "account.removed", &held.record), vec![delete, unused]).await {
+                Err(StoreError::Conflict) => {}
+                other => return Ok(other.map(|()| AccountRecord::clone(&held.record))?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Encrypts every record with the vault's first key that is not yet: one by one, so that requests go on, and each is
+    /// readable before and after, wherever this stops.
+    ///
+    /// # Errors
+    /// A record that cannot be decrypted, or the store's.
+    pub async fn rotate(&self, who: &str) -> Result<Rotated, OnboardError> {
+        let ground = Arc::clone(&self.state.lock().ground);
+        let key = ground.vault.current().to_owned();
+        let told = |what: &str, note: String| Act {
+            who: who.to_owned(),
+            what: what.to_owned(),
+            on: key.clone(),
+            note,
+        };
+        self.note(told("vault.rotation_began", String::new())).await?;
+        let rows = store::all(&*self.records, TABLE).await?;
+        let mut changed = 0;
+        for row in &rows {
+            changed += usize::from(self.reseal(&row.id, &ground.vault).await?);
+        }
+        self.refresh().await?;
+        let of = rows.len();
+        self.note(told("vault.rotated", format!("{changed} of {of} records"))).await?;
+        Ok(Rotated { changed, of, key })
+    }
+
+    /// Encrypts one record anew; false where there was no need.
+    async fn reseal(&self, id: &str, vault: &Vault) -> Result<bool, OnboardError> {
+        for _ in 0..TRIES {
+            let Some(row) = self.records.get(TABLE, id).await? else { return Ok(false) };
+            let held = Held::read(&row, vault)?;
+            if vault.is_current(&held.sealed) {
+                return Ok(false);
+            }
+            let value = sealed_row(&held.record, &held.credential, vault)?;
+            let expect = Expect::Version(row.version);
+            match self.records.commit(vec![Write::Put { table: TABLE, id: row.id, value, expect }]).await {
+                Err(StoreError::Conflict) => {}
+                other => return Ok(other.map(|_| true)?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    async fn write(&self, act: Act, changes: Vec<Write>) -> Result<(), StoreError> {
+        self.audit.note(act, self.gateway.clock.wall_millis(), changes).await?;
+        self.refresh().await
+    }
+
+    /// The account `id` as the store holds it now. With a tenant, only its own.
+    async fn find(&self, tenant: Option<&TenantId>, id: &str) -> Result<Held, OnboardError> {
+        self.refresh().await?;
+        let state = self.state.lock();
+        let is_visible = |owner: &Option<TenantId>| tenant.is_none() || owner.as_ref() == tenant;
+        let of_file = state.ground.accounts.iter().find(|account| account.id.as_str() == id);
+        if of_file.is_some_and(|account| is_visible(&account.owner)) {
+            let why = "The account stands in the gateway's configuration and is changed there.";
+            return Err(OnboardError::Invalid(why.to_owned()));
+        }
+        let held = state.held.get(id).filter(|held| is_visible(&held.record.owner));
+        held.cloned().ok_or(OnboardError::NotFound)
+    }
+
+    /// Tenants that the configuration names.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.state.lock().ground.tenants.clone()
+    }
+
+    /// Every platform that an account can be added for.
+    pub fn platforms(&self) -> Vec<Arc<Platform>> {
+        self.state.lock().ground.platforms.clone()
+    }
+
+    /// What is due every second or so: takes over what other processes changed, notes accounts whose credential the
+    /// platform no longer takes, and keeps when accounts were used.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn tick(&self) -> Result<(), StoreError> {
+        self.refresh().await?;
+        let expired: HashSet<AccountId> = self
+            .gateway
+            .pool
+            .states()
+            .into_iter()
+            .filter(|state| state.is_expired)
+            .map(|state| state.id)
+            .collect();
+        let before = std::mem::replace(&mut self.state.lock().expired, expired.clone());
+        for id in expired.difference(&before) {
+            tracing::warn!(account = %id, "the platform no longer takes this account's credential");
+            let act = Act {
+                who: "weir".to_owned(),
+                what: "account.expired".to_owned(),
+                on: id.as_str().to_owned(),
+                note: "the platform no longer takes its credential".to_owned(),
+            };
+            self.note(act).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps when accounts were last used.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keep_uses(&self) -> Result<(), StoreError> {
+        let mut fresh = Vec::new();
+        {
+            let state = self.state.lock();
+            for (id, used) in state.uses.iter().filter_map(|(id, used)| Some((id, used.get()?))) {
+                if state.kept_uses.get(id).is_none_or(|kept| *kept < used) {
+                    fresh.push((id.clone(), used));
+                }
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let put = |(id, used): &(AccountId, u64)| Write::Put {
+            table: USES,
+            id: id.as_str().to_owned(),
+            value: used.to_string().into_bytes(),
+            expect: Expect::Anything,
+        };
+        self.records.commit(fresh.iter().map(put).collect()).await?;
+        self.state.lock().kept_uses.extend(fresh);
+        Ok(())
+    }
+}
+
+fn seconds_of(value: &[u8]) -> u64 {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn act(who: &str, what: &str, record: &AccountRecord) -> Act {
+    let owner = record.owner.as_ref().map_or("", |owner| owner.as_str());
+    let note = format!("{} {:?} of {owner:?}", record.platform, record.name);
+    Act { who: who.to_owned(), what: what.to_owned(), on: record.id.clone(), note }
+}

@@ -1,0 +1,179 @@
+//! `/api/v1/oauth`: what callers with the scope `accounts` see and change of their own tenant's accounts. Somebody else's
+//! account is not there for them: 404, as for one that never was.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{delete, get, post, put};
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::envelope::{Enveloped, page, success};
+use super::{Paged, Plane, fault_of, read_body, verified, who};
+use crate::fault::{Fault, Kind};
+use crate::gateway::onboard::{Listed, NewAccount};
+use crate::identity::Caller;
+use crate::keybook::Scope;
+use crate::platform::auth::Scheme;
+use crate::platform::profile::Platform;
+use crate::pool::Dimension;
+
+type Answered = Result<Response, Enveloped>;
+
+pub(super) fn routes() -> Router<Plane> {
+    Router::new()
+        .route("/api/v1/oauth/platforms", get(platforms))
+        .route("/api/v1/oauth/accounts", get(list).post(add))
+        .route("/api/v1/oauth/accounts/{id}", delete(remove))
+        .route("/api/v1/oauth/accounts/{id}/toggle", put(toggle))
+        .route("/api/v1/oauth/accounts/{id}/refresh", post(refresh))
+}
+
+/// Who calls, if they may manage accounts.
+async fn owner(plane: &Plane, headers: &HeaderMap) -> Result<std::sync::Arc<Caller>, Enveloped> {
+    let caller = verified(plane, headers).await.map_err(Enveloped)?;
+    if caller.has_scope(Scope::Accounts) {
+        return Ok(caller);
+    }
+    Err(Enveloped(Fault::client(Kind::Forbidden, "This endpoint needs the scope 'accounts'.")))
+}
+
+async fn platforms(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
+    owner(&plane, &headers).await?;
+    let platforms: Vec<Value> = plane.onboard.platforms().iter().map(|one| platform(one)).collect();
+    Ok(success(&Value::from(platforms)))
+}
+
+fn platform(platform: &Platform) -> Value {
+    let onboarding: &[&str] = match &platform.scheme {
+        Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => &["api_key", "key_pair"],
+        Scheme::BaiduV1Token(_) => &["key_pair"],
+        Scheme::SparkWs => &["app_key"],
+        Scheme::None => &["none"],
+        Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt => &["api_key"],
+    };
+    json!({
+        "platform_id": platform.name,
+        "platform_name": platform.title,
+        "description": platform.description,
+        "is_enabled": true,
+        "available_models": platform.models,
+        "onboarding": onboarding,
+        "credential": platform.scheme.wants().replace('`', ""),
+    })
+}
+
+async fn list(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
+    let caller = owner(&plane, &headers).await?;
+    let paged = paged.read().map_err(Enveloped)?;
+    plane.onboard.refresh().await.map_err(|error| Enveloped(fault_of(error.into())))?;
+    let (listed, next) =
+        paged.cut(plane.onboard.list(Some(&caller.tenant)), |listed| listed.record.id.clone());
+    let names = plane.onboard.platforms();
+    let title = |listed: &Listed| {
+        let platform = names.iter().find(|platform| platform.name == listed.record.platform);
+        platform.map_or_else(|| listed.record.platform.to_string(), |platform| platform.title.clone())
+    };
+    let data: Vec<Value> = listed.iter().map(|listed| account(listed, &title(listed))).collect();
+    Ok(page(&data, next.as_deref()))
+}
+
+/// Of a day's tokens, or else of a day's requests: what is used, and of how much.
+fn quota(listed: &Listed) -> (Option<u64>, Option<u64>) {
+    let left = listed.state.iter().flat_map(|state| &state.left);
+    let daily =
+        left.filter(|left| matches!(left.dimension, Dimension::DailyTokens | Dimension::DailyRequests));
+    let daily = daily.max_by_key(|left| left.dimension == Dimension::DailyTokens);
+    match daily {
+        Some(left) => (Some(left.of.saturating_sub(left.units)), Some(left.of)),
+        None => (None, listed.record.limits.daily_tokens.or(listed.record.limits.daily_requests)),
+    }
+}
+
+fn account(listed: &Listed, title: &str) -> Value {
+    let record = &listed.record;
+    let (used, limit) = quota(listed);
+    let state = listed.state.as_ref();
+    json!({
+        "id": record.id,
+        "platform_id": record.platform,
+        "platform_name": title,
+        "account_name": record.name,
+        "models": record.models.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        "limits": record.limits,
+        "weight": record.weight,
+        "priority": record.priority,
+        "quota_used": used,
+        "quota_limit": limit,
+        "is_active": state.map_or(record.enabled, |state| state.is_enabled),
+        "is_expired": state.is_some_and(|state| state.is_expired),
+        "is_available": state.is_some(),
+        "source": if listed.is_of_file { "configuration" } else { "store" },
+        "last_used_at": listed.last_used,
+        "created_at": record.created,
+        "updated_at": record.updated,
+    })
+}
+
+async fn add(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Answered {
+    let caller = owner(&plane, &headers).await?;
+    let mut new: NewAccount = read_body(&body).map_err(Enveloped)?;
+    if new.owner.is_some() || new.tenants.is_some() || new.base_url.is_some() {
+        let why = "'owner', 'tenants' and 'base_url' are for operators: your account is your tenant's.";
+        return Err(Enveloped(Fault::client(Kind::BadRequest, why)));
+    }
+    new.owner = Some(caller.tenant.clone());
+    let record = plane.onboard.add(&who(&caller), new).await.map_err(refused)?;
+    shown(&plane, &caller, &record.id)
+}
+
+fn refused(error: crate::gateway::onboard::OnboardError) -> Enveloped {
+    Enveloped(fault_of(error))
+}
+
+/// The account as a list would show it.
+fn shown(plane: &Plane, caller: &Caller, id: &str) -> Answered {
+    let listed = plane.onboard.one(Some(&caller.tenant), id);
+    let listed = listed.ok_or_else(|| refused(crate::gateway::onboard::OnboardError::NotFound))?;
+    let names = plane.onboard.platforms();
+    let platform = names.iter().find(|platform| platform.name == listed.record.platform);
+    Ok(success(&account(&listed, platform.map_or("", |platform| &platform.title))))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    is_active: bool,
+}
+
+async fn toggle(
+    State(plane): State<Plane>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    let caller = owner(&plane, &headers).await?;
+    let on = match body.as_ref() {
+        b"" => None,
+        body => Some(read_body::<Switch>(body).map_err(Enveloped)?.is_active),
+    };
+    plane.onboard.switch(&who(&caller), Some(&caller.tenant), &id, on).await.map_err(refused)?;
+    shown(&plane, &caller, &id)
+}
+
+async fn remove(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+    let caller = owner(&plane, &headers).await?;
+    let record = plane.onboard.remove(&who(&caller), Some(&caller.tenant), &id).await.map_err(refused)?;
+    Ok(success(&json!({"id": record.id, "deleted": true})))
+}
+
+async fn refresh(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+    let caller = owner(&plane, &headers).await?;
+    if plane.onboard.one(Some(&caller.tenant), &id).is_none() {
+        return Err(refused(crate::gateway::onboard::OnboardError::NotFound));
+    }
+    let why = "There is nothing to refresh: this account has a key, which does not expire by itself.";
+    Err(Enveloped(Fault::client(Kind::BadRequest, why)))
+}

@@ -1,0 +1,256 @@
+//! `/admin`: what operators see and change, of all tenants.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Paged, Plane, Refused, fault_of, operator, read_body};
+use crate::fault::{Fault, Kind};
+use crate::gateway::onboard::{Listed, NewAccount, OnboardError};
+use crate::keybook::NewKey;
+use crate::pool::AccountState;
+use crate::store::{Act, StoreError};
+
+type Answered = Result<Response, Refused>;
+
+pub(super) fn routes() -> Router<Plane> {
+    Router::new()
+        .route("/admin/reload", post(reload))
+        .route("/admin/tenants", get(tenants))
+        .route("/admin/accounts", get(list_accounts).post(add_account))
+        .route("/admin/accounts/{id}", delete(remove_account))
+        .route("/admin/accounts/{id}/toggle", put(toggle_account))
+        .route("/admin/accounts/{id}/test", post(test_account))
+        .route("/admin/keys", get(list_keys).post(create_key))
+        .route("/admin/keys/{id}", delete(revoke_key))
+        .route("/admin/audit", get(list_audit))
+        .route("/admin/audit/verify", get(verify_audit))
+        .route("/admin/vault/rotate", post(rotate))
+}
+
+fn refused(error: impl Into<OnboardError>) -> Refused {
+    Refused(fault_of(error.into()))
+}
+
+fn answer(value: &Value) -> Response {
+    axum::Json(value).into_response()
+}
+
+async fn reload(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    if let Err(report) = plane.operations.reload() {
+        return Err(Refused(Fault::client(Kind::BadRequest, report)));
+    }
+    let act = Act { who, what: "configuration.reloaded".into(), on: String::new(), note: String::new() };
+    plane.onboard.note(act).await.map_err(refused)?;
+    Ok(answer(&json!({"reloaded": true})))
+}
+
+/// Every tenant that the configuration, a key or an account names.
+async fn tenants(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
+    operator(&plane, &headers).await?;
+    let mut tenants: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for name in plane.onboard.tenants() {
+        tenants.entry(name.as_str().to_owned()).or_default();
+    }
+    let now = plane.gateway.clock.wall_seconds();
+    for key in plane.keys.list().iter().filter(|key| key.is_live(now)) {
+        tenants.entry(key.tenant.as_str().to_owned()).or_default().0 += 1;
+    }
+    for listed in plane.onboard.list(None) {
+        if let Some(owner) = &listed.record.owner {
+            tenants.entry(owner.as_str().to_owned()).or_default().1 += 1;
+        }
+        for carried in &listed.record.tenants {
+            tenants.entry(carried.as_str().to_owned()).or_default();
+        }
+    }
+    let tenants = tenants.into_iter().collect();
+    let (tenants, next) = paged.read().map_err(Refused)?.cut(tenants, |(name, _)| name.clone());
+    let tenants: Vec<Value> = (tenants.into_iter())
+        .map(|(name, (keys, accounts))| json!({"id": name, "keys": keys, "accounts": accounts}))
+        .collect();
+    Ok(answer(&json!({"tenants": tenants, "next": next})))
+}
+
+async fn list_accounts(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
+    operator(&plane, &headers).await?;
+    let paged = paged.read().map_err(Refused)?;
+    let (accounts, next) = paged.cut(plane.onboard.list(None), |listed| listed.record.id.clone());
+    let accounts: Vec<Value> = accounts.iter().map(account).collect();
+    Ok(answer(&json!({"accounts": accounts, "next": next})))
+}
+
+fn account(listed: &Listed) -> Value {
+    let record = &listed.record;
+    let mut shown = json!({
+        "id": record.id,
+        "platform": record.platform,
+        "name": record.name,
+        "owner": record.owner,
+        "tenants": record.tenants,
+        "models": record.models.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        "limits": record.limits,
+        "weight": record.weight,
+        "priority": record.priority,
+        "source": if listed.is_of_file { "configuration" } else { "store" },
+        "created": record.created,
+        "updated": record.updated,
+        "last_used": listed.last_used,
+        "is_available": listed.state.is_some(),
+        "is_enabled": record.enabled,
+        "is_expired": false,
+        "in_flight": 0,
+    });
+    if let (Some(shown), Some(state)) = (shown.as_object_mut(), &listed.state) {
+        shown.extend(standing(state));
+    }
+    shown
+}
+
+/// How an account stands in this process.
+fn standing(state: &AccountState) -> Map<String, Value> {
+    let left: Map<String, Value> = state
+        .left
+        .iter()
+        .map(|left| (format!("{:?}", left.dimension), json!({"left": left.units, "of": left.of})))
+        .collect();
+    let rest = state.rest.map(|(why, wait)| json!({"why": format!("{why:?}"), "seconds": wait.as_secs()}));
+    let standing = [
+        ("in_flight", json!(state.in_flight)),
+        ("is_enabled", json!(state.is_enabled)),
+        ("is_expired", json!(state.is_expired)),
+        ("is_leaving", json!(state.is_leaving)),
+        ("breaker", json!(format!("{:?}", state.breaker))),
+        ("rest", json!(rest)),
+        ("left", Value::Object(left)),
+    ];
+    standing.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+async fn add_account(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    let new: NewAccount = read_body(&body).map_err(Refused)?;
+    let record = plane.onboard.add(&who, new).await.map_err(refused)?;
+    Ok(answer(&json!({"record": record})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    enabled: bool,
+}
+
+async fn toggle_account(
+    State(plane): State<Plane>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    let on = match body.as_ref() {
+        b"" => None,
+        body => Some(read_body::<Switch>(body).map_err(Refused)?.enabled),
+    };
+    let record = plane.onboard.switch(&who, None, &id, on).await.map_err(refused)?;
+    Ok(answer(&json!({"record": record})))
+}
+
+async fn remove_account(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    let record = plane.onboard.remove(&who, None, &id).await.map_err(refused)?;
+    Ok(answer(&json!({"record": record})))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    model: Option<String>,
+}
+
+async fn test_account(
+    State(plane): State<Plane>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    operator(&plane, &headers).await?;
+    let wanted: Wanted =
+        if body.is_empty() { Wanted::default() } else { read_body(&body).map_err(Refused)? };
+    let trial = plane.onboard.test(None, &id, wanted.model.as_deref()).await.map_err(refused)?;
+    Ok(axum::Json(trial).into_response())
+}
+
+async fn list_keys(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
+    operator(&plane, &headers).await?;
+    let paged = paged.read().map_err(Refused)?;
+    // The newest first: what comes after an id is what stands behind it.
+    let keys = plane.keys.list();
+    let from = paged.after().and_then(|id| keys.iter().position(|key| key.id == id)).map_or(0, |at| at + 1);
+    let rest = keys.get(from..).unwrap_or_default();
+    let keys = rest.get(..paged.limit()).unwrap_or(rest);
+    let next = keys.last().filter(|_| keys.len() < rest.len()).map(|key| key.id.clone());
+    Ok(answer(&json!({"keys": keys, "next": next})))
+}
+
+async fn create_key(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    let new: NewKey = serde_json::from_slice(&body).map_err(|wrong| {
+        Refused(Fault::client(Kind::BadRequest, format!("The key could not be read: {wrong}.")))
+    })?;
+    let now = plane.gateway.clock.wall_seconds();
+    let (record, key) = plane.keys.create(&who, new, now).await.map_err(refused)?;
+    Ok(answer(&json!({"key": key.expose(), "record": record})))
+}
+
+async fn revoke_key(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    let now = plane.gateway.clock.wall_seconds();
+    let record = plane.keys.revoke(&who, &id, now).await.map_err(refused)?;
+    Ok(answer(&json!({"record": record})))
+}
+
+async fn list_audit(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
+    operator(&plane, &headers).await?;
+    let paged = paged.read().map_err(Refused)?;
+    let not_a_place = || Refused(Fault::bad("after", "'after' is the place of an entry."));
+    let from = match paged.after() {
+        Some(after) => after.parse::<u64>().map_err(|_| not_a_place())?.saturating_add(1),
+        None => 0,
+    };
+    let audit = plane.onboard.audit();
+    let page = audit.list(from, paged.limit()).await.map_err(refused)?;
+    let end = audit.count().await.map_err(refused)?;
+    let next = page.last().map(|(place, _)| *place).filter(|last| last + 1 < end);
+    let entries = page.into_iter().map(|(place, entry)| {
+        let mut shown = json!({"place": place});
+        if let (Some(shown), Ok(Value::Object(entry))) = (shown.as_object_mut(), serde_json::to_value(entry))
+        {
+            shown.extend(entry);
+        }
+        shown
+    });
+    Ok(answer(&json!({"entries": entries.collect::<Vec<_>>(), "next": next})))
+}
+
+async fn verify_audit(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
+    operator(&plane, &headers).await?;
+    let verified = plane.onboard.audit().verify().await.map_err(|error: StoreError| refused(error))?;
+    Ok(axum::Json(verified).into_response())
+}
+
+async fn rotate(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    // On a task of its own: who asked may go away, and it goes on.
+    let onboard = std::sync::Arc::clone(&plane.onboard);
+    let rotated = tokio::spawn(async move { onboard.rotate(&who).await }).await;
+    let rotated = rotated.map_err(|_| refused(StoreError::Interrupted))?.map_err(refused)?;
+    Ok(answer(&json!({"changed": rotated.changed, "of": rotated.of, "key": rotated.key})))
+}
