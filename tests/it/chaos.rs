@@ -136,8 +136,8 @@ async fn misfortune(
     }
 }
 
-const LIMIT: u64 = 350;
-const AT_ONCE: u64 = 2;
+const LIMIT: u64 = 250;
+const AT_ONCE: u64 = 4;
 
 /// Holds the platform's books against the limits.
 async fn judge(house: &House, seed: u64, after: &str) -> u64 {
@@ -213,7 +213,7 @@ async fn whatever_goes_wrong_no_limit_is_passed() {
     let all: u64 = seen.iter().map(|count| count.load(Ordering::SeqCst)).sum();
     println!("{served} served; {} answered, {} refused, {} unavailable", times(200), times(429), times(503));
     assert_eq!(known, all, "seed {seed}: an answer that should not be");
-    assert!(served > 300, "seed {seed}: hardly anything was served: {served}");
+    assert!(served > 200, "seed {seed}: hardly anything was served: {served}");
     for house in &houses {
         assert_eq!(house.metric("weir_panics_total").await, 0.0);
     }
