@@ -236,7 +236,9 @@ impl Till {
             }
             self.older.at(now)
         } else {
-            self.newer.units = self.newer.units.min(target);
+            // Too little for anybody here, and somebody starves: together such pieces may be enough for one.
+            let is_scrap = self.recall && self.newer.units < self.need;
+            self.newer.units = if is_scrap { 0 } else { self.newer.units.min(target) };
             self.newer.units
         };
         let need = self.need.saturating_sub(keep);
