@@ -255,6 +255,15 @@ impl Ledger {
         self.tills().any(|till| till.is_warm(now))
     }
 
+    /// The authority may have forgotten everything. True where it has to hear of this account again.
+    pub(super) fn retell(&mut self) -> bool {
+        let tills = self.meters.iter_mut().filter_map(|meter| match &mut meter.count {
+            Count::Till(till) => Some(till),
+            Count::Rate(_) | Count::Budget(_) | Count::Slots(..) => None,
+        });
+        tills.fold(false, |any, till| till.retell() || any)
+    }
+
     fn tills(&self) -> impl Iterator<Item = &Till> {
         self.meters.iter().filter_map(|meter| match &meter.count {
             Count::Till(till) => Some(&**till),

@@ -246,6 +246,14 @@ impl Member {
         stays
     }
 
+    /// The authority may have forgotten everything. True where it has to hear of this account again, at once.
+    pub(super) fn retell(&self) -> bool {
+        let mut state = self.state.lock();
+        let has_to = state.ledger.retell();
+        state.talk.is_urgent |= has_to;
+        has_to
+    }
+
     /// The bid that is due, where one is. With `is_last` everything goes back that is not in use.
     pub(super) fn bid(&self, now: &Now<'_>, rhythm: &Rhythm, is_last: bool) -> Option<Bid> {
         let mut state = self.state.lock();

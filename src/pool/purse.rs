@@ -31,6 +31,11 @@ pub trait Authority: Send + Sync + Debug {
     /// come once.
     async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage>;
 
+    /// A number that changes whenever it may have forgotten what it was told; budgets are then told again.
+    fn epoch(&self) -> u64 {
+        0
+    }
+
     /// After so much silence it is taken to be out. Callers are told within half a second.
     fn patience(&self) -> Duration {
         Duration::from_millis(400)

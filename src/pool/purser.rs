@@ -3,7 +3,7 @@
 //! multiply.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -33,6 +33,9 @@ pub struct Purser {
     authority: Arc<dyn Authority>,
     /// Accounts in use.
     warm: Vec<Arc<Member>>,
+    /// Accounts that were in use: should the authority forget them, it must be told of them again.
+    cold: HashMap<AccountId, Weak<Member>>,
+    epoch: u64,
     /// Where accounts are counted while the authority is out and the operator wants to go on.
     makeshift: HashMap<AccountId, Book>,
 }
@@ -47,7 +50,8 @@ enum Round {
 
 impl Purser {
     pub(super) fn new(core: Arc<Core>, purse: Arc<Purse>, authority: Arc<dyn Authority>) -> Self {
-        Self { core, purse, authority, warm: Vec::new(), makeshift: HashMap::new() }
+        let (warm, cold, makeshift) = (Vec::new(), HashMap::new(), HashMap::new());
+        Self { core, purse, authority, warm, cold, epoch: 0, makeshift }
     }
 
     /// Carries bids until `stop`, then gives everything back that is not in use. Does that also, and goes on, whenever it is
@@ -84,7 +88,23 @@ impl Purser {
         }
     }
 
+    /// Has everything told again that an authority may have forgotten.
+    fn retell(&mut self) {
+        let epoch = self.authority.epoch();
+        if epoch == self.epoch {
+            return;
+        }
+        self.epoch = epoch;
+        for member in &self.warm {
+            member.retell();
+        }
+        self.cold.retain(|_, member| member.strong_count() > 0);
+        let forgotten = self.cold.values().filter_map(Weak::upgrade).filter(|member| member.retell());
+        self.warm.extend(forgotten.filter(|member| member.queue()));
+    }
+
     async fn round(&mut self, is_last: bool) -> Round {
+        self.retell();
         let (bidders, bids) = self.gather(is_last);
         if bids.is_empty() {
             return Round::Nothing;
@@ -120,7 +140,11 @@ impl Purser {
                 bidders.push(Arc::clone(member));
                 return true;
             }
-            member.stays_warm(now.moment)
+            let stays = member.stays_warm(now.moment);
+            if !stays {
+                self.cold.insert(member.id.clone(), Arc::downgrade(member));
+            }
+            stays
         });
         (bidders, bids)
     }

@@ -84,6 +84,8 @@ pub(super) struct Till {
     left: u64,
     refused: Option<Refused>,
     recall: bool,
+    /// The authority may have forgotten what it was told: it is to be told again.
+    retell: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +117,7 @@ impl Till {
             last_drawn: None,
             refused: None,
             recall: false,
+            retell: false,
         }
     }
 
@@ -210,11 +213,18 @@ impl Till {
         }
     }
 
+    /// The authority may have forgotten everything. True where it has to hear of this limit again: of budgets, since others
+    /// would be given what was used here; rates and places heal by themselves.
+    pub(super) fn retell(&mut self) -> bool {
+        self.retell = matches!(self.terms, Terms::Budget { .. }) && self.used > 0;
+        self.retell
+    }
+
     /// Whether there is anything to tell the authority.
     pub(super) fn is_warm(&self, now: Moment) -> bool {
         let holds = self.newer.units + self.older.units + self.back + self.over + self.need > 0;
         let counts = matches!(self.terms, Terms::Slots { .. }) && self.used > 0;
-        holds || counts || self.is_used(now)
+        holds || counts || self.retell || self.is_used(now)
     }
 
     fn is_used(&self, now: Moment) -> bool {
@@ -225,6 +235,7 @@ impl Till {
     pub(super) fn line(&mut self, now: Moment, rests: bool) -> Line {
         self.pace += (self.drawn as f64 - self.pace) / 3.0;
         self.drawn = 0;
+        self.retell = false;
         let target = if rests || !self.is_used(now) { 0 } else { self.target() };
         let target = target.saturating_add(self.waiting).min(self.terms.most());
         let keep = if self.is_rate() {

@@ -24,6 +24,8 @@ use redis::{
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
+use crate::ids::random_name;
+
 pub use self::address::{Address, Shape};
 pub use self::fitness::Fitness;
 
@@ -314,13 +316,21 @@ impl Keeper {
 
     /// Returns when the line is no longer any good.
     async fn watch_over(&self, mut line: Line) -> LinkError {
+        let mut known = None;
         loop {
             tokio::select! {
                 () = self.suspicion.notified() => {}
                 () = tokio::time::sleep(PULSE) => {}
             }
             match tokio::time::timeout(ANSWER, line.ask(&pulse())).await {
-                Ok(Ok(role)) if is_master(&role) => {}
+                Ok(Ok(role)) if is_master(&role) => {
+                    let mark = mark_of(&mut line).await;
+                    // Emptied behind our back.
+                    if known.is_some() && mark.is_some() && mark != known {
+                        self.epoch.fetch_add(1, Ordering::Release);
+                    }
+                    known = mark.or(known);
+                }
                 Ok(Ok(_)) => return LinkError::new("this Redis is a replica and takes no writes"),
                 // It is loading its data, or refuses for another reason: it is there, and questions hear that themselves.
                 Ok(Err(error)) if is_harmless(&error) => {}
@@ -329,6 +339,19 @@ impl Keeper {
             }
         }
     }
+}
+
+/// The mark that the first of us left in the server: another one means that all was lost since. A cluster loses its parts
+/// apart from each other; there a new connection alone tells.
+async fn mark_of(line: &mut Line) -> Option<String> {
+    if matches!(line, Line::Many(_)) {
+        return None;
+    }
+    let new = random_name("", 16);
+    let mut question = redis::cmd("SET");
+    question.arg("weir:1:born").arg(&new).arg("NX").arg("GET");
+    let old = tokio::time::timeout(ANSWER, line.ask(&question)).await.ok()?.ok()?;
+    redis::from_redis_value::<Option<String>>(old).ok().map(|old| old.unwrap_or(new))
 }
 
 fn pulse() -> Cmd {

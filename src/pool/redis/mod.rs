@@ -60,6 +60,10 @@ impl Redis {
 
 #[async_trait]
 impl Authority for Redis {
+    fn epoch(&self) -> u64 {
+        self.link.epoch()
+    }
+
     async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage> {
         let together = if self.link.is_cluster() { 1 } else { TOGETHER };
         let parts = join_all(bids.chunks(together).map(|part| self.send(replica, part))).await;
