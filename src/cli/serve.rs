@@ -248,12 +248,12 @@ async fn note_reload(onboard: Arc<Onboard>) {
 }
 
 /// When accounts were last used is written down once in so many ticks.
-const USES_EVERY: u32 = 30;
+const USES_EVERY: u32 = 60;
 
-/// What is due every second.
+/// What is due twice a second: a key that another replica revoked is to be refused here within one.
 async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
     let House { gateway, keys, onboard, .. } = &reload.house;
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reachable = true;
     for tick in 1_u32.. {

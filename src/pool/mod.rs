@@ -254,9 +254,10 @@ impl Pool {
         seat.inspect(|seat| seat.member.forget_failures()).is_some()
     }
 
-    /// Whether the authority does not answer: then only leases in hand are served, for as long as they last.
+    /// Whether the authority does not answer and that matters: only leases in hand are served, for as long as they last.
     pub fn is_cut_off(&self) -> bool {
-        self.core.purse.as_ref().is_some_and(|purse| purse.is_out())
+        let is_closed = |purse: &Arc<Purse>| purse.is_out() && purse.on_outage == OnOutage::FailClosed;
+        self.core.purse.as_ref().is_some_and(is_closed)
     }
 
     /// How many requests may be retries.

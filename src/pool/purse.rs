@@ -31,6 +31,11 @@ pub trait Authority: Send + Sync + Debug {
     /// come once.
     async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage>;
 
+    /// Whether it is there, as far as is known without asking: whoever has nothing to say should notice, too.
+    fn is_up(&self) -> bool {
+        true
+    }
+
     /// A number that changes whenever it may have forgotten what it was told; budgets are then told again.
     fn epoch(&self) -> u64 {
         0

@@ -107,7 +107,7 @@ impl Purser {
         self.retell();
         let (bidders, bids) = self.gather(is_last);
         if bids.is_empty() {
-            return Round::Nothing;
+            return self.look();
         }
         let carried = tokio::time::timeout(
             self.authority.patience(),
@@ -125,6 +125,18 @@ impl Purser {
         };
         self.purse.announce();
         done
+    }
+
+    /// With nothing to say: whether there is somebody to say it to.
+    fn look(&mut self) -> Round {
+        match (self.authority.is_up(), self.purse.is_out()) {
+            (false, false) => self.miss(&Outage("there is no connection".to_owned()), &[], &[]),
+            (true, true) => {
+                self.hear(&[], &[], Vec::new());
+                Round::Nothing
+            }
+            _ => Round::Nothing,
+        }
     }
 
     /// The bids that are due, and whose they are.

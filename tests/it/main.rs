@@ -14,6 +14,7 @@ mod asks;
 mod broken;
 mod budget;
 mod callers;
+mod chaos;
 mod failover;
 mod leaving;
 mod lifecycle;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-use super::house::{House, question, until};
+use super::house::{House, question, until, whole};
 use super::replicas::{Redis, account, count, question_of, replicas, status, until_status};
 
 /// A gateway whose every request needs the authority: leases of one are no use to the next for long.
@@ -31,7 +31,8 @@ async fn is_refused_well(house: &House) {
         assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|wait| wait >= 1));
         assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     }
-    assert_eq!(house.get("/healthz").await.status, 200);
+    assert_eq!(house.admin(http::Method::GET, "/livez").await.status, 200);
+    assert_eq!(house.admin(http::Method::GET, "/readyz").await.status, 503);
 }
 
 /// One line tells that it began, one that it is over.
@@ -150,6 +151,51 @@ async fn r12_5_reloads_make_no_connections() {
         assert_eq!(house.admin(http::Method::POST, "/admin/reload").await.status / 100, 2);
     }
     assert_eq!(connections(), before);
+}
+
+/// A replica without a request notices, too, and is not ready.
+#[tokio::test]
+async fn an_idle_replica_notices_that_redis_is_gone() {
+    let mut redis = Redis::start(&[]);
+    let house = house(&redis, "").await;
+    let ready = || async { house.admin(http::Method::GET, "/readyz").await.status };
+    redis.kill();
+    until("it is not ready", || async { ready().await == 503 }).await;
+    assert!(redis.launch());
+    until("it is ready", || async { ready().await == 200 }).await;
+    is_told_once(&house);
+}
+
+/// A key made at one replica opens the others, and revoked at one it is refused at all, within a second.
+#[tokio::test]
+async fn a_key_revoked_anywhere_is_refused_everywhere() {
+    let redis = Redis::start(&[]);
+    let houses = replicas(3, &format!("{}{}", redis.store(), account("rpm: 10000"))).await;
+    let new = serde_json::json!({"name": "k", "tenant": "alpha", "scopes": ["chat"]});
+    let made =
+        houses[0].client.post(houses[0].admin_url("/admin/keys")).bearer_auth(&houses[0].token).json(&new);
+    let made = whole(made).await;
+    assert_eq!(made.status / 100, 2, "{}", made.text());
+    let (key, id) = (made.json()["key"].clone(), made.json()["record"]["id"].clone());
+    let (key, id) = (key.as_str().expect("a key").to_owned(), id.as_str().expect("an id").to_owned());
+    let asks = |house: &House| {
+        let request = house.client.post(house.url("/v1/chat/completions")).bearer_auth(&key);
+        request.json(&question("openai/gpt-4o", "hi", false))
+    };
+    for house in &houses {
+        until("the key is known", || async { status(asks(house)).await == 200 }).await;
+    }
+    let revoked = houses[2].admin(http::Method::DELETE, &format!("/admin/keys/{id}")).await;
+    assert_eq!(revoked.status / 100, 2, "{}", revoked.text());
+    let began = Instant::now();
+    assert_eq!(status(asks(&houses[2])).await, 401);
+    for house in &houses {
+        until("the key is refused", || async { status(asks(house)).await == 401 }).await;
+    }
+    assert!(began.elapsed() < Duration::from_millis(1_300), "{:?}", began.elapsed());
+    // What is in Redis opens nothing.
+    let dump = redis.tell(&["HGETALL", "weir:1:{records}:rows:keys"]);
+    assert!(dump.contains(&id) && !dump.contains(&key["sk-weir-".len()..]));
 }
 
 /// A password is needed, wrong, right; and never seen.

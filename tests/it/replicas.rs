@@ -1,6 +1,5 @@
 //! Several gateways, one Redis, one simulated platform: all of them real processes, on ports and in folders of their own.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,10 +56,6 @@ impl Redis {
         drop(child.kill());
         drop(child.wait());
         false
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     pub fn kill(&mut self) {

@@ -112,6 +112,9 @@ async fn ready(State(plane): State<Plane>) -> Response {
     if plane.gateway.drain.has_begun() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
     }
+    if plane.gateway.pool.is_cut_off() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the pool's authority does not answer\n").into_response();
+    }
     "ok\n".into_response()
 }
 

@@ -60,6 +60,10 @@ impl Redis {
 
 #[async_trait]
 impl Authority for Redis {
+    fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
     fn epoch(&self) -> u64 {
         self.link.epoch()
     }

@@ -1,0 +1,220 @@
+//! Everything goes wrong at once: replicas are killed and started again, Redis sleeps, dies and comes back, the line between
+//! is cut and stalls, while callers never stop. Whatever the order, no account is ever used beyond its limits. A seed is
+//! printed; the order of events follows from it, the machine's timing does not. The oracle is the platform's own count.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use super::house::{House, question, start_fake};
+use super::replicas::{Redis, status, store};
+
+/// A line to Redis that can be cut and stalled.
+struct Proxy {
+    port: u16,
+    /// Connections made before a cut end with it.
+    cuts: Arc<AtomicU64>,
+    is_stalled: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    async fn to(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let proxy = Self { port, cuts: Arc::default(), is_stalled: Arc::default() };
+        let (cuts, is_stalled) = (Arc::clone(&proxy.cuts), Arc::clone(&proxy.is_stalled));
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
+                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                let born = cuts.load(Ordering::SeqCst);
+                tokio::spawn(pass(near_in, far_out, born, Arc::clone(&cuts), Arc::clone(&is_stalled)));
+                tokio::spawn(pass(far_in, near_out, born, Arc::clone(&cuts), Arc::clone(&is_stalled)));
+            }
+        });
+        proxy
+    }
+
+    fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Passes bytes on until either side ends or the line is cut.
+async fn pass(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    born: u64,
+    cuts: Arc<AtomicU64>,
+    is_stalled: Arc<AtomicBool>,
+) {
+    let mut piece = vec![0; 64 * 1024];
+    while cuts.load(Ordering::SeqCst) == born {
+        let read = tokio::time::timeout(Duration::from_millis(20), from.read(&mut piece)).await;
+        let Ok(read) = read else { continue };
+        let count = read.unwrap_or(0);
+        while is_stalled.load(Ordering::SeqCst) && cuts.load(Ordering::SeqCst) == born {
+            sleep(Duration::from_millis(5)).await;
+        }
+        if count == 0 || cuts.load(Ordering::SeqCst) != born || to.write_all(&piece[..count]).await.is_err() {
+            break;
+        }
+    }
+    drop(to.shutdown().await);
+}
+
+/// One caller, who never stops.
+async fn call(
+    doors: Vec<SocketAddr>,
+    token: String,
+    seed: u64,
+    is_over: Arc<AtomicBool>,
+    seen: Arc<[AtomicU64; 600]>,
+) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let client = super::house::client().timeout(Duration::from_secs(20)).build().expect("a client");
+    while !is_over.load(Ordering::SeqCst) {
+        let door = doors[random.random_range(0..doors.len())];
+        let text = if random.random_bool(0.2) { "@first=150 hi" } else { "hi" };
+        let request = client.post(format!("http://{door}/v1/chat/completions")).bearer_auth(&token);
+        let began = Instant::now();
+        let found = status(request.json(&question("openai/gpt-4o", text, false))).await;
+        assert!(began.elapsed() < Duration::from_secs(10), "a request hung: {found}");
+        seen[usize::from(found)].fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_millis(random.random_range(1..40))).await;
+    }
+}
+
+/// One thing that goes wrong, and is put right again.
+async fn misfortune(
+    random: &mut SmallRng,
+    houses: &mut [House],
+    redis: &mut Redis,
+    proxy: &Proxy,
+) -> &'static str {
+    let some = |random: &mut SmallRng, most: u64| Duration::from_millis(random.random_range(10..most));
+    match random.random_range(0..7) {
+        0..=2 => {
+            let house = random.random_range(0..houses.len());
+            houses[house].kill().await;
+            sleep(some(random, 300)).await;
+            houses[house].restart().await;
+            "a replica was killed"
+        }
+        3 => {
+            redis.signal("STOP");
+            sleep(some(random, 2_500)).await;
+            redis.signal("CONT");
+            "Redis slept"
+        }
+        4 => {
+            redis.kill();
+            sleep(some(random, 1_500)).await;
+            while !redis.launch() {}
+            "Redis was killed"
+        }
+        5 => {
+            for _ in 0..random.random_range(1..6) {
+                proxy.cut();
+                sleep(some(random, 200)).await;
+            }
+            "the line was cut"
+        }
+        _ => {
+            proxy.is_stalled.store(true, Ordering::SeqCst);
+            sleep(some(random, 1_500)).await;
+            proxy.is_stalled.store(false, Ordering::SeqCst);
+            "the line stalled"
+        }
+    }
+}
+
+const LIMIT: u64 = 350;
+const AT_ONCE: u64 = 2;
+
+/// Holds the platform's books against the limits.
+async fn judge(house: &House, seed: u64, after: &str) -> u64 {
+    let books = house.counters().await;
+    let accounts = books["openai"].as_object().cloned().unwrap_or_default();
+    let mut served = 0;
+    for (key, numbers) in &accounts {
+        let number = |name: &str| numbers[name].as_u64().expect("a number");
+        assert!(
+            number("requests") <= LIMIT,
+            "seed {seed}, {after}: {} of {LIMIT} for {key}",
+            number("requests")
+        );
+        let most = number("max_concurrent");
+        assert!(most <= AT_ONCE, "seed {seed}, {after}: {most} at once of {AT_ONCE} for {key}");
+        served += number("requests");
+    }
+    served
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_goes_wrong_no_limit_is_passed() {
+    let is_slow = super::misfortune::is_slow_wanted();
+    let seed: u64 = std::env::var("WEIR_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| rand::rng().random());
+    println!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut redis = Redis::start(&[]);
+    let proxy = Proxy::to(redis.port).await;
+    let accounts: Vec<String> = ["a", "b", "c"]
+        .iter()
+        .map(|id| {
+            let limits = format!("{{daily_requests: {LIMIT}, concurrency: {AT_ONCE}}}");
+            format!("{{id: {id}, platform: openai, api_key: sk-{id}, limits: {limits}}}")
+        })
+        .collect();
+    let fragment = format!("{}accounts: [{}]\n", store(proxy.port), accounts.join(", "));
+    let fake = start_fake("");
+    let mut houses = Vec::new();
+    for _ in 0..4 {
+        houses.push(House::start_beside(fake, &fragment, &[]).await);
+    }
+    let (is_over, seen) = (Arc::new(AtomicBool::new(false)), Arc::new([const { AtomicU64::new(0) }; 600]));
+    let doors: Vec<SocketAddr> = houses.iter().map(|house| house.listen).collect();
+    let callers: Vec<_> = (0..8)
+        .map(|number| {
+            let token = houses[0].token.clone();
+            tokio::spawn(call(doors.clone(), token, seed ^ number, Arc::clone(&is_over), Arc::clone(&seen)))
+        })
+        .collect();
+    let until = Instant::now() + Duration::from_secs(if is_slow { 300 } else { 15 });
+    while Instant::now() < until {
+        sleep(Duration::from_millis(random.random_range(50..700))).await;
+        let what = misfortune(&mut random, &mut houses, &mut redis, &proxy).await;
+        judge(&houses[0], seed, what).await;
+    }
+    // All is well again: they are served or told that it is enough, and nothing else.
+    for house in &houses {
+        super::house::until("it serves again", || async {
+            [200, 429].contains(&status(house.request(&question("openai/gpt-4o", "hi", false))).await)
+        })
+        .await;
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for caller in callers {
+        caller.await.expect("a caller without a panic");
+    }
+    let served = judge(&houses[0], seed, "at the end").await;
+    let times = |status: usize| seen[status].load(Ordering::SeqCst);
+    let known: u64 = [0, 200, 429, 502, 503].iter().map(|status| times(*status)).sum();
+    let all: u64 = seen.iter().map(|count| count.load(Ordering::SeqCst)).sum();
+    println!("{served} served; {} answered, {} refused, {} unavailable", times(200), times(429), times(503));
+    assert_eq!(known, all, "seed {seed}: an answer that should not be");
+    assert!(served > 300, "seed {seed}: hardly anything was served: {served}");
+    for house in &houses {
+        assert_eq!(house.metric("weir_panics_total").await, 0.0);
+    }
+}
