@@ -247,7 +247,7 @@ impl Till {
             }
             self.older.at(now)
         } else {
-            // Less than anybody waits for, while others starve: scraps, which are of use only together.
+            // Too little for anybody here, and somebody starves: together such pieces may be enough for one.
             let is_scrap = self.recall && self.newer.units < self.need;
             self.newer.units = if is_scrap { 0 } else { self.newer.units.min(target) };
             self.newer.units

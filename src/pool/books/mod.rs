@@ -96,13 +96,14 @@ impl Book {
 }
 
 /// How much of `left` one of `rivals` gets: what it wants, but near the end no more than its fair part; never less than
-/// is of use to it.
+/// is of use to it, and where somebody waits a multiple of that, so that no rival is left with a piece too small for anything.
 fn share(left: u64, need: u64, want: u64, rivals: u64) -> u64 {
     if need > left {
         return 0;
     }
     let fair = left / rivals.max(1);
-    want.min(fair.max(need))
+    let useful = if need > 0 { fair - fair % need } else { fair };
+    want.min(useful.max(need))
 }
 
 impl Grant {

@@ -48,7 +48,9 @@ end
 
 local function share(left, need, want, rivals)
   if need > left then return 0 end
-  return math.min(want, math.max(div(left, math.max(rivals, 1)), need))
+  local fair = div(left, math.max(rivals, 1))
+  if need > 0 then fair = fair - fair % need end
+  return math.min(want, math.max(fair, need))
 end
 
 -- Rates: `limit/rate.rs` and `books/flow.rs`.

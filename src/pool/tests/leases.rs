@@ -223,3 +223,39 @@ fn a_wrong_clock_of_ours_decides_nothing() {
     desk.round();
     assert!(desk.world.take().is_ok(), "and the second for today");
 }
+
+/// Three replicas, each with a third of what one request needs: they starved side by side until the day turned.
+#[test]
+fn pieces_too_small_for_anybody_come_together() {
+    let mut desks: Vec<Desk> = (0..3)
+        .map(|number| {
+            let mut desk = Desk::new(limited("a", daily(300)));
+            desk.replica = ReplicaId(Arc::from(format!("r{number}")));
+            desk
+        })
+        .collect();
+    let mut book = Book::default();
+    // Small requests bring each of them a piece.
+    for desk in &mut desks {
+        std::mem::swap(&mut desk.book, &mut book);
+        desk.world.tokens = 100;
+        desk.world.refusal();
+        desk.round();
+        desk.world.take().expect("leased").settle(used(60));
+        std::mem::swap(&mut desk.book, &mut book);
+    }
+    let mut served = 0;
+    for _ in 0..20 {
+        for desk in &mut desks {
+            std::mem::swap(&mut desk.book, &mut book);
+            desk.pass(60);
+            if let Ok(reservation) = desk.world.take() {
+                reservation.settle(used(100));
+                served += 1;
+            }
+            desk.round();
+            std::mem::swap(&mut desk.book, &mut book);
+        }
+    }
+    assert_eq!(served, 1, "180 of 300 were used, and 100 more fit");
+}
