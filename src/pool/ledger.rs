@@ -261,7 +261,8 @@ impl Ledger {
             Count::Till(till) => Some(till),
             Count::Rate(_) | Count::Budget(_) | Count::Slots(..) => None,
         });
-        tills.fold(false, |any, till| till.retell() || any)
+        // Every one of them is told, not only the first that has to.
+        tills.filter_map(|till| till.retell().then_some(())).count() > 0
     }
 
     fn tills(&self) -> impl Iterator<Item = &Till> {

@@ -1,9 +1,9 @@
 //! Redis in trouble: killed, asleep, read-only, full, without its scripts. What callers see meanwhile, and that it ends by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::house::{House, question, until, whole};
 use super::replicas::{Redis, account, count, question_of, replicas, status, until_status};
