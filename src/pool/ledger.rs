@@ -261,7 +261,11 @@ impl Ledger {
             Count::Till(till) => Some(till),
             Count::Rate(_) | Count::Budget(_) | Count::Slots(..) => None,
         });
-        tills.fold(false, |any, till| till.retell() || any)
+        let mut any = false;
+        for till in tills {
+            any |= till.retell();
+        }
+        any
     }
 
     fn tills(&self) -> impl Iterator<Item = &Till> {

@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -161,9 +163,8 @@ async fn judge(house: &House, seed: u64, after: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_goes_wrong_no_limit_is_passed() {
     let is_slow = super::misfortune::is_slow_wanted();
-    let seed: u64 = std::env::var("WEIR_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
+    let seed: u64 = std::env::var_os("WEIR_SEED")
+        .and_then(|seed| seed.to_str()?.parse().ok())
         .unwrap_or_else(|| rand::rng().random());
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);

@@ -1,6 +1,8 @@
 //! Redis in trouble: killed, asleep, read-only, full, without its scripts. What callers see meanwhile, and that it ends by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use futures_util::future::join_all;
 use tokio::time::sleep;

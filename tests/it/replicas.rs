@@ -1,7 +1,9 @@
 //! Several gateways, one Redis, one simulated platform: all of them real processes, on ports and in folders of their own.
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use serde_json::Value;
 use tokio::time::sleep;
