@@ -348,7 +348,7 @@ fn no_secret_is_ever_told() {
         format!("platforms: {{x: {{dialect: openai, base_url: 'u:{canary}@h'}}}}"),
         format!("accounts: [{canary}]"),
         format!("accounts: {canary}"),
-        format!("store: redis://:{canary}@host"),
+        format!("store: redis://:{canary}@ho st"),
         format!("store: reddis://:{canary}@host"),
         format!("vault: {{keys: [{{id: k, key: {canary}}}]}}"),
         format!("auth: {{jwt: [{{issuer: i, audience: a, secret: {canary}}}]}}"),

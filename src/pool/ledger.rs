@@ -261,8 +261,11 @@ impl Ledger {
             Count::Till(till) => Some(till),
             Count::Rate(_) | Count::Budget(_) | Count::Slots(..) => None,
         });
-        // Every one of them is told, not only the first that has to.
-        tills.filter_map(|till| till.retell().then_some(())).count() > 0
+        let mut any = false;
+        for till in tills {
+            any |= till.retell();
+        }
+        any
     }
 
     fn tills(&self) -> impl Iterator<Item = &Till> {

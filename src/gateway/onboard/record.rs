@@ -153,6 +153,19 @@ fn plain(credential: &Credential) -> Result<Secret, serde_json::Error> {
     serde_json::to_string(&parts).map(Secret::new)
 }
 
+fn check_limits(limits: &Limits, of_models: &BTreeMap<String, Limits>) -> Result<(), OnboardError> {
+    if of_models.len() > MAX_LIST || !of_models.keys().all(|model| is_name(model)) {
+        let why = "'model_limits' are at most 1000 names of 1 to 256 bytes.";
+        return Err(OnboardError::Invalid(why.to_owned()));
+    }
+    match of_models.values().chain([limits]).find_map(Limits::first_zero) {
+        Some(limit) => {
+            Err(OnboardError::Invalid(format!("The limit '{limit}' is 0: leave it out for no limit.")))
+        }
+        None => Ok(()),
+    }
+}
+
 impl NewAccount {
     /// The record and the credential that are asked for, checked against the platform.
     pub(super) fn read(
@@ -179,12 +192,7 @@ impl NewAccount {
         if models.len() > MAX_LIST || !models.iter().all(|model| is_name(model)) {
             return invalid("'models' are at most 1000 names of 1 to 256 bytes.".to_owned());
         }
-        if model_limits.len() > MAX_LIST || !model_limits.keys().all(|model| is_name(model)) {
-            return invalid("'model_limits' are at most 1000 names of 1 to 256 bytes.".to_owned());
-        }
-        if let Some(limit) = model_limits.values().chain([&limits]).find_map(Limits::first_zero) {
-            return invalid(format!("The limit '{limit}' is 0: leave it out for no limit."));
-        }
+        check_limits(&limits, &model_limits)?;
         if weight == Some(0) {
             return invalid("A 'weight' of 0 is never chosen.".to_owned());
         }
