@@ -7,13 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::house::{House, question, start_fake};
 use super::replicas::{Redis, status, store};
@@ -138,8 +136,8 @@ async fn misfortune(
     }
 }
 
-const LIMIT: u64 = 350;
-const AT_ONCE: u64 = 2;
+const LIMIT: u64 = 250;
+const AT_ONCE: u64 = 4;
 
 /// Holds the platform's books against the limits.
 async fn judge(house: &House, seed: u64, after: &str) -> u64 {
@@ -160,12 +158,16 @@ async fn judge(house: &House, seed: u64, after: &str) -> u64 {
     served
 }
 
+/// Another one each time, or `WEIR_SEED`.
+#[expect(clippy::disallowed_methods, reason = "a test's own variable")]
+fn seed() -> u64 {
+    std::env::var("WEIR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| rand::rng().random())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_goes_wrong_no_limit_is_passed() {
     let is_slow = super::misfortune::is_slow_wanted();
-    let seed: u64 = std::env::var_os("WEIR_SEED")
-        .and_then(|seed| seed.to_str()?.parse().ok())
-        .unwrap_or_else(|| rand::rng().random());
+    let seed = seed();
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let mut redis = Redis::start(&[]);
@@ -214,7 +216,7 @@ async fn whatever_goes_wrong_no_limit_is_passed() {
     let all: u64 = seen.iter().map(|count| count.load(Ordering::SeqCst)).sum();
     println!("{served} served; {} answered, {} refused, {} unavailable", times(200), times(429), times(503));
     assert_eq!(known, all, "seed {seed}: an answer that should not be");
-    assert!(served > 300, "seed {seed}: hardly anything was served: {served}");
+    assert!(served > 200, "seed {seed}: hardly anything was served: {served}");
     for house in &houses {
         assert_eq!(house.metric("weir_panics_total").await, 0.0);
     }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use futures_util::future::join_all;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::house::{House, question, until, whole};
 use super::replicas::{Redis, account, count, question_of, replicas, status, until_status};

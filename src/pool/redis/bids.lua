@@ -49,7 +49,7 @@ end
 local function share(left, need, want, rivals)
   if need > left then return 0 end
   local fair = div(left, math.max(rivals, 1))
-  if need > 0 then fair = fair - fair % need end
+  if need > 0 then fair = fair - math.fmod(fair, need) end
   return math.min(want, math.max(fair, need))
 end
 
