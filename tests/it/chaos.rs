@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::house::{House, question, start_fake};
 use super::replicas::{Redis, status, store};
@@ -158,16 +160,12 @@ async fn judge(house: &House, seed: u64, after: &str) -> u64 {
     served
 }
 
-/// Another one each time, or `WEIR_SEED`.
-#[expect(clippy::disallowed_methods, reason = "a test's own variable")]
-fn seed() -> u64 {
-    std::env::var("WEIR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| rand::rng().random())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_goes_wrong_no_limit_is_passed() {
     let is_slow = super::misfortune::is_slow_wanted();
-    let seed = seed();
+    let seed: u64 = std::env::var_os("WEIR_SEED")
+        .and_then(|seed| seed.to_str()?.parse().ok())
+        .unwrap_or_else(|| rand::rng().random());
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let mut redis = Redis::start(&[]);

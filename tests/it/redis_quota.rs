@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
 use super::house::{until, value_of};
 use super::replicas::{Redis, account, count, question_of, replicas, status};
@@ -36,9 +35,9 @@ async fn what_one_replica_holds_another_can_have() {
         served += 1;
     }
     // To the last one, and wherever it is asked for.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while served < 40 {
-        assert!(Instant::now() < deadline, "only {served} were served");
+        assert!(tokio::time::Instant::now() < deadline, "only {served} were served");
         served += usize::from(status(houses[0].request(&body)).await == 200);
         served += usize::from(status(houses[1].request(&body)).await == 200);
     }
@@ -84,8 +83,8 @@ async fn a_redis_that_forgot_everything_is_told_again() {
     })
     .await;
     tokio::time::sleep(Duration::from_millis(600)).await;
-    let deadline = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < deadline {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(3);
+    while tokio::time::Instant::now() < deadline {
         let statuses = join_all((0..4).map(|number| status(houses[number % 2].request(&body)))).await;
         assert_eq!(count(&statuses, 200), 0, "{statuses:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;

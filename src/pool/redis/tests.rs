@@ -143,17 +143,13 @@ async fn run(authority: &Redis, seed: u64, steps: u32) {
     }
 }
 
-/// How many schedules; another number with `WEIR_SEEDS`.
-#[expect(clippy::disallowed_methods, reason = "a test's own size is no matter of configuration")]
-fn seeds() -> u64 {
-    std::env::var("WEIR_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(60)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_script_does_what_the_books_do() {
     let server = Server::start();
     let authority = authority(&server).await;
-    for seed in 0..seeds() {
+    #[expect(clippy::disallowed_methods, reason = "a test's own size is no matter of configuration")]
+    let seeds = std::env::var("WEIR_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
+    for seed in 0..seeds {
         run(&authority, seed, 150).await;
     }
 }
