@@ -258,6 +258,30 @@ async fn adds_once(records: &dyn Records) {
     assert_eq!(records.totals("", None, 10).await.expect("read").len(), 2);
 }
 
+/// A server that can say when it is on its disk is asked, and believed.
+#[tokio::test]
+async fn a_change_that_is_not_on_the_disk_is_not_kept() {
+    for (disks, is_kept) in [(1, true), (0, false)] {
+        let answer = move |word: &str| match word {
+            "EVAL" => "*1\r\n:7\r\n".to_owned(),
+            "WAITAOF" => format!("*2\r\n:{disks}\r\n:0\r\n"),
+            _ => "+OK\r\n".to_owned(),
+        };
+        let records = Redis::new(crate::redis_link::server::start_puppet(answer).await, true);
+        match records.commit(vec![put("a", "x", Expect::Anything)]).await {
+            Ok(versions) => assert!(is_kept && versions == [7], "{versions:?}"),
+            Err(StoreError::Unreachable(why)) => assert!(!is_kept && why.contains("disk"), "{why}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_records() {
+    let server = crate::redis_link::server::Server::start_cluster();
+    keeps_records(&Redis::new(server.link_by("redis-cluster", "").await, false)).await;
+}
+
 #[tokio::test]
 async fn redis_keeps_records() {
     let server = crate::redis_link::server::Server::start();

@@ -153,3 +153,13 @@ async fn the_script_does_what_the_books_do() {
         run(&authority, seed, 150).await;
     }
 }
+
+/// The same by way of a cluster, an account at a time, and of a Sentinel.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clusters_and_sentinels_lead_to_the_same() {
+    let cluster = Server::start_cluster();
+    run(&Redis::new(cluster.link_by("redis-cluster", "").await), 1, 80).await;
+    let ward = Server::start();
+    let sentinel = Server::start_sentinel(&ward);
+    run(&Redis::new(sentinel.link_by("redis-sentinel", "/main").await), 2, 80).await;
+}
