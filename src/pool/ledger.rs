@@ -276,12 +276,12 @@ impl Ledger {
     }
 
     /// The lines of the next bid. With `rests` everything goes back that is not in use.
-    pub(super) fn lines(&mut self, now: &Now<'_>, rests: bool) -> SmallVec<[Line; 4]> {
+    pub(super) fn lines(&mut self, now: &Now<'_>, rests: bool, rhythm: &Rhythm) -> SmallVec<[Line; 4]> {
         let zone = &self.zone;
         let lines = self.meters.iter_mut().filter_map(|meter| {
             meter.bring_up_to(now, zone);
             match &mut meter.count {
-                Count::Till(till) if till.is_warm(now.moment) => Some(till.line(now.moment, rests)),
+                Count::Till(till) if till.is_warm(now.moment) => Some(till.line(now.moment, rests, rhythm)),
                 _ => None,
             }
         });

@@ -267,7 +267,7 @@ impl Member {
         if !(is_due || is_last) {
             return None;
         }
-        let lines = ledger.lines(now, is_last);
+        let lines = ledger.lines(now, is_last, rhythm);
         if lines.is_empty() && talk.rests.is_empty() {
             return None;
         }

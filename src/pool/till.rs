@@ -10,8 +10,12 @@ use super::bid::{Gauge, Grant, Line, Terms, Wait};
 use super::refusal::{Refusal, SOON, Why};
 use crate::clock::Moment;
 
-/// How far ahead a till provides for what is drawn, in bids.
+/// How far ahead a till provides for what is drawn, in times between two bids.
 const AHEAD: f64 = 2.5;
+
+/// Over how long the pace is averaged, in seconds. By time and not by bids: under haste bids come in quick succession, and a
+/// pace counted by bids would sink with them, ask for less, and so make more of them.
+const MEMORY: f64 = 0.3;
 
 /// A limit that nobody has drawn from for so long is left alone.
 const WARM: Duration = Duration::from_secs(5);
@@ -76,8 +80,12 @@ pub(super) struct Till {
     waiting: u64,
     /// Since the last bid.
     drawn: u64,
-    /// Units drawn in a bid's time, averaged.
+    /// Units drawn in a second, averaged.
     pace: f64,
+    paced: Option<Moment>,
+    /// Slots: the most in use since the last bid, and what that usually is.
+    high: u64,
+    peak: f64,
     /// What a request costs, averaged.
     usual: f64,
     last_drawn: Option<Moment>,
@@ -113,6 +121,9 @@ impl Till {
             waiting: 0,
             drawn: 0,
             pace: 0.0,
+            paced: None,
+            high: 0,
+            peak: 0.0,
             usual: 0.0,
             last_drawn: None,
             refused: None,
@@ -181,6 +192,7 @@ impl Till {
         let since = if from_older > 0 { self.older.since } else { self.newer.since };
         self.used = self.used.saturating_add(cost);
         self.drawn = self.drawn.saturating_add(cost);
+        self.high = self.high.max(self.used);
         self.usual =
             if self.usual == 0.0 { cost as f64 } else { self.usual + (cost as f64 - self.usual) / 16.0 };
         self.last_drawn = Some(now);
@@ -232,11 +244,10 @@ impl Till {
     }
 
     /// The line of the next bid. With `rests` everything goes back that is not in use.
-    pub(super) fn line(&mut self, now: Moment, rests: bool) -> Line {
-        self.pace += (self.drawn as f64 - self.pace) / 3.0;
-        self.drawn = 0;
+    pub(super) fn line(&mut self, now: Moment, rests: bool, rhythm: &Rhythm) -> Line {
+        self.keep_pace(now);
         self.retell = false;
-        let target = if rests || !self.is_used(now) { 0 } else { self.target() };
+        let target = if rests || !self.is_used(now) { 0 } else { self.target(rhythm) };
         let target = target.saturating_add(self.waiting).min(self.terms.most());
         let keep = if self.is_rate() {
             self.give_back(self.older.units, self.older.since);
@@ -268,14 +279,26 @@ impl Till {
         line
     }
 
+    /// Brings the averages up to `now`.
+    fn keep_pace(&mut self, now: Moment) {
+        if let Some(last) = self.paced.replace(now) {
+            let passed = now.since(last).as_secs_f64().max(0.001);
+            self.pace += (self.drawn as f64 / passed - self.pace) * (passed / MEMORY).min(1.0);
+            let high = self.high as f64;
+            self.peak = high.max(self.peak + (high - self.peak) * (passed / MEMORY / 8.0).min(1.0));
+        }
+        (self.drawn, self.high) = (0, self.used);
+    }
+
     /// What it would be good to hold: for what is usually drawn until after the next bid, and for one request.
-    fn target(&self) -> u64 {
+    fn target(&self, rhythm: &Rhythm) -> u64 {
         if self.recall {
             return 0;
         }
         let ahead = match self.terms {
-            Terms::Slots { .. } => self.used as f64 / 4.0,
-            Terms::Rate { .. } | Terms::Budget { .. } => self.pace * AHEAD,
+            // Half as many again as were in use at the busiest moment, whatever is in use just now.
+            Terms::Slots { .. } => (self.peak * 1.5 - self.used as f64).max(0.0),
+            Terms::Rate { .. } | Terms::Budget { .. } => self.pace * rhythm.every.as_secs_f64() * AHEAD,
         };
         #[expect(
             clippy::cast_possible_truncation,
