@@ -12,16 +12,6 @@ struct Desk {
     replica: ReplicaId,
 }
 
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Authority for Nobody {
-    async fn carry_out(&self, _: &ReplicaId, _: &[Bid]) -> Result<Vec<Outcome>, Outage> {
-        Err(Outage("nobody is here".to_owned()))
-    }
-}
-
 impl Desk {
     fn new(account: Account) -> Self {
         let (clock, hand) = Clock::manual(NOON);
@@ -258,4 +248,44 @@ fn pieces_too_small_for_anybody_come_together() {
         }
     }
     assert_eq!(served, 1, "180 of 300 were used, and 100 more fit");
+}
+
+/// Leases were sized by the bid and not by time: under load each bid asked for less than the one before it, ran dry sooner, and
+/// hundreds of bids a second did the work of five.
+#[test]
+fn under_steady_load_bids_keep_their_rhythm() {
+    let limits = Limits {
+        rpm: Some(1_000_000),
+        burst: Some(100_000),
+        tpm: Some(1_000_000_000),
+        concurrency: Some(1_000),
+        daily_requests: Some(1_000_000_000),
+        ..Limits::default()
+    };
+    let mut desk = Desk::new(limited("a", limits));
+    let (mut under_way, mut bids, mut random) = (Vec::new(), 0, 7_u64);
+    for millisecond in 0..4_000 {
+        if millisecond == 2_000 {
+            bids = 0;
+        }
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // Some three a millisecond, by chance between none and six, each for up to sixteen milliseconds.
+        let mut wanted = (random >> 40) % 7;
+        while wanted > 0 {
+            match desk.world.take() {
+                Ok(reservation) => under_way.push((millisecond + 1 + (random >> 33) % 16, reservation)),
+                Err(refusal) => assert_eq!(refusal.why, Why::Asking),
+            }
+            wanted -= 1;
+        }
+        let (ended, rest): (Vec<_>, Vec<_>) =
+            under_way.into_iter().partition(|(ends, _)| *ends <= millisecond);
+        ended.into_iter().for_each(|(_, reservation)| reservation.settle(used(90)));
+        under_way = rest;
+        desk.pass(1);
+        bids += desk.round().len();
+    }
+    // Ten in two seconds, and a few for bursts.
+    assert!(bids <= 20, "{bids} bids in two seconds");
+    under_way.into_iter().for_each(|(_, reservation)| reservation.settle(used(90)));
 }

@@ -121,6 +121,17 @@ impl World {
     }
 }
 
+/// An authority that never answers: for tests that carry bids by hand.
+#[derive(Debug)]
+pub(super) struct Nobody;
+
+#[async_trait::async_trait]
+impl Authority for Nobody {
+    async fn carry_out(&self, _: &ReplicaId, _: &[bid::Bid]) -> Result<Vec<bid::Outcome>, Outage> {
+        Err(Outage("nobody is here".to_owned()))
+    }
+}
+
 pub(super) fn used(tokens: u64) -> Used {
     Used { tokens, estimated: false }
 }

@@ -416,17 +416,6 @@ impl Replica {
     }
 }
 
-/// The simulation carries bids itself.
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Authority for Nobody {
-    async fn carry_out(&self, _: &ReplicaId, _: &[Bid]) -> Result<Vec<Outcome>, Outage> {
-        Err(Outage("nobody is here".to_owned()))
-    }
-}
-
 fn run(seed: u64, bug: Option<Bug>, account: &Account) -> Result<u64, Broken> {
     let mut sim = Sim::new(seed, bug, false, account);
     for _ in 0..400 {
