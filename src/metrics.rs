@@ -55,6 +55,9 @@ pub struct Metrics {
     pub body_bytes: IntGauge,
     /// Panics caught in requests.
     pub leases_lost: IntCounter,
+    /// 1 while the pool's authority answers.
+    pub authority_up: IntGauge,
+    pub replicas: IntGauge,
     pub panics: IntCounter,
 }
 
@@ -133,6 +136,8 @@ impl Metrics {
             refused: make.counters("weir_refused_total", "Requests refused before a route was found.", &["reason"])?,
             body_bytes: make.gauge("weir_request_body_bytes", "Bytes of request bodies held.")?,
             leases_lost: make.counter("weir_lease_lost_total", "Units of budgets that a process was granted and did not live to use or give back; they count as spent.")?,
+            authority_up: make.gauge("weir_pool_authority_up", "1 while whoever grants the pool's leases answers, 0 while not.")?,
+            replicas: make.gauge("weir_replicas", "Processes that share the pool's limits, as last heard.")?,
             panics: make.counter("weir_panics_total", "Panics caught in requests.")?,
             registry,
         })

@@ -42,25 +42,23 @@ pub struct Purse {
 const LAST_WORD: Duration = Duration::from_secs(3);
 
 impl Purse {
-    /// A pool that spends what `backing` grants, and its purse. Units of budgets that an earlier process was granted and lost
-    /// are told, too.
+    /// A pool that spends what `backing` grants, and its purse.
     ///
     /// # Errors
     /// What the store knows of limits cannot be read.
-    pub fn open(settings: &Settings, backing: &Backing, clock: &Clock) -> anyhow::Result<(Pool, Self, u64)> {
+    pub fn open(settings: &Settings, backing: &Backing, clock: &Clock) -> anyhow::Result<(Pool, Self)> {
         let store = match backing {
             Backing::Own(store) => store,
             Backing::Shared { leases, .. } => {
                 let authority = Arc::new(Redis::new(leases.clone()));
                 let (pool, purser) = Pool::leased(settings, clock.clone(), None, authority);
-                return Ok((pool, Self::start(purser, None)?, 0));
+                return Ok((pool, Self::start(purser, None)?));
             }
         };
         let shelf = Box::new(StoreShelf(Arc::clone(store)));
         let authority = Arc::new(Embedded::open(shelf, clock.clone()).map_err(anyhow::Error::msg)?);
-        let lost = authority.lost();
         let (pool, purser) = Pool::leased(settings, clock.clone(), None, authority.clone());
-        Ok((pool, Self::start(purser, Some(authority))?, lost))
+        Ok((pool, Self::start(purser, Some(authority))?))
     }
 
     fn start(purser: Purser, embedded: Option<Arc<Embedded>>) -> anyhow::Result<Self> {

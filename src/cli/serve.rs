@@ -88,9 +88,8 @@ pub fn run_config(
     }
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
     let backing = Backing::open(config, patience, &clock)?;
-    let (pool, purse, lost) = Purse::open(&config.pool, &backing, &clock)?;
+    let (pool, purse) = Purse::open(&config.pool, &backing, &clock)?;
     let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
-    house.gateway.metrics.leases_lost.inc_by(lost);
     let purse = Arc::new(purse);
     let (gateway, keys, onboard) =
         (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));

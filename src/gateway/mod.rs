@@ -105,6 +105,10 @@ impl Gateway {
 
     /// Counts accounts by state anew, for the metrics.
     pub fn count_accounts(&self) {
+        let tally = self.pool.tally();
+        self.metrics.leases_lost.inc_by(tally.lost.saturating_sub(self.metrics.leases_lost.get()));
+        self.metrics.authority_up.set(i64::from(!tally.is_out));
+        self.metrics.replicas.set(i64::try_from(tally.replicas).unwrap_or(i64::MAX));
         self.metrics.accounts.reset();
         for state in self.pool.states() {
             let label = match (&state.rest, state.breaker) {

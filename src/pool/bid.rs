@@ -112,6 +112,32 @@ impl Terms {
     }
 }
 
+impl Terms {
+    /// Whether both count the same period, or none.
+    pub(super) fn is_same_period(&self, other: &Terms) -> bool {
+        match (self, other) {
+            (Terms::Budget { key, .. }, Terms::Budget { key: other, .. }) => key == other,
+            _ => true,
+        }
+    }
+
+    /// The part of one of `replicas` that has `begun` with so many units of a period of which `left` are left for all. At
+    /// least one unit: who goes on while nobody counts would rather go on.
+    pub(super) fn part(self, begun: u64, left: u64, replicas: u64) -> Terms {
+        let part = |whole: u64| (whole / replicas.max(1)).max(1);
+        match self {
+            Terms::Rate { per_minute, burst } => {
+                Terms::Rate { per_minute: part(per_minute), burst: part(burst) }
+            }
+            Terms::Budget { limit, key, starts, ends } => {
+                let more = if left == 0 { 0 } else { part(left) };
+                Terms::Budget { limit: begun.saturating_add(more).min(limit), key, starts, ends }
+            }
+            Terms::Slots { limit } => Terms::Slots { limit: part(limit) },
+        }
+    }
+}
+
 /// What a replica has to say of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -185,6 +211,8 @@ pub struct Grant {
 pub struct Reply {
     /// The authority's clock when it answered.
     pub now: u64,
+    /// Units of budgets that replicas held and took with them when they died, as far as that is news: they count as spent.
+    pub lost: u64,
     /// One for each line, in order.
     pub grants: SmallVec<[Grant; 4]>,
     /// Rests that are in force, from all replicas.

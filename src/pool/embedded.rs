@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,7 +40,7 @@ pub struct Embedded {
     clock: Clock,
     /// The wall clock when this began, and the moment: from then on time only runs, whatever happens to the wall clock.
     began: (u64, Moment),
-    lost: AtomicU64,
+    lost: u64,
 }
 
 #[derive(Debug)]
@@ -71,12 +70,7 @@ impl Embedded {
         }
         let began = (clock.wall_millis(), clock.now());
         let desk = Arc::new(Mutex::new(Desk { shelf, books, is_detached: false, unwritten: Vec::new() }));
-        Ok(Self { desk, clock, began, lost: AtomicU64::new(lost) })
-    }
-
-    /// Units of budgets that an earlier process was granted and neither used nor gave back before it ended.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        Ok(Self { desk, clock, began, lost })
     }
 
     /// Lets the file go: another process takes over, and knows what stands there. The requests that this one still has are
@@ -128,6 +122,11 @@ const DISK_PATIENCE: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Authority for Embedded {
+    /// What an earlier process was granted and neither used nor gave back before it ended.
+    fn lost(&self) -> u64 {
+        self.lost
+    }
+
     fn patience(&self) -> Duration {
         DISK_PATIENCE
     }

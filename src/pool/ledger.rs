@@ -281,11 +281,22 @@ impl Ledger {
         let lines = self.meters.iter_mut().filter_map(|meter| {
             meter.bring_up_to(now, zone);
             match &mut meter.count {
-                Count::Till(till) if till.is_warm(now.moment) => Some(till.line(now.moment, rests, rhythm)),
+                Count::Till(till) if till.is_warm(now.moment) => {
+                    Some(till.line(&meter.gauge, now.moment, rests, rhythm))
+                }
                 _ => None,
             }
         });
         lines.collect()
+    }
+
+    /// What was left of a limit for everybody, as the authority last said.
+    pub(super) fn authority_left(&self, gauge: &Gauge) -> u64 {
+        let meter = self.meters.iter().find(|meter| meter.gauge == *gauge);
+        meter.map_or(0, |meter| match &meter.count {
+            Count::Till(till) => till.authority_left(),
+            Count::Rate(_) | Count::Budget(_) | Count::Slots(..) => 0,
+        })
     }
 
     /// Takes the answer to `lines` over, which were sent at `sent`.
@@ -309,7 +320,7 @@ impl Ledger {
 impl Meter {
     fn leased(gauge: Gauge, limit: u64, limits: &Limits) -> Self {
         let terms = terms_of(gauge.dimension, limit, limits);
-        Self { count: Count::Till(Box::new(Till::new(gauge.clone(), terms))), gauge }
+        Self { count: Count::Till(Box::new(Till::new(terms))), gauge }
     }
 
     fn with(mut self, limit: u64, limits: &Limits) -> Self {

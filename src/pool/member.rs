@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::bid::{Bid, Line, Outcome, Rest};
+use super::bid::{Bid, Gauge, Line, Outcome, Rest};
 use super::dice::{Dice, hash_of};
 use super::facts::{platform_of, zone_of};
 use super::gate::Event;
@@ -297,6 +297,11 @@ impl Member {
             let why = if rest.is_exhausted { Why::Exhausted } else { Why::Cooling };
             health.impose(rest.model.as_ref(), length, why, now.moment);
         }
+    }
+
+    /// What was left of a limit for everybody, as the authority last said.
+    pub(super) fn authority_left(&self, gauge: &Gauge) -> u64 {
+        self.state.lock().ledger.authority_left(gauge)
     }
 
     /// The platform took the request; its end is still to come.

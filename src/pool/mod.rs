@@ -59,6 +59,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use self::bid::ReplicaId;
 use self::choose::Choice;
@@ -69,7 +70,7 @@ use self::member::Core;
 use self::purse::Purse;
 use self::roster::{Lane, Roster};
 use self::settings::{Account, OnOutage, Settings, Strategy};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::ids::{AccountId, PlatformName, TenantId, random_name};
 
 pub use self::bid::Dimension;
@@ -124,6 +125,17 @@ pub struct Counts {
     pub estimated: u64,
 }
 
+/// What the pool knows of those whom it shares its limits with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Units of budgets that a process was granted and did not live to use or to give back.
+    pub lost: u64,
+    /// The authority does not answer.
+    pub is_out: bool,
+    /// How many processes there were when it last answered.
+    pub replicas: u64,
+}
+
 impl Pool {
     /// An empty pool whose limits belong to this process alone. With a `seed` every choice can be repeated.
     pub fn new(_settings: Settings, clock: Clock, seed: Option<u64>) -> Self {
@@ -139,6 +151,7 @@ impl Pool {
     ) -> (Self, Purser) {
         let replica = ReplicaId(Arc::from(random_name("r_", 16)));
         let purse = Arc::new(Purse::new(replica, settings.lease_ttl, settings.on_outage, &clock));
+        purse.note_lost(authority.lost());
         let pool = Self::with_purse(clock, seed, Some(Arc::clone(&purse)));
         let purser = Purser::new(Arc::clone(&pool.core), purse, authority);
         (pool, purser)
@@ -189,31 +202,29 @@ impl Pool {
     /// # Errors
     /// No account is eligible, or the authority does not answer.
     pub async fn obtain(&self, want: &Want<'_>) -> Result<Reservation, Refusal> {
-        let first = self.take(want);
-        let Some(purse) = &self.core.purse else { return first };
-        match first {
-            Err(refusal) if refusal.why == Why::Asking => {}
-            other => return other,
-        }
-        let mut rounds = purse.rounds();
-        let give_up_at = self.core.clock.now() + ASKING_PATIENCE;
+        let Some(purse) = &self.core.purse else { return self.take(want) };
+        let mut seen = purse.round();
+        let mut waiting: Option<(watch::Receiver<()>, Moment)> = None;
         let mut heard = false;
         loop {
-            // Asked again after the subscription: a round may have ended in between.
             match self.take(want) {
                 Err(refusal) if refusal.why == Why::Asking => {}
-                other => return other,
+                decided => return decided,
             }
-            let left = give_up_at.since(self.core.clock.now());
             if purse.is_out() && purse.on_outage == OnOutage::FailClosed {
                 return Err(Refusal::after(Why::Unavailable, refusal::SOON));
             }
+            let now = self.core.clock.now();
+            let (rounds, give_up_at) = waiting.get_or_insert_with(|| (purse.rounds(), now + ASKING_PATIENCE));
+            let left = give_up_at.since(now);
             if left.is_zero() {
                 // Where it answers, what is asked for is held by others who do not give it back in time.
                 let why = if heard { Why::LimitReached } else { Why::Unavailable };
                 return Err(Refusal::after(why, refusal::SOON));
             }
-            heard |= tokio::time::timeout(left, rounds.changed()).await.is_ok();
+            // A round may have ended before there was anybody to wake.
+            heard |= purse.round() != seen || tokio::time::timeout(left, rounds.changed()).await.is_ok();
+            seen = purse.round();
         }
     }
 
@@ -258,6 +269,14 @@ impl Pool {
     pub fn is_cut_off(&self) -> bool {
         let is_closed = |purse: &Arc<Purse>| purse.is_out() && purse.on_outage == OnOutage::FailClosed;
         self.core.purse.as_ref().is_some_and(is_closed)
+    }
+
+    /// What is known of the authority and of other processes.
+    pub fn tally(&self) -> Tally {
+        match &self.core.purse {
+            Some(purse) => Tally { lost: purse.lost(), is_out: purse.is_out(), replicas: purse.replicas() },
+            None => Tally { lost: 0, is_out: false, replicas: 1 },
+        }
     }
 
     /// How many requests may be retries.

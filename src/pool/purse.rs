@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +31,27 @@ pub trait Authority: Send + Sync + Debug {
     /// come once.
     async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage>;
 
+    /// `replica` is there; gives how many there are, itself included.
+    ///
+    /// # Errors
+    /// Nothing is known.
+    async fn greet(&self, _replica: &ReplicaId) -> Result<u64, Outage> {
+        Ok(1)
+    }
+
+    /// `replica` leaves.
+    ///
+    /// # Errors
+    /// It could not be told; it will be missed after some seconds.
+    async fn part(&self, _replica: &ReplicaId) -> Result<(), Outage> {
+        Ok(())
+    }
+
+    /// Units of budgets that were found lost when it was opened.
+    fn lost(&self) -> u64 {
+        0
+    }
+
     /// Whether it is there, as far as is known without asking: whoever has nothing to say should notice, too.
     fn is_up(&self) -> bool {
         true
@@ -55,12 +76,14 @@ pub(super) struct Purse {
     pub on_outage: OnOutage,
     dirty: Mutex<Vec<Arc<Member>>>,
     pub wake: Notify,
-    /// Counts the rounds of replies.
-    rounds: watch::Sender<u64>,
+    /// Counts the rounds of replies; read by every request, so it stands apart from what wakes those that wait.
+    round: AtomicU64,
+    rounds: watch::Sender<()>,
     /// The authority's clock (milliseconds since 1970) less ours (milliseconds of the monotonic clock).
     offset: AtomicI64,
-    /// Since when the authority is out, in nanoseconds of our clock; 0: it is not.
-    out_since: AtomicU64,
+    is_out: AtomicBool,
+    replicas: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Purse {
@@ -71,9 +94,12 @@ impl Purse {
             on_outage,
             dirty: Mutex::default(),
             wake: Notify::new(),
-            rounds: watch::Sender::new(0),
+            round: AtomicU64::new(0),
+            rounds: watch::Sender::new(()),
             offset: AtomicI64::new(0),
-            out_since: AtomicU64::new(0),
+            is_out: AtomicBool::new(false),
+            replicas: AtomicU64::new(1),
+            lost: AtomicU64::new(0),
         };
         // Until the authority has spoken, our own wall clock must do.
         purse.set_authority_clock(clock.wall_millis(), clock.now());
@@ -106,25 +132,44 @@ impl Purse {
 
     /// Tells those who wait that replies have come, or that none will.
     pub(super) fn announce(&self) {
-        self.rounds.send_modify(|round| *round = round.wrapping_add(1));
+        self.round.fetch_add(1, Ordering::Release);
+        self.rounds.send_replace(());
     }
 
-    pub(super) fn rounds(&self) -> watch::Receiver<u64> {
+    /// How many rounds have ended.
+    pub(super) fn round(&self) -> u64 {
+        self.round.load(Ordering::Acquire)
+    }
+
+    /// Wakes its owner when a round ends after this.
+    pub(super) fn rounds(&self) -> watch::Receiver<()> {
         self.rounds.subscribe()
     }
 
     /// Notes whether the authority answers. True where that is news.
-    pub(super) fn set_out(&self, is_out: bool, now: Moment) -> bool {
-        let was_out = self.is_out();
-        match (was_out, is_out) {
-            (false, true) => self.out_since.store(now.as_nanos().max(1), Ordering::Relaxed),
-            (true, false) => self.out_since.store(0, Ordering::Relaxed),
-            _ => {}
-        }
-        was_out != is_out
+    pub(super) fn set_out(&self, is_out: bool) -> bool {
+        self.is_out.swap(is_out, Ordering::Relaxed) != is_out
     }
 
     pub(super) fn is_out(&self) -> bool {
-        self.out_since.load(Ordering::Relaxed) != 0
+        self.is_out.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_replicas(&self, count: u64) {
+        self.replicas.store(count.max(1), Ordering::Relaxed);
+    }
+
+    /// How many replicas there were when the authority last said so, this one included.
+    pub(super) fn replicas(&self) -> u64 {
+        self.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Notes units of budgets that nobody can use any more.
+    pub(super) fn note_lost(&self, units: u64) {
+        self.lost.fetch_add(units, Ordering::Relaxed);
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 }

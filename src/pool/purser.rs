@@ -9,15 +9,19 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::bid::{Bid, Outcome};
+use super::bid::{Bid, Gauge, Line, Outcome, Terms};
 use super::books::Book;
 use super::member::{Core, Member};
 use super::purse::{Authority, Outage, Purse};
 use super::settings::OnOutage;
+use crate::clock::Moment;
 use crate::ids::AccountId;
 
 /// Between two tries while the authority is out.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Between two greetings.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// Bids in one round at most.
 const MOST: usize = 2_000;
@@ -36,8 +40,34 @@ pub struct Purser {
     /// Accounts that were in use: should the authority forget them, it must be told of them again.
     cold: HashMap<AccountId, Weak<Member>>,
     epoch: u64,
+    greet_at: Moment,
     /// Where accounts are counted while the authority is out and the operator wants to go on.
-    makeshift: HashMap<AccountId, Book>,
+    makeshift: HashMap<AccountId, Makeshift>,
+}
+
+/// An account while the authority is out and the operator wants to go on.
+#[derive(Debug, Default)]
+struct Makeshift {
+    book: Book,
+    /// This replica's part of what the limits were when the authority fell silent.
+    shares: HashMap<Gauge, Terms>,
+}
+
+impl Makeshift {
+    /// `line`, under this replica's part of its limit: of a rate or of places an equal one, of a budget an equal one of what was
+    /// left when that was last heard, besides what it has used and holds. So all replicas together stay within the limit,
+    /// as far as nobody's knowledge was old.
+    fn share(&mut self, line: &Line, member: &Member, replicas: u64) -> Line {
+        let is_current = |terms: &&Terms| terms.is_same_period(&line.terms);
+        let terms = self.shares.get(&line.gauge).filter(is_current).copied().unwrap_or_else(|| {
+            let begun = line.used.saturating_add(line.keep);
+            let left = member.authority_left(&line.gauge);
+            let terms = line.terms.part(begun, left, replicas);
+            self.shares.insert(line.gauge.clone(), terms);
+            terms
+        });
+        Line { terms, ..line.clone() }
+    }
 }
 
 /// What a round brought.
@@ -51,12 +81,13 @@ enum Round {
 impl Purser {
     pub(super) fn new(core: Arc<Core>, purse: Arc<Purse>, authority: Arc<dyn Authority>) -> Self {
         let (warm, cold, makeshift) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { core, purse, authority, warm, cold, epoch: 0, makeshift }
+        Self { core, purse, authority, warm, cold, epoch: 0, greet_at: Moment::START, makeshift }
     }
 
     /// Carries bids until `stop`, then gives everything back that is not in use. Does that also, and goes on, whenever it is
     /// asked for over `settle`.
     pub async fn run(mut self, stop: CancellationToken, mut settle: mpsc::Receiver<Settled>) {
+        self.greet().await;
         while !stop.is_cancelled() {
             let pause = match self.round(false).await {
                 Round::Failed => AGAIN,
@@ -72,8 +103,27 @@ impl Purser {
                 () = self.purse.wake.notified(), if !self.purse.is_out() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            if !self.purse.is_out() && self.core.clock.now() >= self.greet_at {
+                self.greet().await;
+            }
         }
         self.farewell().await;
+        // An authority that does not hear it misses this replica after some seconds.
+        drop(self.in_time(self.authority.part(&self.purse.replica)).await);
+    }
+
+    /// Says that this replica is there, and hears how many there are.
+    async fn greet(&mut self) {
+        self.greet_at = self.core.clock.now() + GREETING;
+        if let Ok(count) = self.in_time(self.authority.greet(&self.purse.replica)).await {
+            self.purse.set_replicas(count);
+        }
+    }
+
+    /// What the authority answers, or that it does not.
+    async fn in_time<T>(&self, question: impl Future<Output = Result<T, Outage>>) -> Result<T, Outage> {
+        let answer = tokio::time::timeout(self.authority.patience(), question).await;
+        answer.unwrap_or_else(|_| Err(Outage("it did not answer in time".to_owned())))
     }
 
     /// The last words: an authority that hears them need not wait for this replica.
@@ -109,13 +159,7 @@ impl Purser {
         if bids.is_empty() {
             return self.look();
         }
-        let carried = tokio::time::timeout(
-            self.authority.patience(),
-            self.authority.carry_out(&self.purse.replica, &bids),
-        )
-        .await;
-        let carried = carried.unwrap_or_else(|_| Err(Outage("it did not answer in time".to_owned())));
-        let done = match carried {
+        let done = match self.in_time(self.authority.carry_out(&self.purse.replica, &bids)).await {
             Ok(outcomes) if outcomes.len() == bids.len() => {
                 self.hear(&bidders, &bids, outcomes);
                 Round::Done
@@ -163,17 +207,18 @@ impl Purser {
 
     pub(super) fn hear(&mut self, bidders: &[Arc<Member>], bids: &[Bid], outcomes: Vec<Outcome>) {
         let now = self.core.now();
-        if self.purse.set_out(false, now.moment) {
+        if self.purse.set_out(false) {
             tracing::info!("the pool's authority answers again");
             self.makeshift.clear();
         }
-        let latest = outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Answered(reply) => Some(reply.now),
+        let replies = outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Answered(reply) => Some(reply),
             Outcome::Stale => None,
         });
-        if let Some(latest) = latest.max() {
+        if let Some(latest) = replies.clone().map(|reply| reply.now).max() {
             self.purse.set_authority_clock(latest, now.moment);
         }
+        self.purse.note_lost(replies.map(|reply| reply.lost).sum());
         let now = self.core.now();
         for ((member, bid), outcome) in bidders.iter().zip(bids).zip(&outcomes) {
             member.hear(bid.serial, outcome, &now, &self.purse.rhythm);
@@ -184,14 +229,16 @@ impl Purser {
     /// answered from a makeshift book meanwhile.
     fn miss(&mut self, outage: &Outage, bidders: &[Arc<Member>], bids: &[Bid]) -> Round {
         let now = self.core.now();
-        if self.purse.set_out(true, now.moment) {
+        if self.purse.set_out(true) {
             tracing::error!(why = %outage, on_outage = ?self.purse.on_outage, "the pool's authority does not answer");
         }
         if self.purse.on_outage == OnOutage::FailOpen {
             let millis = self.purse.authority_millis(now.moment);
             for (member, bid) in bidders.iter().zip(bids) {
-                let book = self.makeshift.entry(bid.account.clone()).or_default();
-                let outcome = book.carry_out(&self.purse.replica, bid, millis);
+                let makeshift = self.makeshift.entry(bid.account.clone()).or_default();
+                let own = bid.lines.iter().map(|line| makeshift.share(line, member, self.purse.replicas()));
+                let bid = &Bid { lines: own.collect(), ..bid.clone() };
+                let outcome = makeshift.book.carry_out(&self.purse.replica, bid, millis);
                 member.hear(bid.serial, &outcome, &now, &self.purse.rhythm);
             }
         }

@@ -65,7 +65,6 @@ pub(super) struct Draw {
 /// One limit, as far as this replica goes.
 #[derive(Debug)]
 pub(super) struct Till {
-    pub gauge: Gauge,
     terms: Terms,
     newer: Tranche,
     /// Rates only.
@@ -106,9 +105,8 @@ struct Refused {
 }
 
 impl Till {
-    pub(super) fn new(gauge: Gauge, terms: Terms) -> Self {
+    pub(super) fn new(terms: Terms) -> Self {
         Self {
-            gauge,
             left: terms.most(),
             terms,
             newer: Tranche::default(),
@@ -243,8 +241,8 @@ impl Till {
         self.last_drawn.is_some_and(|last| now.since(last) < WARM)
     }
 
-    /// The line of the next bid. With `rests` everything goes back that is not in use.
-    pub(super) fn line(&mut self, now: Moment, rests: bool, rhythm: &Rhythm) -> Line {
+    /// The line of the next bid, about `gauge`. With `rests` everything goes back that is not in use.
+    pub(super) fn line(&mut self, gauge: &Gauge, now: Moment, rests: bool, rhythm: &Rhythm) -> Line {
         self.keep_pace(now);
         self.retell = false;
         let target = if rests || !self.is_used(now) { 0 } else { self.target(rhythm) };
@@ -265,7 +263,7 @@ impl Till {
         };
         let need = self.need.saturating_sub(keep);
         let line = Line {
-            gauge: self.gauge.clone(),
+            gauge: gauge.clone(),
             terms: self.terms,
             used: self.used,
             keep,
@@ -319,11 +317,7 @@ impl Till {
         now: Moment,
         rhythm: &Rhythm,
     ) {
-        let is_same_period = match (self.terms, line.terms) {
-            (Terms::Budget { key, .. }, Terms::Budget { key: asked, .. }) => key == asked,
-            _ => true,
-        };
-        if !is_same_period {
+        if !self.terms.is_same_period(&line.terms) {
             return;
         }
         let life = match self.terms {
@@ -341,6 +335,11 @@ impl Till {
             (Wait::Granted | Wait::Soon, _) | (_, 0) => None,
             (wait, need) => Some(refused(wait, need.saturating_add(line.keep), self.key() != 0, now)),
         };
+    }
+
+    /// What was left for everybody, as the authority last said; before it has said anything, all.
+    pub(super) fn authority_left(&self) -> u64 {
+        self.left
     }
 
     /// (what this replica believes to be left, of how many).

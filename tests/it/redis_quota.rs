@@ -61,6 +61,14 @@ async fn what_a_killed_replica_spent_stays_spent() {
     let total = houses[0].counted("openai", "requests").await;
     assert_eq!(total, 20 + count(&statuses, 200) as u64);
     assert!((40..=60).contains(&total), "{total}: {statuses:?}");
+    // What the dead one held and did not use is told by those that live.
+    let lost = || async {
+        join_all((0..2).map(|number| status(houses[number].request(&body)))).await;
+        let (one, other) = (houses[0].metrics().await, houses[1].metrics().await);
+        value_of(&one, "weir_lease_lost_total") + value_of(&other, "weir_lease_lost_total")
+    };
+    until("all is explained", || async { lost().await + total as f64 >= 60.0 }).await;
+    assert!(lost().await <= 40.0, "twenty were served");
     houses[1].signal("TERM");
     assert!(houses[1].ended().await.success());
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-use super::house::{House, question, until, whole};
+use super::house::{House, question, until, value_of, whole};
 use super::replicas::{Redis, account, count, question_of, replicas, status, until_status};
 
 /// A gateway whose every request needs the authority: leases of one are no use to the next for long.
@@ -140,6 +140,40 @@ async fn r12_3_fail_open_goes_on_and_counts() {
     assert!(redis.launch());
     sleep(Duration::from_secs(2)).await;
     assert_eq!(ask(&house).await.0, 429, "what was served meanwhile counts");
+}
+
+/// R12.3 over replicas: all of them together stay within what was left when the authority fell silent.
+#[tokio::test]
+async fn r12_3_fail_open_shares_what_was_left() {
+    let mut redis = Redis::start(&[]);
+    let limits = account("daily_requests: 60");
+    let houses = replicas(3, &format!("{}{limits}pool: {{on_outage: fail_open}}\n", redis.store())).await;
+    let body = question_of(100, "hi");
+    for house in &houses {
+        until("all are known", || async { value_of(&house.metrics().await, "weir_replicas") == 3.0 }).await;
+    }
+    let statuses = join_all((0..15).map(|number| status(houses[number % 3].request(&body)))).await;
+    assert_eq!(count(&statuses, 200), 15);
+    // What each one knows is as of its last word with the authority.
+    sleep(Duration::from_millis(600)).await;
+    redis.kill();
+    until("it is noticed", || async {
+        value_of(&houses[0].metrics().await, "weir_pool_authority_up") == 0.0
+    })
+    .await;
+    let deadline = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < deadline {
+        let statuses = join_all((0..9).map(|number| status(houses[number % 3].request(&body)))).await;
+        assert_eq!(count(&statuses, 200) + count(&statuses, 429), 9, "{statuses:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let served = houses[0].counted("openai", "requests").await;
+    assert!((54..=60).contains(&served), "{served} of 60");
+    assert!(redis.launch());
+    until("it is noticed", || async {
+        value_of(&houses[0].metrics().await, "weir_pool_authority_up") == 1.0
+    })
+    .await;
 }
 
 /// R12.5: connections are made once.

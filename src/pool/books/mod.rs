@@ -47,10 +47,11 @@ impl Book {
                 std::cmp::Ordering::Less => {}
             }
         }
-        let grants = bid.lines.iter().map(|line| self.grant(replica, line, now)).collect();
+        let mut lost = 0;
+        let grants = bid.lines.iter().map(|line| self.grant(replica, line, now, &mut lost)).collect();
         bid.rests.iter().for_each(|rest| self.note_rest(rest));
         self.rests.retain(|rest| rest.until > now);
-        let reply = Reply { now, grants, rests: self.rests.iter().cloned().collect() };
+        let reply = Reply { now, lost, grants, rests: self.rests.iter().cloned().collect() };
         self.remember(replica, bid.serial, &reply);
         Outcome::Answered(Box::new(reply))
     }
@@ -61,7 +62,7 @@ impl Book {
         self.answered.clear();
     }
 
-    fn grant(&mut self, replica: &ReplicaId, line: &Line, now: u64) -> Grant {
+    fn grant(&mut self, replica: &ReplicaId, line: &Line, now: u64, lost: &mut u64) -> Grant {
         match line.terms {
             Terms::Rate { per_minute, burst } => {
                 let flow = self.flows.entry(line.gauge.clone()).or_default();
@@ -69,7 +70,7 @@ impl Book {
                 flow.grant(replica, line, now)
             }
             Terms::Budget { .. } | Terms::Slots { .. } => {
-                self.stocks.entry(line.gauge.clone()).or_default().grant(replica, line, now)
+                self.stocks.entry(line.gauge.clone()).or_default().grant(replica, line, now, lost)
             }
         }
     }

@@ -10,9 +10,9 @@ use super::{COMPETES, share};
 /// How long a recall stands after somebody was refused what others hold unused, in milliseconds.
 const RECALL: u64 = 1_000;
 
-/// After so much silence a replica's places are free again, in milliseconds: it is dead, and its connections with it. One
+/// After so much silence a replica is dead, in milliseconds. Its places are free again: its connections died with it. One
 /// that is only cut off from the authority for longer may then have requests under way beyond the limit: those that it
-/// began before.
+/// began before. What it held of a budget is lost.
 const DEAD: u64 = 5_000;
 
 /// After so much silence of all replicas it is the authority that was away: nobody is dead because of that.
@@ -27,7 +27,6 @@ pub(super) struct Stock {
     holders: BTreeMap<ReplicaId, Holder>,
     /// Until when what is not in use shall come back.
     recall_until: u64,
-    heard: u64,
     /// Since when bids have been coming without a pause.
     awake_since: u64,
 }
@@ -38,6 +37,8 @@ struct Holder {
     held: u64,
     used: u64,
     seen: u64,
+    /// Dead, and that was told.
+    is_told: bool,
 }
 
 impl Stock {
@@ -51,7 +52,8 @@ impl Stock {
         (self.gone + sum(|holder| holder.held), self.gone + sum(|holder| holder.used))
     }
 
-    pub fn grant(&mut self, replica: &ReplicaId, line: &Line, now: u64) -> Grant {
+    /// What `replica` gets; adds to `lost` what dead ones took with them.
+    pub fn grant(&mut self, replica: &ReplicaId, line: &Line, now: u64, lost: &mut u64) -> Grant {
         let limit = line.terms.most();
         let ends = match line.terms {
             Terms::Budget { key, starts, ends, .. } => {
@@ -63,6 +65,7 @@ impl Stock {
                 if key > self.key {
                     *self = Self::of(key, 0);
                 }
+                *lost += self.mourn(now);
                 Some(ends)
             }
             Terms::Slots { .. } | Terms::Rate { .. } => {
@@ -71,7 +74,8 @@ impl Stock {
             }
         };
         let mine = self.holders.entry(replica.clone()).or_default();
-        *mine = Holder { held: line.used.saturating_add(line.keep), used: line.used, seen: now };
+        *mine =
+            Holder { held: line.used.saturating_add(line.keep), used: line.used, seen: now, is_told: false };
         let left = limit.saturating_sub(self.totals().0);
         let rivals =
             self.holders.values().filter(|holder| holder.seen.saturating_add(COMPETES) > now).count();
@@ -113,13 +117,36 @@ impl Stock {
         }
     }
 
-    /// Frees the places of replicas that have not been heard of.
+    /// Frees the places of the dead.
     fn bury(&mut self, now: u64) {
-        if now.saturating_sub(self.heard) > AWAY {
+        let awake_since = self.awake_since(now);
+        self.holders.retain(|_, holder| !holder.is_dead(awake_since, now));
+    }
+
+    /// What the dead held of a budget and did not use, each told once. Should one speak again, it was not lost after all.
+    fn mourn(&mut self, now: u64) -> u64 {
+        let awake_since = self.awake_since(now);
+        let dead = self.holders.values_mut().filter(|holder| holder.is_dead(awake_since, now));
+        let news = dead.filter(|holder| !holder.is_told);
+        let lost = news.map(|holder| {
+            holder.is_told = true;
+            holder.held.saturating_sub(holder.used)
+        });
+        lost.sum()
+    }
+
+    /// Since when bids have been coming without a pause, the one that comes now included.
+    fn awake_since(&mut self, now: u64) -> u64 {
+        let heard = self.holders.values().map(|holder| holder.seen).max().unwrap_or(0);
+        if now.saturating_sub(heard) > AWAY {
             self.awake_since = now;
         }
-        self.heard = self.heard.max(now);
-        let awake_since = self.awake_since;
-        self.holders.retain(|_, holder| now.saturating_sub(holder.seen.max(awake_since)) <= DEAD);
+        self.awake_since
+    }
+}
+
+impl Holder {
+    fn is_dead(&self, awake_since: u64, now: u64) -> bool {
+        now.saturating_sub(self.seen.max(awake_since)) > DEAD
     }
 }

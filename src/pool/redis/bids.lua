@@ -6,7 +6,7 @@
 --       for each bid: serial, number of lines, number of rests;
 --         for each line: kind, three numbers of its terms, used, keep, need, want, back, back_since, over
 --         for each rest: model, until, is_exhausted
--- Gives for each bid: 'stale', or the time, a string for each line, and two for each rest in force.
+-- Gives for each bid: 'stale', or the time and what was lost, a string for each line, and two for each rest in force.
 --
 -- Numbers here are doubles, whole and exact up to 2^53; whoever calls sees to it that none is larger. Levels of rates are in
 -- 1/60,000 of a request or token, of which `per_minute` leak out in a millisecond. Other replicas' bids never come in between:
@@ -139,18 +139,48 @@ local function flow(key, replica, line, now)
   return text(units) .. ' ' .. text(left - units) .. ' ' .. wait .. ' 0'
 end
 
--- Budgets and places: `books/stock.rs`. Fields: a holder's `@replica`, and what is known of all: `gone`, `recall`, `heard`, `awake`.
+-- Budgets and places: `books/stock.rs`. Fields: a holder's `@replica`, and what is known of all: `gone`, `recall`, `awake`.
+
+local function holder_of(line)
+  local known = numbers(line)
+  return { held = known[1], used = known[2], seen = known[3], told = known[4] == 1 }
+end
+
+local function keep(key, field, holder)
+  local told = holder.told and ' 1' or ' 0'
+  redis.call('HSET', key, field, text(holder.held) .. ' ' .. text(holder.used) .. ' ' .. text(holder.seen) .. told)
+end
+
+local function dead(key, stock, now)
+  local heard, found = 0, {}
+  for _, holder in pairs(stock.holders) do heard = math.max(heard, holder.seen) end
+  if now - heard > AWAY then
+    stock.awake = now
+    redis.call('HSET', key, 'awake', text(now))
+  end
+  for field, holder in pairs(stock.holders) do
+    if now - math.max(holder.seen, stock.awake) > DEAD then found[field] = holder end
+  end
+  return found
+end
 
 local function bury(key, stock, now)
-  if now - stock.heard > AWAY then stock.awake = now end
-  stock.heard = math.max(stock.heard, now)
-  for field, holder in pairs(stock.holders) do
-    if now - math.max(holder.seen, stock.awake) > DEAD then
-      stock.holders[field] = nil
-      redis.call('HDEL', key, field)
+  for field, _ in pairs(dead(key, stock, now)) do
+    stock.holders[field] = nil
+    redis.call('HDEL', key, field)
+  end
+end
+
+local function mourn(key, stock, now)
+  local lost = 0
+  for field, holder in pairs(dead(key, stock, now)) do
+    if not holder.told then
+      holder.told = true
+      lost = lost + math.max(0, holder.held - holder.used)
+      keep(key, field, holder)
     end
   end
-  redis.call('HSET', key, 'heard', text(stock.heard), 'awake', text(stock.awake))
+  return lost
 end
 
 -- A gateway that is started again and again leaves a holder each time; the longest silent of very many become one number.
@@ -189,15 +219,13 @@ local function stock(key, replica, line, now)
   local kept = hash(key)
   local all = {
     gone = tonumber(kept['gone'] or 0), recall = tonumber(kept['recall'] or 0),
-    heard = tonumber(kept['heard'] or 0), awake = tonumber(kept['awake'] or 0), holders = {},
+    awake = tonumber(kept['awake'] or 0), holders = {},
   }
   for field, value in pairs(kept) do
-    if string.sub(field, 1, 1) == '@' then
-      local known = numbers(value)
-      all.holders[field] = { held = known[1], used = known[2], seen = known[3] }
-    end
+    if string.sub(field, 1, 1) == '@' then all.holders[field] = holder_of(value) end
   end
-  if line.kind == 's' then bury(key, all, now) end
+  local lost = 0
+  if line.kind == 's' then bury(key, all, now) else lost = mourn(key, all, now) end
   local mine = '@' .. replica
   local holder = { held = math.min(MOST, line.used + line.keep), used = line.used, seen = now }
   all.holders[mine] = holder
@@ -209,13 +237,13 @@ local function stock(key, replica, line, now)
   local left = math.max(0, limit - held)
   local units = share(left, line.need, line.want, rivals)
   holder.held = math.min(MOST, holder.held + units)
-  redis.call('HSET', key, mine, text(holder.held) .. ' ' .. text(holder.used) .. ' ' .. text(holder.seen))
+  keep(key, mine, holder)
   local wait = 'g 0'
   if line.need > 0 and units == 0 then wait = wait_for_stock(key, all, mine, line, limit, left, now) end
   if line.kind == 'b' then fold(key, all, count, mine) end
   redis.call('PEXPIRE', key, text(line.kind == 'b' and line.third - now + 2 * DAY or DAY))
   local recall = all.recall > now and ' 1' or ' 0'
-  return text(units) .. ' ' .. text(left - units) .. ' ' .. wait .. recall
+  return text(units) .. ' ' .. text(left - units) .. ' ' .. wait .. recall, lost
 end
 
 -- Rests: a field for each model (and one for all), 'until is_exhausted'.
@@ -299,11 +327,13 @@ local function carry_out(replica, bid, now)
     if tonumber(serial) > bid.serial then return { 'stale' } end
     if tonumber(serial) == bid.serial then return cmsgpack.unpack(packed) end
   end
-  local reply = { text(now) }
+  local reply, all_lost = {}, 0
   for at, line in ipairs(bid.lines) do
     local grant = line.kind == 'r' and flow or stock
-    reply[at + 1] = grant(line.key, replica, line, now)
+    local answer, lost = grant(line.key, replica, line, now)
+    reply[at + 1], all_lost = answer, math.min(MOST, all_lost + (lost or 0))
   end
+  reply[1] = text(now) .. ' ' .. text(all_lost)
   note_rests(bid.rests_key, bid.rests, now, reply)
   remember(bid.answers, replica, bid.serial, now, reply)
   return reply

@@ -17,7 +17,8 @@ use super::bid::{Bid, Outcome, ReplicaId};
 use super::purse::{Authority, Outage};
 use crate::redis_link::{Link, LinkError};
 
-const CODE: &str = include_str!("bids.lua");
+const BIDS: &str = include_str!("bids.lua");
+const REPLICAS: &str = include_str!("replicas.lua");
 
 /// Bids in one script: it is alone with the server while it runs, some 50 microseconds for each.
 const TOGETHER: usize = 50;
@@ -26,7 +27,8 @@ const TOGETHER: usize = 50;
 #[derive(Debug)]
 pub struct Redis {
     link: Link,
-    script: Script,
+    bids: Script,
+    replicas: Script,
     /// For tests: what the clock says.
     #[cfg(test)]
     now: std::sync::atomic::AtomicU64,
@@ -37,19 +39,32 @@ impl Redis {
     pub fn new(link: Link) -> Self {
         Self {
             link,
-            script: Script::new(CODE),
+            bids: Script::new(BIDS),
+            replicas: Script::new(REPLICAS),
             #[cfg(test)]
             now: std::sync::atomic::AtomicU64::new(0),
         }
     }
 
+    #[cfg(test)]
+    fn made_up_time(&self) -> Option<u64> {
+        Some(self.now.load(std::sync::atomic::Ordering::SeqCst)).filter(|now| *now > 0)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "in tests it has one")]
+    fn made_up_time(&self) -> Option<u64> {
+        None
+    }
+
+    async fn count(&self, replica: &ReplicaId, stays: bool) -> Result<u64, Outage> {
+        let (keys, words) = words::presence(replica, stays, self.made_up_time());
+        Ok(self.link.run(&self.replicas, REPLICAS, &keys, &words).await?)
+    }
+
     async fn send(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage> {
-        #[cfg(test)]
-        let time = Some(self.now.load(std::sync::atomic::Ordering::SeqCst)).filter(|now| *now > 0);
-        #[cfg(not(test))]
-        let time = None;
-        let (keys, words) = words::question(replica, bids, time);
-        let replies: Vec<Vec<Vec<u8>>> = self.link.run(&self.script, CODE, &keys, &words).await?;
+        let (keys, words) = words::question(replica, bids, self.made_up_time());
+        let replies: Vec<Vec<Vec<u8>>> = self.link.run(&self.bids, BIDS, &keys, &words).await?;
         let outcomes = bids.iter().zip(&replies).map(|(bid, reply)| words::outcome(bid, reply));
         let outcomes: Option<Vec<Outcome>> = outcomes.collect();
         outcomes
@@ -66,6 +81,14 @@ impl Authority for Redis {
 
     fn epoch(&self) -> u64 {
         self.link.epoch()
+    }
+
+    async fn greet(&self, replica: &ReplicaId) -> Result<u64, Outage> {
+        self.count(replica, true).await
+    }
+
+    async fn part(&self, replica: &ReplicaId) -> Result<(), Outage> {
+        self.count(replica, false).await.map(drop)
     }
 
     async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage> {

@@ -116,7 +116,9 @@ async fn run(authority: &Redis, seed: u64, steps: u32) {
         let (replica, bids) = match repeated {
             Some(place) => sent[place].clone(),
             None => {
-                let replica = ReplicaId(Arc::from(format!("r{}", random.random_range(0..4))));
+                // Some speak seldom: they are taken for dead, and turn out not to be.
+                let number: u32 = random.random_range(0..5) * random.random_range(0..5) / 4;
+                let replica = ReplicaId(Arc::from(format!("r{number}")));
                 let bids = (0..random.random_range(1..3)).map(|number| {
                     serial += 1;
                     let lines =
@@ -152,6 +154,25 @@ async fn the_script_does_what_the_books_do() {
     for seed in 0..seeds {
         run(&authority, seed, 150).await;
     }
+}
+
+/// Replicas are counted; one that leaves at once, one that dies after five seconds, and none because Redis was away.
+#[tokio::test]
+async fn replicas_are_counted() {
+    let server = Server::start();
+    let authority = authority(&server).await;
+    let replica = |name: &str| ReplicaId(Arc::from(name));
+    let greet = async |name: &str, second: u64| {
+        authority.now.store(NOON + second * 1_000, Ordering::SeqCst);
+        authority.greet(&replica(name)).await.unwrap()
+    };
+    assert_eq!([greet("a", 0).await, greet("b", 0).await, greet("c", 1).await], [1, 2, 3]);
+    assert_eq!(greet("a", 4).await, 3);
+    assert_eq!(greet("a", 6).await, 2, "b has not been heard of for six seconds, c for five");
+    assert_eq!(greet("a", 60).await, 2, "nobody has: Redis was away");
+    assert_eq!(greet("c", 60).await, 2);
+    authority.part(&replica("a")).await.unwrap();
+    assert_eq!(greet("c", 61).await, 1);
 }
 
 /// The same by way of a cluster, an account at a time, and of a Sentinel.

@@ -9,6 +9,8 @@
 //! | `weir:1:{acct:ID}:concurrency` | hash | holders of places |
 //! | `weir:1:{acct:ID}:daily_tokens:20261121` | hash | holders of that day's tokens |
 //!
+//! | `weir:1:{replicas}` | sorted set | replicas, by when they were last heard of |
+//!
 //! Each goes by itself when its time is over. A day's key is gone two days later; nothing happens at midnight.
 
 use std::sync::Arc;
@@ -27,11 +29,19 @@ const MOST_UNITS: u64 = 1 << 50;
 /// is that much.
 const MOST_FLOW: u64 = 1 << 33;
 
+/// What the script that counts replicas is asked.
+pub(super) fn presence(replica: &ReplicaId, stays: bool, time: Option<u64>) -> (Vec<String>, Vec<Vec<u8>>) {
+    let mut words = Words(vec![replica.0.as_bytes().to_vec()]);
+    words.number(stays.into());
+    words.time(time);
+    (vec!["weir:1:{replicas}".to_owned()], words.0)
+}
+
 /// What one script is asked, with the time that tests make up.
 pub(super) fn question(replica: &ReplicaId, bids: &[Bid], time: Option<u64>) -> (Vec<String>, Vec<Vec<u8>>) {
     let mut keys = Vec::with_capacity(bids.len() * 5);
-    let time = time.map_or_else(String::new, |time| time.to_string());
-    let mut words = Words(vec![replica.0.as_bytes().to_vec(), time.into_bytes()]);
+    let mut words = Words(vec![replica.0.as_bytes().to_vec()]);
+    words.time(time);
     words.number(bids.len() as u64);
     for bid in bids {
         let prefix = format!("weir:1:{{acct:{}}}", bid.account);
@@ -68,6 +78,10 @@ fn field(model: Option<&str>) -> Vec<u8> {
 struct Words(Vec<Vec<u8>>);
 
 impl Words {
+    fn time(&mut self, time: Option<u64>) {
+        self.0.push(time.map_or_else(String::new, |time| time.to_string()).into_bytes());
+    }
+
     fn number(&mut self, number: u64) {
         self.0.push(number.to_string().into_bytes());
     }
@@ -93,14 +107,16 @@ impl Words {
 
 /// What the script made of `bid`; `None` where that is not an answer to it.
 pub(super) fn outcome(bid: &Bid, reply: &[Vec<u8>]) -> Option<Outcome> {
-    let (now, rest) = reply.split_first()?;
-    if now == b"stale" {
+    let (head, rest) = reply.split_first()?;
+    if head == b"stale" {
         return Some(Outcome::Stale);
     }
     let (grants, rests) = rest.split_at_checked(bid.lines.len())?;
     let grants: Option<SmallVec<[Grant; 4]>> = grants.iter().map(|line| grant(line)).collect();
     let rests: Option<SmallVec<[Rest; 1]>> = rests.chunks(2).map(rest_of).collect();
-    Some(Outcome::Answered(Box::new(Reply { now: number(now)?, grants: grants?, rests: rests? })))
+    let (now, lost) = std::str::from_utf8(head).ok()?.split_once(' ')?;
+    let (now, lost) = (now.parse().ok()?, lost.parse().ok()?);
+    Some(Outcome::Answered(Box::new(Reply { now, lost, grants: grants?, rests: rests? })))
 }
 
 fn number(text: &[u8]) -> Option<u64> {

@@ -1,6 +1,6 @@
 //! Leases between one pool and its authority, step by step; `simulation.rs` has the wild schedules.
 
-use super::super::bid::{Bid, Outcome, ReplicaId, Wait};
+use super::super::bid::{Bid, Gauge, Line, Outcome, ReplicaId, Terms, Wait};
 use super::super::books::Book;
 use super::*;
 
@@ -288,4 +288,54 @@ fn under_steady_load_bids_keep_their_rhythm() {
     // Ten in two seconds, and a few for bursts.
     assert!(bids <= 20, "{bids} bids in two seconds");
     under_way.into_iter().for_each(|(_, reservation)| reservation.settle(used(90)));
+}
+
+/// What a dead replica held counts as spent for good; that is told once, and not because the authority was away.
+#[test]
+fn what_the_dead_took_with_them_is_told_once() {
+    let replica = |name: &str| ReplicaId(Arc::from(name));
+    let terms = Terms::Budget { limit: 100, key: 1, starts: 0, ends: 2 * NOON };
+    let gauge = Gauge { dimension: Dimension::DailyTokens, model: None };
+    let mut book = Book::default();
+    let mut serial = 0;
+    let mut say = |name: &str, used: u64, keep: u64, want: u64, now: u64| {
+        serial += 1;
+        let (gauge, back_since) = (gauge.clone(), u64::MAX);
+        let line = Line { gauge, terms, used, keep, need: 0, want, back: 0, back_since, over: 0 };
+        let bid = Bid {
+            account: "a".into(),
+            serial,
+            lines: [line].into_iter().collect(),
+            rests: Default::default(),
+        };
+        match book.carry_out(&replica(name), &bid, NOON + now) {
+            Outcome::Answered(reply) => (reply.grants[0].units, reply.grants[0].left, reply.lost),
+            Outcome::Stale => panic!("late?"),
+        }
+    };
+    assert_eq!(say("dead", 10, 0, 30, 0), (30, 60, 0));
+    let mut told = Vec::new();
+    for second in 1..20 {
+        // Between the fourth second and the twelfth nobody could speak to the authority.
+        if !(4..12).contains(&second) {
+            for tenth in 0..10 {
+                told.push((second, say("alive", 5, 0, 0, second * 1_000 + tenth * 100).2));
+            }
+        }
+    }
+    let news: Vec<_> = told.into_iter().filter(|(_, lost)| *lost > 0).collect();
+    assert_eq!(news, [(17, 30)], "five seconds after the authority was there again");
+    assert_eq!(say("alive", 5, 0, 90, 20_000).0, 55, "and it counts as spent");
+}
+
+/// Where the operator wants to go on without an authority, all replicas together stay within what was left.
+#[test]
+fn without_an_authority_each_replica_has_its_part() {
+    let budget = |limit| Terms::Budget { limit, key: 1, starts: 0, ends: 1 };
+    assert_eq!(budget(1_000).part(100, 600, 3), budget(300), "100 that it had, and a third of 600");
+    assert_eq!(budget(1_000).part(900, 900, 1), budget(1_000), "never more than the limit");
+    assert_eq!(budget(1_000).part(400, 0, 3), budget(400), "nothing was left");
+    let rate = |per_minute, burst| Terms::Rate { per_minute, burst };
+    assert_eq!(rate(100, 10).part(0, 0, 4), rate(25, 2));
+    assert_eq!(Terms::Slots { limit: 2 }.part(1, 0, 4), Terms::Slots { limit: 1 }, "one at least");
 }
