@@ -168,7 +168,7 @@ async fn r12_3_fail_open_shares_what_was_left() {
         sleep(Duration::from_millis(50)).await;
     }
     let served = houses[0].counted("openai", "requests").await;
-    assert!((54..=60).contains(&served), "{served} of 60");
+    assert!((45..=60).contains(&served), "{served} of 60");
     assert!(redis.launch());
     until("it is noticed", || async {
         value_of(&houses[0].metrics().await, "weir_pool_authority_up") == 1.0
