@@ -35,6 +35,8 @@ struct Meter {
     count: Count,
 }
 
+/// Tills are large, and lie side by side all the same: a choice looks at the limits of accounts that it has not seen for long, and each step to
+/// another place in memory costs it more than all its arithmetic.
 #[derive(Debug)]
 enum Count {
     Rate(Rate),
@@ -42,7 +44,7 @@ enum Count {
     /// (limit, in use). The account's own is counted by the ledger itself, so that a limit which comes with a reload
     /// knows what is under way.
     Slots(u64, u64),
-    Till(Box<Till>),
+    Till(Till),
 }
 
 /// What one attempt has set aside.
@@ -270,7 +272,7 @@ impl Ledger {
 
     fn tills(&self) -> impl Iterator<Item = &Till> {
         self.meters.iter().filter_map(|meter| match &meter.count {
-            Count::Till(till) => Some(&**till),
+            Count::Till(till) => Some(till),
             Count::Rate(_) | Count::Budget(_) | Count::Slots(..) => None,
         })
     }
@@ -320,7 +322,7 @@ impl Ledger {
 impl Meter {
     fn leased(gauge: Gauge, limit: u64, limits: &Limits) -> Self {
         let terms = terms_of(gauge.dimension, limit, limits);
-        Self { count: Count::Till(Box::new(Till::new(terms))), gauge }
+        Self { count: Count::Till(Till::new(terms)), gauge }
     }
 
     fn with(mut self, limit: u64, limits: &Limits) -> Self {

@@ -80,9 +80,9 @@ fn how_long_does_choosing_among_10_000_leased_accounts_take() {
         let mut round = || {
             let (bidders, bids) = purser.gather(false);
             let millis = clock.wall_millis();
-            let outcomes = bids.iter().map(|bid| {
-                books.entry(bid.account.clone()).or_default().carry_out(&replica, bid, millis)
-            });
+            let outcomes = bids
+                .iter()
+                .map(|bid| books.entry(bid.account.clone()).or_default().carry_out(&replica, bid, millis));
             let outcomes = outcomes.collect();
             purser.hear(&bidders, &bids, outcomes);
         };
