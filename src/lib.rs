@@ -41,6 +41,7 @@ pub mod ids;
 pub mod keybook;
 pub mod limits;
 pub mod metrics;
+pub mod oauth;
 pub mod platform;
 pub mod pool;
 pub mod redis_link;

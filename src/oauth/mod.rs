@@ -1,0 +1,27 @@
+//! Weir as an OAuth client: of platforms, for accounts, and of identity providers, for people. One engine; what makes providers
+//! differ is data ([`Row`]) and a small closed set of quirks.
+//!
+//! ```text
+//! Engine  what a flow needs: authorize, exchange, device code, refresh, revoke, who is it     (the `oauth2` crate speaks the standard)
+//!   └─ wire   what a provider does otherwise, both ways: names, methods, encodings, where an error hides     (pure)
+//!       └─ web    one request out: no redirects, a time limit, a size limit                                   (reqwest)
+//! ```
+//! Nothing here knows of accounts, people or stores: a [`Grant`] comes out, and whoever asked for it keeps it.
+
+mod built_in;
+mod engine;
+mod error;
+mod grant;
+mod person;
+mod row;
+#[cfg(test)]
+mod tests;
+mod web;
+mod wire;
+
+pub use engine::{Authorization, DeviceCode, Engine, Polled};
+pub use error::{OAuthError, Refusal};
+pub use grant::Grant;
+pub use person::Person;
+pub use row::{Client, Provider, Row, RowError};
+pub use web::{Answer, Web};
