@@ -5,6 +5,7 @@
 
 mod cache;
 mod caller;
+mod id_token;
 mod issuer;
 mod keys;
 pub mod limits;
@@ -25,6 +26,7 @@ use crate::ids::Subject;
 use crate::keybook::{self, KeyBook, KeyHash, KeyRecord};
 
 pub use caller::{Caller, ModelRules, Scopes};
+pub use id_token::{IdTokens, Sought};
 pub use settings::Settings;
 
 use cache::{Cache, Entry, Source};

@@ -95,6 +95,14 @@ impl Engine {
         Self { web }
     }
 
+    /// The provider with what its issuer says of itself, where its row leaves that open.
+    ///
+    /// # Errors
+    /// The issuer's discovery document cannot be had or makes no sense.
+    pub async fn settled(&self, provider: &Provider) -> Result<Provider, OAuthError> {
+        super::discovery::settle(&*self.web, provider).await
+    }
+
     /// Where to send a person who is to agree. `extra` are further parameters (`nonce`).
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! Nothing here knows of accounts, people or stores: a [`Grant`] comes out, and whoever asked for it keeps it.
 
 mod built_in;
+mod discovery;
 mod engine;
 mod error;
 mod grant;

@@ -47,6 +47,8 @@ pub struct Row {
     pub headers: Option<BTreeMap<String, String>>,
     /// Whether codes are bound by PKCE (S256).
     pub pkce: Option<bool>,
+    /// Whether a callback must carry `iss` (RFC 9207).
+    pub says_issuer: Option<bool>,
     /// Members of an answer that must be 0 or absent for it to be a success.
     pub zero: Option<Vec<String>>,
     /// The member that a successful answer is wrapped in.
@@ -196,6 +198,9 @@ pub struct Provider {
     pub client_auth: ClientAuth,
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     pub pkce: bool,
+    pub says_issuer: bool,
+    /// What ID tokens are signed with, as the issuer says; empty: it does not say.
+    pub algorithms: Vec<String>,
     pub zero: Vec<String>,
     pub envelope: Option<String>,
     pub members: BTreeMap<String, String>,
@@ -249,6 +254,7 @@ impl Row {
             client_auth,
             headers,
             pkce,
+            says_issuer,
             zero,
             envelope,
             members,
@@ -296,6 +302,8 @@ impl Provider {
             client_auth: row.client_auth.unwrap_or_default(),
             headers: headers(row.headers.unwrap_or_default())?,
             pkce: row.pkce.unwrap_or(true),
+            says_issuer: row.says_issuer.unwrap_or(false),
+            algorithms: Vec::new(),
             zero: row.zero.unwrap_or_default(),
             envelope: row.envelope,
             members: row.members.unwrap_or_default(),
@@ -343,7 +351,7 @@ fn is_safe(url: &Url) -> bool {
         && url.fragment().is_none()
 }
 
-fn endpoint(field: &'static str, given: Option<String>) -> Result<Option<Url>, RowError> {
+pub(super) fn endpoint(field: &'static str, given: Option<String>) -> Result<Option<Url>, RowError> {
     let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
     let url = Url::parse(&given).ok().filter(is_safe);
     let why = "is an https URL without user, password and fragment (http on this machine only)";

@@ -388,3 +388,44 @@ fn rows_that_would_send_secrets_astray_are_refused() {
     }
     assert!(Provider::compile("x", Row::default()).is_err());
 }
+
+#[tokio::test]
+async fn an_issuer_is_asked_where_its_endpoints_are() {
+    let provider = || {
+        let row: Row = serde_saphyr::from_str(
+            "{issuer: 'https://id.example/t1/', token_url: 'https://own.example/token'}",
+        )
+        .unwrap();
+        Provider::compile("made-up", row).unwrap()
+    };
+    let document = |issuer: &str, authorize: &str, methods: &str| {
+        format!(
+            r#"{{"issuer":"{issuer}","authorization_endpoint":"{authorize}","token_endpoint":"https://id.example/token","jwks_uri":"https://id.example/jwks","code_challenge_methods_supported":[{methods}],"authorization_response_iss_parameter_supported":true,"id_token_signing_alg_values_supported":["RS256"]}}"#
+        )
+    };
+    let good = document("https://id.example/t1/", "https://id.example/auth", r#""S256""#);
+    let world = of(provider(), &[(200, &good)]);
+    let settled = world.engine.settled(&world.provider).await.unwrap();
+    assert_eq!(world.seen().url, "https://id.example/t1/.well-known/openid-configuration");
+    assert_eq!(settled.authorize_url.unwrap().as_str(), "https://id.example/auth");
+    assert_eq!(
+        settled.token_url.unwrap().as_str(),
+        "https://own.example/token",
+        "what the operator wrote counts"
+    );
+    assert!(settled.pkce && settled.says_issuer);
+    let old = document("https://id.example/t1/", "https://id.example/auth", "");
+    let world = of(provider(), &[(200, &old)]);
+    assert!(!world.engine.settled(&world.provider).await.unwrap().pkce, "it does not know PKCE");
+    for bad in [
+        document("https://id.example/t1", "https://id.example/auth", ""),
+        document("https://id.example/T1/", "https://id.example/auth", ""),
+        document("https://id.example/t1/", "http://169.254.169.254/auth", ""),
+        document("https://id.example/t1/", "https://u:p@id.example/auth", ""),
+        "{}".to_owned(),
+        "<html>".to_owned(),
+    ] {
+        let world = of(provider(), &[(200, &bad)]);
+        assert!(matches!(world.engine.settled(&world.provider).await, Err(OAuthError::Nonsense(_))), "{bad}");
+    }
+}

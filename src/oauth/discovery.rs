@@ -1,0 +1,80 @@
+//! What an OpenID Connect issuer says of itself. Its document is somebody else's word: it must name the very issuer that was asked
+//! (OpenID Connect Discovery 1.0, 4.3), and its endpoints go through the same checks as an operator's. What the operator has
+//! written counts before it.
+
+use http::{HeaderMap, HeaderValue, Method, header::ACCEPT};
+use serde::Deserialize;
+use url::Url;
+
+use super::error::OAuthError;
+use super::row::{Provider, endpoint};
+use super::web::{Outgoing, Web};
+
+/// The document, as far as it is looked at.
+#[derive(Debug, Deserialize)]
+struct Document {
+    issuer: String,
+    authorization_endpoint: Option<String>,
+    token_endpoint: Option<String>,
+    userinfo_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    jwks_uri: Option<String>,
+    #[serde(default)]
+    code_challenge_methods_supported: Vec<String>,
+    #[serde(default)]
+    id_token_signing_alg_values_supported: Vec<String>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+/// `provider` with what its issuer says where its row is silent. Asks nobody where there is nothing to ask for.
+///
+/// # Errors
+/// The document cannot be had or makes no sense.
+pub(super) async fn settle(web: &dyn Web, provider: &Provider) -> Result<Provider, OAuthError> {
+    let Some(issuer) = provider.issuer.as_ref() else { return Ok(provider.clone()) };
+    let has_all =
+        provider.authorize_url.is_some() && provider.token_url.is_some() && provider.jwks_url.is_some();
+    if has_all {
+        return Ok(provider.clone());
+    }
+    let nonsense = |what: &str| OAuthError::Nonsense(format!("its discovery document {what}"));
+    let place = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    let url = Url::parse(&place).map_err(|_| nonsense("has no address"))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    let answer = web.send(Outgoing { method: Method::GET, url, headers, body: Vec::new() }).await?;
+    if answer.status != 200 {
+        let why = format!("its discovery document came with status {}", answer.status);
+        return Err(OAuthError::Unavailable { why, after: answer.retry_after });
+    }
+    let document: Document = serde_json::from_slice(&answer.body).map_err(|_| nonsense("cannot be read"))?;
+    if document.issuer != *issuer {
+        return Err(nonsense("is another issuer's"));
+    }
+    let mut settled = provider.clone();
+    let checked =
+        |given: Option<String>| endpoint("endpoint", given).map_err(|_| nonsense("names an unsafe endpoint"));
+    let fill = |own: &mut Option<Url>, said: Option<String>| -> Result<(), OAuthError> {
+        if own.is_none() {
+            *own = checked(said)?;
+        }
+        Ok(())
+    };
+    fill(&mut settled.authorize_url, document.authorization_endpoint)?;
+    fill(&mut settled.token_url, document.token_endpoint)?;
+    fill(&mut settled.userinfo_url, document.userinfo_endpoint)?;
+    fill(&mut settled.device_url, document.device_authorization_endpoint)?;
+    fill(&mut settled.revoke_url, document.revocation_endpoint)?;
+    fill(&mut settled.jwks_url, document.jwks_uri)?;
+    if settled.token_url.is_none() {
+        return Err(nonsense("names no token endpoint"));
+    }
+    // Absent means that it does not know PKCE (RFC 8414, 2); then the code is bound by state and nonce.
+    settled.pkce =
+        settled.pkce && document.code_challenge_methods_supported.iter().any(|method| method == "S256");
+    settled.says_issuer |= document.authorization_response_iss_parameter_supported;
+    settled.algorithms = document.id_token_signing_alg_values_supported;
+    Ok(settled)
+}
