@@ -6,13 +6,15 @@
 //!   └─ wire   what a provider does otherwise, both ways: names, methods, encodings, where an error hides     (pure)
 //!       └─ web    one request out: no redirects, a time limit, a size limit                                   (reqwest)
 //! ```
-//! Nothing here knows of accounts, people or stores: a [`Grant`] comes out, and whoever asked for it keeps it.
+//! Nothing here knows of accounts or people: a [`Grant`] comes out, and whoever asked for it keeps it. What must be kept meanwhile is in
+//! [`Pending`].
 
 mod built_in;
 mod discovery;
 mod engine;
 mod error;
 mod grant;
+mod pending;
 mod person;
 mod row;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod wire;
 pub use engine::{Authorization, DeviceCode, Engine, Polled};
 pub use error::{OAuthError, Refusal};
 pub use grant::Grant;
+pub use pending::{Begun, Found, Pending, PendingError};
 pub use person::Person;
 pub use row::{Client, Provider, Row, RowError};
 pub use web::{Answer, Web};
