@@ -19,7 +19,7 @@ use crate::gateway::usage::prices::Prices;
 use crate::platform::profile::Platform;
 use crate::redis_link::Address;
 use crate::vault::MasterKey;
-use crate::{identity, pool};
+use crate::{identity, oauth, pool};
 
 mod field;
 mod interpolate;
@@ -70,6 +70,7 @@ pub struct Config {
     pub model_field: ModelField,
     pub prices: Prices,
     pub pool: pool::settings::Settings,
+    pub oauth: oauth::Settings,
     pub drain: Drain,
     /// Threads that serve requests, at least 1.
     pub workers: usize,

@@ -9,7 +9,19 @@ macro_rules! rows {
     };
 }
 
-rows!("github", "google", "gitee", "oschina", "linuxdo", "feishu", "wechat-open", "wechat-mp", "huggingface");
+rows!(
+    "github",
+    "google",
+    "gitee",
+    "oschina",
+    "linuxdo",
+    "feishu",
+    "wechat-open",
+    "wechat-mp",
+    "huggingface",
+    "qwen",
+    "aihubmix"
+);
 
 impl Row {
     /// The built-in row of that name.

@@ -17,6 +17,7 @@ mod grant;
 mod pending;
 mod person;
 mod row;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 mod web;
@@ -27,5 +28,6 @@ pub use error::{OAuthError, Refusal};
 pub use grant::Grant;
 pub use pending::{Begun, Found, Pending, PendingError};
 pub use person::Person;
-pub use row::{Client, Provider, Row, RowError};
+pub use row::{AccountRow, Client, Flow, Provider, Quirk, Row, RowError};
+pub use settings::Settings;
 pub use web::{Answer, Web};

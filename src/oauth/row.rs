@@ -71,6 +71,34 @@ pub struct Row {
     pub client_secret: Option<Secret>,
     /// Hosts that a `resource_url` in a token's answer may name; `*.` in front: any host below.
     pub resource_hosts: Option<Vec<String>>,
+    /// What tokens of this provider are good for at a platform.
+    pub account: Option<AccountRow>,
+}
+
+/// How accounts of a platform are added through this provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountRow {
+    pub platform: String,
+    /// Asked for instead of `scopes`.
+    pub scopes: Vec<String>,
+    /// Of these at least one must be granted, or the token is of no use there.
+    pub needs: Vec<String>,
+    pub flows: Vec<Flow>,
+    /// The token says who it is and does not open the platform: its key must be given beside it.
+    pub needs_key: bool,
+    /// Sent with every request of such an account.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A way to a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flow {
+    /// A browser, and back.
+    Code,
+    /// A code that is typed in elsewhere.
+    Device,
 }
 
 /// Where in userinfo a person's data stand: paths with dots, the first that is there counts.
@@ -213,6 +241,7 @@ pub struct Provider {
     pub quirks: Vec<Quirk>,
     pub client: Option<Client>,
     pub resource_hosts: Vec<String>,
+    pub account: Option<AccountRow>,
 }
 
 /// Where an answer does not say how long a token lives: rather asked too early than too late.
@@ -267,7 +296,8 @@ impl Row {
             quirks,
             client_id,
             client_secret,
-            resource_hosts
+            resource_hosts,
+            account
         )
     }
 }
@@ -320,6 +350,7 @@ impl Provider {
             quirks: row.quirks.unwrap_or_default(),
             client,
             resource_hosts: row.resource_hosts.unwrap_or_default(),
+            account: row.account,
         };
         if provider.issuer.is_none() && provider.token_url.is_none() {
             return Err(RowError {
@@ -328,6 +359,21 @@ impl Provider {
             });
         }
         Ok(provider)
+    }
+
+    /// The same, asking for what an account needs.
+    #[must_use]
+    pub fn for_accounts(&self) -> Self {
+        let mut provider = self.clone();
+        if let Some(account) = self.account.as_ref().filter(|account| !account.scopes.is_empty()) {
+            provider.scopes.clone_from(&account.scopes);
+        }
+        provider
+    }
+
+    /// Whether people can sign in with it.
+    pub fn knows_people(&self) -> bool {
+        !self.person.subject.is_empty()
     }
 
     /// Whether it has this quirk.

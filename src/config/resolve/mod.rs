@@ -16,6 +16,7 @@ use crate::pool;
 
 mod accounts;
 mod callers;
+mod oauth;
 mod prices;
 mod process;
 mod routes;
@@ -51,6 +52,7 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         model_field: raw.model_field.or(Default::default()),
         prices: prices::table(raw, problems),
         pool: pool(raw.pool.get().unwrap_or(&raw::Pool::default()), problems),
+        oauth: oauth::settings(raw.oauth.get().unwrap_or(&raw::OAuth::default()), problems),
         drain: drain(raw.drain.get().unwrap_or(&raw::Drain::default())),
         workers: workers(&raw.workers, problems),
         log: log(raw.log.get().unwrap_or(&raw::Log::default()), problems),
