@@ -1,0 +1,1 @@
+//! The simulated OAuth servers against their vendors' facts.
