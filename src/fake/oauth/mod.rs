@@ -197,7 +197,8 @@ impl Desk {
                 self.ring.signer(&alg).await;
                 Native::json(200, &self.ring.set())
             }
-            _ => token::as_asked(call, self.rest(call, fault)),
+            Endpoint::Device => token::as_asked(call, self.rest(call, fault)),
+            _ => self.rest(call, fault),
         }
     }
 
