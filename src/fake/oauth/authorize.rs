@@ -15,7 +15,7 @@ enum Stop {
     /// Told to the person.
     Page(u16, String),
     /// Told to the client: address, state, error, words.
-    Back(Ask, &'static str, String),
+    Back(Box<Ask>, &'static str, String),
 }
 
 /// The client's link.
@@ -68,7 +68,7 @@ fn read(call: &Call<'_>, state: &State) -> Result<Ask, Stop> {
         Some(_) if row.style == Style::GitHub && !client.redirect_uris.is_empty() => {
             ask.redirect_uri = client.redirect_uris.first().cloned().unwrap_or_default();
             let words = "The redirect_uri MUST match the registered callback URL for this application.";
-            return Err(Stop::Back(ask, "redirect_uri_mismatch", words.to_owned()));
+            return Err(Stop::Back(ask.into(), "redirect_uri_mismatch", words.to_owned()));
         }
         Some(_) if row.style == Style::WeChat => {
             return Err(Stop::Page(200, "redirect_uri 参数错误".to_owned()));
@@ -91,12 +91,12 @@ fn rest(call: &Call<'_>, client: &Client, mut ask: Ask) -> Result<Ask, Stop> {
     if !kind_is_right {
         return Err(match row.style {
             Style::WeChat => Stop::Page(200, "response_type 参数错误".to_owned()),
-            _ => Stop::Back(ask, "unsupported_response_type", "only code".to_owned()),
+            _ => Stop::Back(ask.into(), "unsupported_response_type", "only code".to_owned()),
         });
     }
     let repeated = ["scope", "nonce", "code_challenge", "code_challenge_method", "access_type", "prompt"];
     if let Some(name) = repeated.iter().find(|name| call.page(name).is_err()) {
-        return Err(Stop::Back(ask, "invalid_request", format!("{name} comes twice")));
+        return Err(Stop::Back(ask.into(), "invalid_request", format!("{name} comes twice")));
     }
     let one = |name: &str| call.page(name).ok().flatten();
     let split = |letter: char| letter.is_whitespace() || (row.comma_scopes && letter == ',');
@@ -111,7 +111,7 @@ fn rest(call: &Call<'_>, client: &Client, mut ask: Ask) -> Result<Ask, Stop> {
                 ask.scopes.retain(known);
                 return pkce(call, client, ask);
             }
-            _ => Stop::Back(ask, "invalid_scope", "unknown scope".to_owned()),
+            _ => Stop::Back(ask.into(), "invalid_scope", "unknown scope".to_owned()),
         });
     }
     ask.nonce = one("nonce").map(str::to_owned);
@@ -133,11 +133,11 @@ fn pkce(call: &Call<'_>, client: &Client, mut ask: Ask) -> Result<Ask, Stop> {
         (Some(_), None | Some("plain")) if kind == Pkce::S256OrPlain => true,
         (None, None) if client.client_secret.is_some() => return Ok(ask),
         (None, None) => {
-            return Err(Stop::Back(ask, "invalid_request", "code_challenge is needed".to_owned()));
+            return Err(Stop::Back(ask.into(), "invalid_request", "code_challenge is needed".to_owned()));
         }
         _ => {
             return Err(Stop::Back(
-                ask,
+                ask.into(),
                 "invalid_request",
                 "code_challenge_method is not supported".to_owned(),
             ));
@@ -145,7 +145,7 @@ fn pkce(call: &Call<'_>, client: &Client, mut ask: Ask) -> Result<Ask, Stop> {
     };
     let challenge = challenge.unwrap_or_default();
     if !(43..=128).contains(&challenge.len()) {
-        return Err(Stop::Back(ask, "invalid_request", "code_challenge is malformed".to_owned()));
+        return Err(Stop::Back(ask.into(), "invalid_request", "code_challenge is malformed".to_owned()));
     }
     ask.challenge = Some((challenge.to_owned(), plain));
     Ok(ask)

@@ -142,17 +142,16 @@ impl Fault {
 
     /// The true answer, spoilt.
     pub fn bend(&self, mut native: Native) -> Native {
-        if !self.set.is_empty() || !self.drop.is_empty() || self.big.is_some() {
-            if let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(&native.body) {
-                for name in &self.drop {
-                    members.shift_remove(name);
-                }
-                members.extend(self.set.clone());
-                if let Some(size) = self.big {
-                    members.insert("padding".to_owned(), Value::from("x".repeat(size)));
-                }
-                native.body = Value::Object(members).to_string().into();
+        let edits = !self.set.is_empty() || !self.drop.is_empty() || self.big.is_some();
+        if edits && let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(&native.body) {
+            for name in &self.drop {
+                members.shift_remove(name);
             }
+            members.extend(self.set.clone());
+            if let Some(size) = self.big {
+                members.insert("padding".to_owned(), Value::from("x".repeat(size)));
+            }
+            native.body = Value::Object(members).to_string().into();
         }
         if self.truncate {
             native.body = native.body.slice(..native.body.len() / 2);

@@ -28,7 +28,8 @@ pub fn client(call: &Call<'_>, state: &State) -> Result<Client, Why> {
     };
     if let Some(secret) = &client.client_secret {
         let proven = presented.secret.as_ref() == Some(secret) && call.way_is_right(&presented);
-        if !proven && !(spared && presented.secret.is_none()) {
+        let without = spared && presented.secret.is_none();
+        if !proven && !without {
             return Err(match (call.row.style, &presented.secret) {
                 (Style::WeChat, None) => Why::Parameter("secret".to_owned()),
                 _ => Why::Secret,
