@@ -382,9 +382,7 @@ fn default_client(row: &Row) -> Client {
     let hosts = ["127.0.0.1", "localhost"];
     let paths = [
         "/api/v1/oauth/callback".to_owned(),
-        format!("/api/v1/oauth/callback/{}", row.name),
         format!("/auth/{}/callback", row.name),
-        format!("/callback/{}", row.name),
         "/huggingface-callback".to_owned(),
         "/huggingface-callback/html".to_owned(),
     ];
