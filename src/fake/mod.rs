@@ -13,13 +13,14 @@ mod answer;
 mod brain;
 mod counters;
 mod fault;
-pub mod oauth;
+mod oauth;
 mod script;
 mod server;
 mod socket;
 mod stream;
 mod wire;
 
+pub use oauth::Setup;
 pub use script::{Account, Script};
 pub use server::{Settings, endpoints, serve};
 

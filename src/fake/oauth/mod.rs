@@ -36,9 +36,9 @@
 //! | `GET /_fake/idp` | addresses of all providers |
 //! | `GET /_fake/idp/<p>` | counters: `endpoints`, `grants`, `errors`, `refresh_reuses`, `families` (`alive`, `killed`, `list`), `access_tokens`, `refresh_tokens` (`uses`, `current`, `family`), `last` request of each endpoint, `user_codes` |
 //! | `POST …/<p>/clients` | registers one or a list: `client_id`, `client_secret` (absent: public), `redirect_uris`, `device`, `expiring` |
-//! | `POST …/<p>/settings` | sets what is named, see [`books::Settings`]: `auto` (a person: no pages), `auto_deny`, `access_s`, `refresh_s`, `code_s`, `device_s`, `interval_s`, `pending`, `refresh` (`rotate`, `same`, `omit`, `never`), `reuse_kills`, `code_reuse_kills`, `iss`, `grant_only`, `alg`, `unionid`, `bearer`, `resource_url`, `any_model`, `origin`; null: as the real one |
-//! | `POST …/<p>/people` | `{"ann": {"username": …}}`: changes or adds people, see [`people::Person`] |
-//! | `POST …/<p>/faults` | one or a list, see [`faults::Fault`]; `[]` clears them |
+//! | `POST …/<p>/settings` | sets what is named, see `books::Settings`: `auto` (a person: no pages), `auto_deny`, `access_s`, `refresh_s`, `code_s`, `device_s`, `interval_s`, `pending`, `refresh` (`rotate`, `same`, `omit`, `never`), `reuse_kills`, `code_reuse_kills`, `iss`, `grant_only`, `alg`, `unionid`, `bearer`, `resource_url`, `any_model`, `origin`; null: as the real one |
+//! | `POST …/<p>/people` | `{"ann": {"username": …}}`: changes or adds people, see `people::Person` |
+//! | `POST …/<p>/faults` | one or a list, see `faults::Fault`; `[]` clears them |
 //! | `POST …/<p>/device` | `{"user_code", "person", "answer": "allow" or "deny"}`: answers a device without a page |
 //! | `POST …/<p>/expire` | `{"access": true, "refresh": true, "codes": true}`: ends them now |
 //! | `POST …/<p>/withdraw` | `{"person"}` (absent: all): kills their families |
@@ -49,7 +49,7 @@
 //! The same can stand in the script: `idp: {github: {clients: […], settings: {…}, people: {…}}}`.
 //!
 //! # Login site
-//! For browser-assisted onboarding: [`site`], from `/site/login` to `/site/home`; its token and its cookie open `/site-api`.
+//! For browser-assisted onboarding: `site`, from `/site/login` to `/site/home`; its token and its cookie open `/site-api`.
 
 mod authorize;
 mod books;

@@ -1,8 +1,11 @@
-//! A web site without OAuth, for onboarding with the help of a browser: `/site/login` (user name and the password
-//! [`PASSWORD`]), `/site/code` (six digits, shown at `/_fake/site/code`), `/site/question` (a sum in words), `/site/home`, which
-//! sets nothing more: the session cookie is [`COOKIE`], and the page puts a token into `localStorage` under [`STORED`]. Elements:
-//! `#username`, `#password`, `#login`; `#code`, `#verify`; `#question`, `#answer`, `#send`; `#welcome`; wrong answers in
-//! `#problem`. `/site-api/me` and `/site-api/v1/…` (OpenAI's wire) take the token as bearer or the cookie.
+//! A web site without OAuth, for onboarding with the help of a browser. Why several steps: whoever automates a login meets a
+//! second factor and a question for humans, and must be told when they are wrong.
+//!
+//! `/site/login` (user name, and the password `open sesame`), then `/site/code` (six digits, shown at `/_fake/site/code`), then
+//! `/site/question` (a sum in words), then `/site/home`, which puts a token into `localStorage` as `site_token`. The session is
+//! the cookie `site_session`; before `/site/home` it opens nothing. Elements: `#username`, `#password`, `#login`; `#code`,
+//! `#verify`; `#question`, `#answer`, `#send`; `#welcome`; what is wrong stands in `#problem`. `/site-api/me` and
+//! `/site-api/v1/…` (OpenAI's wire) take the token as bearer, or the cookie.
 
 use std::collections::BTreeMap;
 
