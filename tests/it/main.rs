@@ -20,6 +20,7 @@ mod leaving;
 mod lifecycle;
 mod misfortune;
 mod onboard;
+mod overload;
 mod quota;
 mod redis_quota;
 mod redis_trouble;
