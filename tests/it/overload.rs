@@ -19,8 +19,8 @@ use super::replicas::{Redis, status};
 /// Seconds for which a lease lives: the default.
 const TTL: f64 = 1.0;
 
-/// What two lifetimes of a lease may cost at the beginning: guarantee 9.
-const SETTLING: f64 = 2.0 * TTL;
+/// Seconds that a request takes where places are scarce.
+const SLOWEST: f64 = 1.5;
 
 /// Limits of one account.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,8 @@ pub fn excess(visits: &[Visit], per_minute: u64, cost: impl Fn(&Visit) -> f64) -
 
 /// The most that were there at once.
 pub fn at_once(visits: &[Visit]) -> u64 {
-    let mut steps: Vec<(f64, i64)> = visits.iter().flat_map(|visit| [(visit.came, 1), (visit.went, -1)]).collect();
+    let mut steps: Vec<(f64, i64)> =
+        visits.iter().flat_map(|visit| [(visit.came, 1), (visit.went, -1)]).collect();
     // Who goes in the very microsecond in which another comes is gone.
     steps.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
     let (mut now, mut most) = (0_i64, 0);
@@ -111,17 +112,18 @@ pub fn at_once(visits: &[Visit]) -> u64 {
     u64::try_from(most).expect("not negative")
 }
 
-/// What the account could have carried in `length` seconds, what it did, both in the units of what is scarce there.
-fn used(subject: &Subject, visits: &[Visit], from: f64, length: f64) -> (f64, f64) {
+/// What the account could have carried from `from` to `until`, and what it did, both in the units of what is scarce there.
+fn used(subject: &Subject, visits: &[Visit], from: f64, until: f64) -> (f64, f64) {
     let Bounds { rpm, burst, tpm, daily, slots } = subject.bounds;
     let tokens = || visits.iter().map(|visit| visit.tokens).sum::<f64>();
+    let minutes = (until - from) / 60.0;
     match subject.scarce {
-        Scarce::Requests => (burst as f64 + rpm as f64 / 60.0 * length, visits.len() as f64),
-        Scarce::Tokens => (tpm as f64 + tpm as f64 / 60.0 * length, tokens()),
+        Scarce::Requests => (burst as f64 + rpm as f64 * minutes, visits.len() as f64),
+        Scarce::Tokens => (tpm as f64 + tpm as f64 * minutes, tokens()),
         Scarce::Day => (daily as f64, tokens()),
         Scarce::Slots => {
-            // From when all are settled to the end, in seconds of places.
-            let (from, until) = (from + SETTLING, from + length);
+            // In seconds of places, over the second half: in the first there is enough elsewhere.
+            let from = (from + until) / 2.0;
             let inside = |visit: &Visit| (visit.went.min(until) - visit.came.max(from)).max(0.0);
             (slots as f64 * (until - from), visits.iter().map(inside).sum())
         }
@@ -151,10 +153,19 @@ struct Size {
     replicas: usize,
     accounts: usize,
     callers: usize,
-    length: Duration,
+    /// At least so long, in seconds, and longer where the machine is slow.
+    length: f64,
+    longest: f64,
     /// What is scarce, where it is.
     scarce: Bounds,
 }
+
+/// What was used of what is scarce: for each kind the least of the accounts, and their average.
+type Parts = BTreeMap<Scarce, (f64, f64)>;
+
+/// The callers are served until this part of rates and days was used (and nearly as much of places, which stand empty while one
+/// goes and another comes), or it takes too long.
+const ENOUGH: f64 = 0.99;
 
 /// Far from scarce, and there all the same.
 const PLENTY: Bounds = Bounds { rpm: 3_000, burst: 400, tpm: 60_000, daily: 200_000, slots: 30 };
@@ -177,7 +188,8 @@ fn subjects(size: &Size) -> Vec<Subject> {
 /// One caller, who asks again and again.
 async fn call(url: String, token: String, seed: u64, is_over: Arc<AtomicBool>) -> BTreeMap<u16, u64> {
     let mut random = SmallRng::seed_from_u64(seed);
-    let client = super::house::client().pool_max_idle_per_host(1).timeout(PATIENCE).build().expect("a client");
+    let client =
+        super::house::client().pool_max_idle_per_host(1).timeout(PATIENCE).build().expect("a client");
     let model = ["openai/gpt-4o", "claude/claude-sonnet-4-5"][usize::try_from(seed % 2).expect("small")];
     let mut seen = BTreeMap::new();
     while !is_over.load(Ordering::Relaxed) {
@@ -195,77 +207,132 @@ async fn call(url: String, token: String, seed: u64, is_over: Arc<AtomicBool>) -
     seen
 }
 
-/// Lets everybody loose, then holds the platforms' log against the limits, and gives back how much of what was scarce was used: the least and the
-/// average of the accounts, for each kind.
-async fn run(size: &Size) -> BTreeMap<Scarce, (f64, f64)> {
-    let redis = Redis::start(&[]);
-    let subjects = subjects(size);
-    let slow = subjects.iter().filter(|subject| subject.scarce == Scarce::Slots);
-    let slow: Vec<String> = slow.map(|subject| format!("{}: {{latency_ms: 1500}}", subject.id)).collect();
-    let fake = start_fake(&format!("{{defaults: {{latency_ms: 60}}, accounts: {{{}}}}}", slow.join(", ")));
-    let rows: Vec<String> = subjects
-        .iter()
-        .map(|subject| {
+/// Gateways, and what they serve.
+struct Stage {
+    houses: Vec<House>,
+    subjects: Vec<Subject>,
+    _redis: Redis,
+}
+
+impl Stage {
+    async fn new(size: &Size) -> Self {
+        // What a disk takes its time for is another test's affair.
+        let redis = Redis::start(&["--appendonly", "no"]);
+        let subjects = subjects(size);
+        let slow = subjects.iter().filter(|subject| subject.scarce == Scarce::Slots);
+        let slow: Vec<String> =
+            slow.map(|subject| format!("{}: {{latency_ms: {}}}", subject.id, SLOWEST * 1e3)).collect();
+        let fake =
+            start_fake(&format!("{{defaults: {{latency_ms: 60}}, accounts: {{{}}}}}", slow.join(", ")));
+        let rows = subjects.iter().map(|subject| {
             let Subject { id, platform, bounds, .. } = subject;
-            format!("{{id: {id}, platform: {platform}, api_key: {id}, limits: {}}}", bounds.yaml())
-        })
-        .collect();
-    let fragment = format!("{}log: {{level: warn}}\naccounts:\n  - {}\n", redis.store(), rows.join("\n  - "));
-    let mut houses = Vec::new();
-    for _ in 0..size.replicas {
-        houses.push(House::start_beside(fake, &fragment, &[]).await);
+            format!("  - {{id: {id}, platform: {platform}, api_key: {id}, limits: {}}}\n", bounds.yaml())
+        });
+        let rows: String = rows.collect();
+        let fragment = format!("{}log: {{level: warn}}\naccounts:\n{rows}", redis.store());
+        let mut houses = Vec::new();
+        for _ in 0..size.replicas {
+            houses.push(House::start_beside(fake, &fragment, &[]).await);
+        }
+        Self { houses, subjects, _redis: redis }
     }
+
+    /// Which door a caller goes through: of ten callers seven go through the first.
+    fn door(&self, caller: usize) -> String {
+        let place = if caller % 10 < 7 { 0 } else { 1 + caller % (self.houses.len() - 1) };
+        self.houses[place].url("/v1/chat/completions")
+    }
+
+    /// Holds the platform's log against the limits, and tells what was used until an instant on the log's clock (`None`: the
+    /// last that is known of, since the log has only what has ended), and what that instant is.
+    async fn judge(&self, until: Option<f64>) -> (Parts, f64) {
+        let log = visits(&self.houses[0]).await;
+        let all = || log.values().flatten();
+        let from = all().map(|visit| visit.came).fold(f64::MAX, f64::min);
+        let until =
+            until.unwrap_or_else(|| all().map(|visit| visit.came).fold(from, f64::max) - SLOWEST - 0.5);
+        let mut parts: BTreeMap<Scarce, Vec<f64>> = BTreeMap::new();
+        for subject in &self.subjects {
+            let visits = log.get(&(subject.platform.to_owned(), subject.id.clone()));
+            let visits = visits.map_or(&[][..], Vec::as_slice);
+            holds(subject, visits);
+            let before: Vec<Visit> = visits.iter().filter(|visit| visit.came <= until).copied().collect();
+            let (could, did) = used(subject, &before, from, until);
+            parts.entry(subject.scarce).or_default().push(did / could);
+        }
+        let summed = parts.into_iter().map(|(scarce, parts)| {
+            let least = parts.iter().copied().fold(f64::MAX, f64::min);
+            (scarce, (least, parts.iter().sum::<f64>() / parts.len() as f64))
+        });
+        (summed.collect(), until)
+    }
+}
+
+fn is_enough(parts: &Parts) -> bool {
+    parts
+        .iter()
+        .all(|(scarce, (_, average))| *average >= if *scarce == Scarce::Slots { 0.98 } else { ENOUGH })
+}
+
+/// Lets everybody loose until what is scarce was used up as it should be, or for as long as `size` says.
+async fn run(size: &Size) -> Parts {
+    let stage = Stage::new(size).await;
     let is_over = Arc::new(AtomicBool::new(false));
+    let token = &stage.houses[0].token;
     let callers: Vec<_> = (0..size.callers)
-        .map(|number| {
-            // Of ten callers seven are at the first replica.
-            let place = if number % 10 < 7 { 0 } else { 1 + number % (size.replicas - 1) };
-            let url = houses[place].url("/v1/chat/completions");
-            tokio::spawn(call(url, houses[0].token.clone(), number as u64, Arc::clone(&is_over)))
+        .map(|caller| {
+            tokio::spawn(call(stage.door(caller), token.clone(), caller as u64, Arc::clone(&is_over)))
         })
         .collect();
     let began = Instant::now();
-    sleep(size.length).await;
+    let length = || began.elapsed().as_secs_f64();
+    sleep(Duration::from_secs_f64(size.length)).await;
+    let mut judged = stage.judge(None).await;
+    while length() < size.longest && !is_enough(&judged.0) {
+        sleep(Duration::from_secs(1)).await;
+        judged = stage.judge(None).await;
+    }
+    let (length, until) = (length(), judged.1);
     is_over.store(true, Ordering::Relaxed);
-    let length = began.elapsed().as_secs_f64();
     let mut seen: BTreeMap<u16, u64> = BTreeMap::new();
     for caller in callers {
         for (status, count) in caller.await.expect("a caller without a panic") {
             *seen.entry(status).or_default() += count;
         }
     }
-    for house in &houses {
+    for house in &stage.houses {
         house.settled().await;
         assert_eq!(house.metric("weir_panics_total").await, 0.0);
     }
-    println!("{} replicas, {} accounts, {length:.1} s: {seen:?}", size.replicas, size.accounts);
-    let log = visits(&houses[0]).await;
-    let from = log.values().flatten().map(|visit| visit.came).fold(f64::MAX, f64::min);
-    let mut parts: BTreeMap<Scarce, Vec<f64>> = BTreeMap::new();
-    for subject in &subjects {
-        let key = (subject.platform.to_owned(), subject.id.clone());
-        let visits = log.get(&key).map_or(&[][..], Vec::as_slice);
-        holds(subject, visits);
-        let (could, did) = used(subject, visits, from, length);
-        parts.entry(subject.scarce).or_default().push(did / could);
-        println!("{} {:?}: {did:.0} of {could:.0}, {} requests", subject.id, subject.scarce, visits.len());
+    // Once more, with those that were still under way.
+    let (parts, _) = stage.judge(Some(until)).await;
+    println!("{} replicas, {} accounts, {length:.1} s, answers: {seen:?}", size.replicas, size.accounts);
+    for (scarce, (least, average)) in &parts {
+        println!("{scarce:?}: {:.2} % used at least, {:.2} % on average", least * 100.0, average * 100.0);
     }
     assert!(seen.keys().all(|status| [200, 429].contains(status)), "{seen:?}");
-    let told = parts.into_iter().map(|(scarce, parts)| {
-        let least = parts.iter().copied().fold(f64::MAX, f64::min);
-        let average = parts.iter().sum::<f64>() / parts.len() as f64;
-        println!("{scarce:?}: {:.2} % used at least, {:.2} % on average", least * 100.0, average * 100.0);
-        (scarce, (least, average))
-    });
-    told.collect()
+    parts
+}
+
+/// What must be used of each kind, on average and by the account that is used least.
+fn is_used_up(parts: &Parts) {
+    for (scarce, (least, average)) in parts {
+        let (low, high) = if *scarce == Scarce::Slots { (0.90, 0.97) } else { (0.96, ENOUGH) };
+        assert!(*least >= low && *average >= high, "{scarce:?}: {least} at least, {average} on average");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_scarce_is_used_up_and_never_passed() {
     let scarce = Bounds { rpm: 900, burst: 40, tpm: 9_000, daily: 10_000, slots: 2 };
-    let size = match is_slow_wanted() {
-        false => Size { replicas: 4, accounts: 24, callers: 60, length: Duration::from_secs(14), scarce },
-        true => Size { replicas: 4, accounts: 200, callers: 200, length: Duration::from_secs(60), scarce },
-    };
-    run(&size).await;
+    let few = Size { replicas: 4, accounts: 16, callers: 50, length: 13.0, longest: 45.0, scarce };
+    is_used_up(&run(&few).await);
+    if is_slow_wanted() {
+        for replicas in [2, 8] {
+            is_used_up(&run(&Size { replicas, ..few }).await);
+        }
+        let scarce = Bounds { rpm: 120, burst: 20, tpm: 2_000, daily: 5_000, slots: 2 };
+        let many = Size { replicas: 4, accounts: 200, callers: 250, length: 60.0, longest: 150.0, scarce };
+        is_used_up(&run(&many).await);
+    }
 }
