@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::house::{until, value_of};
+use super::house::{House, PATIENCE, mint, question, until, value_of};
+use super::misfortune::is_slow_wanted;
+use super::overload::visits;
 use super::replicas::{Redis, account, count, question_of, replicas, status};
 
 /// R2.1: limit 1000, 50 at once of 100 each, 3 processes: exactly 10, and never more than 1000 set aside.
@@ -99,4 +104,98 @@ async fn a_redis_that_forgot_everything_is_told_again() {
     }
     assert_eq!(houses[0].counted("openai", "requests").await, 30);
     assert_eq!(value_of(&houses[0].metrics().await, "weir_panics_total"), 0.0);
+}
+
+/// So many requests of one tenant, so many at once, each at the next of the gateways.
+async fn storm(houses: &[House], tenant: &str, body: &Value, requests: usize, at_once: usize) -> Vec<u16> {
+    let client = super::house::client().pool_max_idle_per_host(at_once).build().expect("a client");
+    let token = mint(json!({"tenant": tenant}));
+    let asked = (0..requests).map(|number| {
+        let url = houses[number % houses.len()].url("/v1/chat/completions");
+        status(client.post(url).bearer_auth(&token).json(body))
+    });
+    futures_util::stream::iter(asked).buffer_unordered(at_once).collect().await
+}
+
+/// Q1, Q2: five times as much is asked for as there is, 200 at once, over four processes: never more than the limit, and at
+/// least 99 % of it, of requests and of tokens. Each round has an account and a tenant of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q1_q2_of_five_thousand_at_two_hundred_a_time_a_thousand_get_through() {
+    let rounds = if is_slow_wanted() { 20 } else { 6 };
+    let redis = Redis::start(&["--appendonly", "no"]);
+    let accounts = (0..rounds).map(|round| {
+        // A request costs a hundred tokens, here and at the platform.
+        let limit = if round % 2 == 0 { "daily_requests: 1000" } else { "daily_tokens: 100000" };
+        format!("  - {{id: a{round}, platform: openai, api_key: sk-{round}, tenants: [t{round}], limits: {{{limit}}}}}\n")
+    });
+    let accounts: String = accounts.collect();
+    let houses = replicas(4, &format!("{}log: {{level: warn}}\naccounts:\n{accounts}", redis.store())).await;
+    let mut body = question("openai/gpt-4o", "@words=97 go", false);
+    body["max_completion_tokens"] = 97.into();
+    for round in 0..rounds {
+        let began = Instant::now();
+        let statuses = storm(&houses, &format!("t{round}"), &body, 5_000, 200).await;
+        let (served, refused) = (count(&statuses, 200), count(&statuses, 429));
+        assert_eq!(served + refused, 5_000, "round {round}: another answer in {statuses:?}");
+        let log = visits(&houses[0]).await;
+        let visits = &log[&("openai".to_owned(), format!("sk-{round}"))];
+        let tokens: f64 = visits.iter().map(|visit| visit.tokens).sum();
+        println!("round {round}: {} of 1000 and {tokens} tokens in {:?}", visits.len(), began.elapsed());
+        assert_eq!(visits.len(), served, "round {round}");
+        assert!(visits.len() <= 1_000 && tokens <= 100_000.0, "round {round}: {served}, {tokens} tokens");
+        assert!(visits.len() >= 990, "round {round}: only {served} of 1000");
+    }
+}
+
+/// Q2: what flows back is there for whoever asks, at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q2_when_the_rate_allows_it_again_it_is_admitted_within_a_second() {
+    let redis = Redis::start(&["--appendonly", "no"]);
+    let houses = replicas(4, &format!("{}{}", redis.store(), account("rpm: 300, burst: 20"))).await;
+    let body = question("openai/gpt-4o", "hi", false);
+    let statuses = storm(&houses, "alpha", &body, 100, 25).await;
+    assert!(count(&statuses, 200) >= 20 && count(&statuses, 429) > 0, "{statuses:?}");
+    for house in &houses {
+        // Two seconds, ten requests: they are asked for where nothing has been asked for lately. Another gateway may keep a
+        // request's worth for a moment, so not all of them are there at the first try.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let began = Instant::now();
+        let admitted = (0..10).map(|_| async {
+            while status(house.request(&body)).await != 200 {
+                assert!(began.elapsed() < PATIENCE);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            began.elapsed()
+        });
+        let mut admitted = join_all(admitted).await;
+        admitted.sort();
+        println!("the first after {:?}, the last after {:?}", admitted[0], admitted[9]);
+        assert!(admitted[0] < Duration::from_secs(1) && admitted[9] < Duration::from_secs(2), "{admitted:?}");
+    }
+}
+
+/// R15.1: a thousand at once that nobody has expected, over three processes: ten equal accounts get equal parts of them, and none more
+/// than it may have at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r15_1_a_thousand_cold_requests_fall_evenly_on_ten_accounts() {
+    let redis = Redis::start(&["--appendonly", "no"]);
+    let account = |number| {
+        format!(
+            "  - {{id: a{number}, platform: openai, api_key: sk-{number}, limits: {{concurrency: 110}}}}\n"
+        )
+    };
+    let accounts: String = (0..10).map(account).collect();
+    let houses = replicas(3, &format!("{}log: {{level: warn}}\naccounts:\n{accounts}", redis.store())).await;
+    let body = question("openai/gpt-4o", "@stall=6000 hi", false);
+    let statuses = storm(&houses, "alpha", &body, 1_000, 1_000).await;
+    assert_eq!(count(&statuses, 200), 1_000, "{statuses:?}");
+    let books = houses[0].counters().await;
+    let number = |key: usize, name: &str| books["openai"][format!("sk-{key}")][name].as_u64().unwrap_or(0);
+    let shares: Vec<u64> = (0..10).map(|key| number(key, "requests")).collect();
+    let at_once: Vec<u64> = (0..10).map(|key| number(key, "max_concurrent")).collect();
+    println!("shares {shares:?}, at once {at_once:?}");
+    let (least, most) = (shares.iter().min().copied(), shares.iter().max().copied());
+    let ratio = most.unwrap_or(0) as f64 / least.unwrap_or(0) as f64;
+    assert!(ratio <= 1.3, "{ratio}: {shares:?}");
+    assert!(at_once.iter().all(|most| *most <= 110), "{at_once:?}");
 }

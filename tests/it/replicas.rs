@@ -78,6 +78,22 @@ impl Redis {
         String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).trim().to_owned()
     }
 
+    /// What all gateways together hold of a day's or of places (`concurrency`), and how much of that is used.
+    pub fn stock(&self, account: &str, limit: &str) -> (u64, u64) {
+        let (mut held, mut used) = (0, 0);
+        for key in self.tell(&["KEYS", &format!("weir:1:{{acct:{account}}}:{limit}*")]).lines() {
+            let told = self.tell(&["HGETALL", key]);
+            let lines: Vec<&str> = told.lines().collect();
+            for pair in lines.chunks_exact(2).filter(|pair| pair[0].starts_with('@') || pair[0] == "gone") {
+                let numbers: Vec<u64> =
+                    pair[1].split(' ').map(|word| word.parse().expect("a number")).collect();
+                held += numbers[0];
+                used += if pair[0] == "gone" { numbers[0] } else { numbers[1] };
+            }
+        }
+        (held, used)
+    }
+
     /// What a gateway's configuration says of it.
     pub fn store(&self) -> String {
         store(self.port)
