@@ -121,7 +121,7 @@ async fn storm(houses: &[House], tenant: &str, body: &Value, requests: usize, at
 /// least 99 % of it, of requests and of tokens. Each round has an account and a tenant of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q1_q2_of_five_thousand_at_two_hundred_a_time_a_thousand_get_through() {
-    let rounds = if is_slow_wanted() { 20 } else { 6 };
+    let rounds = if is_slow_wanted() { 20 } else { 4 };
     let redis = Redis::start(&["--appendonly", "no"]);
     let accounts = (0..rounds).map(|round| {
         // A request costs a hundred tokens, here and at the platform.
