@@ -130,21 +130,24 @@ fn used(subject: &Subject, visits: &[Visit], from: f64, until: f64) -> (f64, f64
     }
 }
 
-/// Nothing of `bounds` is passed in any window.
-fn holds(subject: &Subject, visits: &[Visit]) {
+/// Nothing of `bounds` is passed in any window. Gives back how full the fullest window was, of what is allowed there.
+fn holds(subject: &Subject, visits: &[Visit]) -> f64 {
     let Subject { id, bounds, .. } = subject;
     let rates = [
         ("rpm", bounds.rpm, bounds.burst, excess(visits, bounds.rpm, |_| 1.0)),
         ("tpm", bounds.tpm, bounds.tpm, excess(visits, bounds.tpm, |visit| visit.tokens)),
     ];
+    let mut fullest = 0.0_f64;
     for (name, rate, burst, most) in rates {
         let allowed = burst as f64 + rate as f64 / 60.0 * TTL;
         assert!(most <= allowed, "{id}: {name} is passed: {most} above the rate, {allowed} allowed");
+        fullest = fullest.max(most / allowed);
     }
     let tokens: f64 = visits.iter().map(|visit| visit.tokens).sum();
     assert!(tokens <= bounds.daily as f64, "{id}: {tokens} tokens of {} in a day", bounds.daily);
     let most = at_once(visits);
     assert!(most <= bounds.slots, "{id}: {most} at once of {}", bounds.slots);
+    fullest
 }
 
 /// How large a run is.
@@ -252,14 +255,16 @@ impl Stage {
         let until =
             until.unwrap_or_else(|| all().map(|visit| visit.came).fold(from, f64::max) - SLOWEST - 0.5);
         let mut parts: BTreeMap<Scarce, Vec<f64>> = BTreeMap::new();
+        let mut fullest = 0.0_f64;
         for subject in &self.subjects {
             let visits = log.get(&(subject.platform.to_owned(), subject.id.clone()));
             let visits = visits.map_or(&[][..], Vec::as_slice);
-            holds(subject, visits);
+            fullest = fullest.max(holds(subject, visits));
             let before: Vec<Visit> = visits.iter().filter(|visit| visit.came <= until).copied().collect();
             let (could, did) = used(subject, &before, from, until);
             parts.entry(subject.scarce).or_default().push(did / could);
         }
+        println!("the fullest window holds {:.1} % of what it may", fullest * 100.0);
         let summed = parts.into_iter().map(|(scarce, parts)| {
             let least = parts.iter().copied().fold(f64::MAX, f64::min);
             (scarce, (least, parts.iter().sum::<f64>() / parts.len() as f64))

@@ -26,7 +26,7 @@ async fn r2_1_fifty_at_once_over_three_replicas_and_exactly_ten_get_through() {
     assert_eq!(houses[0].counted("openai", "max_concurrent").await, 10, "all ten were under way at once");
 }
 
-/// Guarantee 9: what one replica was given and another needs comes back, and the day is used to its end.
+/// Guarantee 9: what one replica was given and another needs comes back within two lifetimes of a lease, to the last request.
 #[tokio::test]
 async fn what_one_replica_holds_another_can_have() {
     let redis = Redis::start(&[]);
@@ -35,17 +35,15 @@ async fn what_one_replica_holds_another_can_have() {
     for _ in 0..10 {
         assert_eq!(status(houses[0].request(&body)).await, 200);
     }
+    // From now on nothing is asked for there, and what it holds is of use at the other one only.
+    let began = Instant::now();
     let mut served = 10;
-    while status(houses[1].request(&body)).await == 200 {
-        served += 1;
-    }
-    // To the last one, and wherever it is asked for.
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while served < 40 {
-        assert!(tokio::time::Instant::now() < deadline, "only {served} were served");
-        served += usize::from(status(houses[0].request(&body)).await == 200);
         served += usize::from(status(houses[1].request(&body)).await == 200);
+        // Two seconds are promised; a loaded machine is given another. Without being asked it would give back after five.
+        assert!(began.elapsed() < Duration::from_secs(3), "only {served} were served");
     }
+    println!("the last one after {:?}", began.elapsed());
     for house in &houses {
         assert_eq!(status(house.request(&body)).await, 429);
     }
