@@ -63,7 +63,8 @@ async fn what_a_killed_replica_spent_stays_spent() {
     let statuses = join_all((0..80).map(|number| status(houses[number % 2].request(&body)))).await;
     let total = houses[0].counted("openai", "requests").await;
     assert_eq!(total, 20 + count(&statuses, 200) as u64);
-    assert!((40..=60).contains(&total), "{total}: {statuses:?}");
+    // The lease that died with it may have been as large as what it had served promised.
+    assert!((20..=60).contains(&total), "{total}: {statuses:?}");
     // What the dead one held and did not use is told by those that live.
     let lost = || async {
         join_all((0..2).map(|number| status(houses[number].request(&body)))).await;
