@@ -105,6 +105,11 @@ impl Address {
         self.nodes.iter().map(|node| node.expose().into_connection_info()).collect()
     }
 
+    /// Whether it is reached over TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.nodes.iter().any(|node| node.expose().starts_with("rediss:"))
+    }
+
     /// Hosts and ports, without a word of how to log in: for messages.
     pub fn shown(&self) -> String {
         let infos = self.infos().unwrap_or_default();

@@ -5,9 +5,11 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::{
@@ -15,15 +17,20 @@ use redis::{
     RedisConnectionInfo, RedisResult, TlsCertificates,
 };
 use rustls::CertificateError;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use super::address::TlsFiles;
-use super::{ANSWER, Address, CONNECT, Line, Shape, is_master, pulse};
+use super::{ANSWER, Address, CONNECT, Line, LinkError, Shape, is_master, pulse};
 
 /// A Sentinel that has not answered after so long is not heard.
 const HEARING: Duration = Duration::from_millis(300);
 
+/// Once most have answered, for the others: whoever led the election knows of it a second before they do.
+const REST: Duration = Duration::from_millis(60);
+
 /// For the server that Sentinels name: it may be the one that has just gone silent.
-const WARD: Duration = Duration::from_millis(500);
+const WARD: Duration = Duration::from_millis(300);
 
 /// Connects.
 pub(super) async fn connect(address: &Address, answer: Duration) -> RedisResult<Line> {
@@ -80,6 +87,9 @@ fn read(files: &TlsFiles) -> RedisResult<Option<TlsCertificates>> {
         })
     };
     let root_cert = files.authority.as_deref().map(bytes).transpose()?;
+    if root_cert.as_ref().is_some_and(|pem| CertificateDer::pem_slice_iter(pem).next().is_none()) {
+        return Err((ErrorKind::InvalidClientConfig, "the file of `ca` holds no certificate").into());
+    }
     let client_tls = match &files.ours {
         Some((cert, key)) => Some(ClientTlsConfig { client_cert: bytes(cert)?, client_key: bytes(key)? }),
         None => None,
@@ -93,15 +103,21 @@ async fn find_master(
     name: &str,
     certificates: Option<&TlsCertificates>,
 ) -> RedisResult<ConnectionInfo> {
-    let heard = join_all(sentinels.iter().map(|sentinel| ask_sentinel(sentinel, name, certificates))).await;
+    let mut asked: FuturesUnordered<_> =
+        sentinels.iter().map(|sentinel| ask_sentinel(sentinel, name, certificates)).collect();
     let mut latest: Option<(u64, ConnectionInfo)> = None;
-    let mut why = None;
-    for answer in heard {
+    let (mut why, mut patience, mut heard) = (None, HEARING, 0);
+    while let Ok(Some(answer)) = tokio::time::timeout(patience, asked.next()).await {
         match answer {
-            Ok((election, info)) if latest.as_ref().is_none_or(|(known, _)| election > *known) => {
-                latest = Some((election, info));
+            Ok((election, info)) => {
+                heard += 1;
+                if heard * 2 > sentinels.len() {
+                    patience = REST;
+                }
+                if latest.as_ref().is_none_or(|(known, _)| election > *known) {
+                    latest = Some((election, info));
+                }
             }
-            Ok(_) => {}
             Err(error) => why = Some(error),
         }
     }
@@ -123,7 +139,7 @@ async fn ask_sentinel(
         // A Sentinel has no databases, and often no password.
         let open = client(sentinel.clone().set_redis_settings(RedisConnectionInfo::default()), certificates)?;
         let mut line = open.get_multiplexed_async_connection_with_config(&config).await?;
-        let told: HashMap<String, String> = match tell_of(name, &mut line).await {
+        let told = match tell_of(name, &mut line).await {
             Err(error) if error.code() == Some("NOAUTH") && login.password().is_some() => {
                 let mut question = redis::cmd("AUTH");
                 question.arg(login.username()).arg(login.password()).query_async::<()>(&mut line).await?;
@@ -131,12 +147,8 @@ async fn ask_sentinel(
             }
             told => told?,
         };
-        let number = |field: &str| told.get(field).and_then(|value| value.parse::<u64>().ok());
-        let port = number("port").and_then(|port| u16::try_from(port).ok());
-        let (Some(host), Some(port)) = (told.get("ip").cloned(), port) else {
-            return Err(
-                (ErrorKind::UnexpectedReturnType, "a Sentinel does not say where the master is").into()
-            );
+        let (Some((host, port)), about) = told else {
+            return Err((ErrorKind::Io, "a Sentinel knows no master of that name").into());
         };
         let address = match sentinel.addr() {
             ConnectionAddr::TcpTls { insecure, .. } => {
@@ -144,28 +156,45 @@ async fn ask_sentinel(
             }
             _ => ConnectionAddr::Tcp(host, port),
         };
-        Ok((number("config-epoch").unwrap_or(0), sentinel.clone().set_addr(address)))
+        let election = about.get("config-epoch").and_then(|number| number.parse().ok()).unwrap_or(0);
+        Ok((election, sentinel.clone().set_addr(address)))
     };
     let late = || (ErrorKind::Io, "no Sentinel answers in time").into();
     tokio::time::timeout(HEARING, work).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn tell_of(name: &str, line: &mut MultiplexedConnection) -> RedisResult<HashMap<String, String>> {
-    redis::cmd("SENTINEL").arg("MASTER").arg(name).query_async(line).await
+/// Where the master is, and what else there is to say about it. Two questions: the first is answered anew in the middle of a
+/// change, the second tells of which election that is.
+type Told = (Option<(String, u16)>, HashMap<String, String>);
+
+async fn tell_of(name: &str, line: &mut MultiplexedConnection) -> RedisResult<Told> {
+    let mut questions = redis::pipe();
+    questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+    questions.cmd("SENTINEL").arg("MASTER").arg(name);
+    questions.query_async(line).await
 }
 
-/// Why TLS did not come about, in words that say what to do.
-pub(super) fn distrust(error: &redis::RedisError) -> Option<String> {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        if let Some(found) = current.downcast_ref::<rustls::Error>() {
-            return Some(words_for(found));
-        }
-        // An error of the system may wrap ours without calling it its source.
-        let wrapped = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = wrapped.map_or_else(|| current.source(), |wrapped| Some(wrapped));
+/// Why there is no connection, in words that say what to do.
+pub(super) fn why_not(address: &Address, error: &redis::RedisError) -> LinkError {
+    if !address.is_tls() && error.is_connection_dropped() {
+        return LinkError::new(format!("Redis: {error} (does it want TLS, `rediss://` or `tls=true`?)"));
     }
-    None
+    if error.is_timeout() { too_late(address) } else { LinkError::of(error) }
+}
+
+/// Why it took too long.
+pub(super) fn too_late(address: &Address) -> LinkError {
+    // A server that waits for the end of a line takes our greeting for the beginning of one.
+    let hint = if address.is_tls() { ", or speaks no TLS on this port" } else { "" };
+    LinkError::new(format!("Redis cannot be reached in time{hint}"))
+}
+
+/// Why TLS did not come about.
+pub(super) fn distrust(error: &redis::RedisError) -> Option<String> {
+    // The crate keeps the system's error in an `Arc`, and the system's error keeps ours; neither calls it its source.
+    let kept = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
+    let found = kept.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(words_for(found))
 }
 
 fn words_for(error: &rustls::Error) -> String {
@@ -180,6 +209,11 @@ fn words_for(error: &rustls::Error) -> String {
         rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired) => {
             "Redis wants a certificate of ours: `?cert=FILE&key=FILE`".to_owned()
         }
+        rustls::Error::AlertReceived(
+            rustls::AlertDescription::UnknownCA
+            | rustls::AlertDescription::BadCertificate
+            | rustls::AlertDescription::DecryptError,
+        ) => "Redis does not trust our certificate (`cert=FILE`)".to_owned(),
         other => format!("no TLS with Redis: {other}"),
     }
 }

@@ -47,8 +47,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_millis(150);
 
 /// How long after a loss all who live have told again what they know: until then nobody asks for more, or he would be given
-/// what others have used already. A broken line is seen at once, a silent one after a pulse and an answer's time.
-const RECOLLECTION: Duration = Duration::from_millis(750);
+/// what others have used already. Longer than any of us needs from one try to connect to the next.
+const RECOLLECTION: Duration = Duration::from_millis(500);
 
 /// Redis did not do what it was asked to. The text never holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -352,16 +352,20 @@ impl Keeper {
                     self.recognise(&mut line, true).await;
                     self.told.send_replace(State::Up(line.clone()));
                     let why = self.watch_over(line).await;
-                    self.told.send_replace(State::Down(why));
+                    self.is_down(why);
                 }
-                Ok(Err(error)) => {
-                    self.told.send_replace(State::Down(LinkError::of(&error)));
-                }
-                Err(_) => {
-                    self.told.send_replace(State::Down(LinkError::new("Redis cannot be reached in time")));
-                }
+                Ok(Err(error)) => self.is_down(connect::why_not(&self.address, &error)),
+                Err(_) => self.is_down(connect::too_late(&self.address)),
             }
             tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Notes why there is no connection, and logs it where that is news.
+    fn is_down(&self, why: LinkError) {
+        let old = self.told.send_replace(State::Down(why.clone()));
+        if !matches!(old, State::Down(old) if old.what == why.what) {
+            tracing::warn!(redis = self.address.shown(), %why, "there is no connection to Redis");
         }
     }
 

@@ -7,6 +7,7 @@ mod canary;
 mod frames;
 mod hostile;
 mod house;
+mod proxy;
 mod puppet;
 mod replicas;
 
@@ -21,7 +22,9 @@ mod lifecycle;
 mod misfortune;
 mod onboard;
 mod quota;
+mod redis_failover;
 mod redis_quota;
+mod redis_tls;
 mod redis_trouble;
 mod refusals;
 mod resting;
