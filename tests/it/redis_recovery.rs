@@ -62,13 +62,16 @@ fn kills() -> u64 {
     if super::misfortune::is_slow_wanted() { 100 } else { 10 }
 }
 
-const AT_ONCE: u64 = 8;
+const AT_ONCE: u64 = 40;
+
+/// Requests under way at one gateway.
+const HANDS: usize = 10;
 
 /// Asks so long, many at once, as `end` says; what is not answered is dropped.
 async fn storm(house: &House, length: Duration) {
     let body = question("openai/gpt-4o", "@first=30 hi", false);
     let asks = (0..10_000).map(|_| status(house.request(&body)));
-    let asks = futures_util::stream::iter(asks).buffer_unordered(10).collect::<Vec<u16>>();
+    let asks = futures_util::stream::iter(asks).buffer_unordered(HANDS).collect::<Vec<u16>>();
     drop(tokio::time::timeout(length, asks).await);
 }
 
@@ -111,13 +114,13 @@ async fn q6_a_gateway_that_is_killed_holds_nothing_and_forgets_nothing() {
         (houses[0].counted("openai", "requests").await, houses[0].counted("openai", "max_concurrent").await);
     assert!(most <= AT_ONCE, "seed {seed}: {most} at once");
     // What the holders of the day's budget have used, and hold.
-    println!("{sent}; {:?} {}", held(&redis), redis.tell(&["HGETALL", &redis.tell(&["KEYS", "weir:1:{acct:a}:daily_requests*"])]));
     let (used, held) = held(&redis);
-    let lost = AT_ONCE * kills();
-    println!("{sent} sent; counted as used {used}, as held {held}");
-    assert!(held >= sent && used <= sent + lost, "seed {seed}: {sent} sent, {used} used, {held} held");
+    // Whoever was killed may have told of less than it had done, and may have drawn for what did not get out any more.
+    let unsent = HANDS as u64 * kills();
+    assert!(held >= sent && used <= sent + unsent, "seed {seed}: {sent} sent, {used} used, {held} held");
     let booked = houses[0].admin(http::Method::GET, "/admin/usage?by=account").await.json();
     let booked = booked["total"]["requests"].as_u64().expect("a number");
+    println!("{sent} sent, {booked} booked; the day's budget: {used} told as used, {held} held");
     assert!(booked <= sent, "seed {seed}: {booked} booked of {sent}");
 }
 
