@@ -40,9 +40,17 @@ impl Redis {
     /// Starts the process; false where it ends at once.
     pub fn launch(&mut self) -> bool {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        // A file comes before all options.
+        let (file, more) =
+            self.more.split_at(usize::from(self.more.first().is_some_and(|word| !word.starts_with("--"))));
+        command.args(file).args(["--bind", "127.0.0.1", "--save", ""]);
+        let port = self.port.to_string();
+        match more.iter().any(|word| word == "--tls-cert-file") {
+            true => command.args(["--port", "0", "--tls-port", &port]),
+            false => command.args(["--port", &port]),
+        };
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(self.folder.path());
-        command.args(&self.more).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(more).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("redis-server is needed for this test (package redis-server)");
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
