@@ -346,6 +346,11 @@ impl Member {
         self.state.lock().is_on
     }
 
+    /// Its credential is no longer accepted.
+    pub(super) fn is_expired(&self) -> bool {
+        self.state.lock().health.is_expired()
+    }
+
     pub(super) fn switch(&self, is_on: bool) {
         self.state.lock().is_on = is_on;
     }

@@ -250,6 +250,13 @@ impl Pool {
         roster.everyone().map(|(seat, is_leaving)| seat.state(is_leaving, &now)).collect()
     }
 
+    /// The accounts whose credential their platform no longer takes.
+    pub fn expired(&self) -> Vec<AccountId> {
+        let roster = self.roster.load();
+        let expired = roster.everyone().filter(|(seat, _)| seat.member.is_expired());
+        expired.map(|(seat, _)| seat.account.id.clone()).collect()
+    }
+
     /// Switches one account on or off by hand. False where there is none of that id.
     pub fn set_enabled(&self, id: &AccountId, is_on: bool) -> bool {
         let roster = self.roster.load();
