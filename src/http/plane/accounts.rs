@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::envelope::{Enveloped, page, success};
-use super::{Paged, Plane, fault_of, read_body, verified, who};
+use super::{Paged, Plane, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount};
 use crate::identity::Caller;
@@ -155,10 +155,8 @@ async fn toggle(
     body: Bytes,
 ) -> Answered {
     let caller = owner(&plane, &headers).await?;
-    let on = match body.as_ref() {
-        b"" => None,
-        body => Some(read_body::<Switch>(body).map_err(Enveloped)?.is_active),
-    };
+    let wanted: Option<Switch> = read_optional_body(&body).map_err(Enveloped)?;
+    let on = wanted.map(|switch| switch.is_active);
     plane.onboard.switch(&who(&caller), Some(&caller.tenant), &id, on).await.map_err(refused)?;
     shown(&plane, &caller, &id)
 }

@@ -240,6 +240,11 @@ fn read_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     })
 }
 
+/// Reads a body that may be left out.
+fn read_optional_body<T: DeserializeOwned>(body: &[u8]) -> Result<Option<T>, Fault> {
+    if body.is_empty() { Ok(None) } else { read_body(body).map(Some) }
+}
+
 /// What the caller is told of an account or a key that could not be had.
 fn fault_of(error: OnboardError) -> Fault {
     match error {
