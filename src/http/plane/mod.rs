@@ -22,8 +22,9 @@ use serde::de::DeserializeOwned;
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
-use crate::gateway::onboard::{Onboard, OnboardError};
+use crate::gateway::onboard::{Listed, Onboard, OnboardError};
 use crate::identity::Caller;
+use crate::ids::TenantId;
 use crate::keybook::Scope;
 use crate::secret::Secret;
 use crate::store::{Keys, Records, StoreError};
@@ -223,6 +224,16 @@ impl Page {
         let next = rest.last().filter(|_| !is_last).map(&id);
         (rest, next)
     }
+}
+
+/// A page of the accounts that `tenant` owns, or of all of them, and what the next page comes after.
+fn accounts_page(
+    plane: &Plane,
+    paged: Paged,
+    tenant: Option<&TenantId>,
+) -> Result<(Vec<Listed>, Option<String>), Fault> {
+    let page = paged.read()?;
+    Ok(page.cut(plane.onboard.list(tenant), |listed| listed.record.id.clone()))
 }
 
 /// Reads a body. What is said of a wrong one never quotes it: a credential may stand in the wrong place.

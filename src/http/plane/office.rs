@@ -11,7 +11,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Paged, Plane, Refused, fault_of, operator, read_body, read_optional_body};
+use super::{Paged, Plane, Refused, accounts_page, fault_of, operator, read_body, read_optional_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount, OnboardError};
 use crate::keybook::NewKey;
@@ -82,9 +82,8 @@ async fn tenants(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -
 
 async fn list_accounts(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
     operator(&plane, &headers).await?;
-    let paged = paged.read().map_err(Refused)?;
-    let (accounts, next) = paged.cut(plane.onboard.list(None), |listed| listed.record.id.clone());
-    let accounts: Vec<Value> = accounts.iter().map(account).collect();
+    let (listed, next) = accounts_page(&plane, paged, None).map_err(Refused)?;
+    let accounts: Vec<Value> = listed.iter().map(account).collect();
     Ok(answer(&json!({"accounts": accounts, "next": next})))
 }
 
