@@ -26,6 +26,9 @@ use crate::store::{Act, StoreError};
 /// How long a successor waits for the old process to let the store go.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the start waits to hear which accounts rest.
+const INTRODUCTIONS: Duration = Duration::from_secs(2);
+
 /// Between two requests on one connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -90,6 +93,9 @@ pub fn run_config(
     let backing = Backing::open(config, patience, &clock)?;
     let (pool, purse) = Purse::open(&config.pool, &backing, &clock)?;
     let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
+    if !block_on(async { Ok(house.gateway.pool.introduced(INTRODUCTIONS).await) })? {
+        tracing::warn!("it is not known which accounts rest: some may be tried before their time");
+    }
     let purse = Arc::new(purse);
     let (gateway, keys, onboard) =
         (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));

@@ -170,6 +170,13 @@ pub struct Bid {
     pub rests: SmallVec<[Rest; 1]>,
 }
 
+impl Bid {
+    /// Whether it changes anything; else it asks how things stand.
+    pub(super) fn says_anything(&self) -> bool {
+        !self.lines.is_empty() || !self.rests.is_empty()
+    }
+}
+
 /// An account, or an account for one model, is not to be chosen before an instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {

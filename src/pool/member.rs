@@ -26,6 +26,10 @@ use crate::ids::{AccountId, PlatformName, TenantId};
 use crate::platform::auth::Credential;
 use crate::platform::judge::Scope;
 
+/// A rest longer than this ends by no clock but by somebody who pays or consents, and starts the gateway again: the account is
+/// then tried once more.
+pub(super) const LONGEST_KEPT: Duration = Duration::from_hours(40 * 24);
+
 /// What every account needs and none owns.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -79,6 +83,8 @@ struct Talk {
     /// Not to be asked again before: the last answer was that it takes a moment.
     not_before: Moment,
     rests: SmallVec<[Rest; 1]>,
+    /// The authority has answered once, and so told of rests that are older than this process.
+    is_introduced: bool,
 }
 
 /// What a choice compares.
@@ -239,11 +245,18 @@ impl Member {
     /// Whether the purser must go on looking after it; where not, it is off the list.
     pub(super) fn stays_warm(&self, now: Moment) -> bool {
         let state = self.state.lock();
-        let stays = state.talk.out.is_some() || !state.talk.rests.is_empty() || state.ledger.is_warm(now);
+        let talk = &state.talk;
+        let has_to_say = talk.out.is_some() || !talk.rests.is_empty() || !talk.is_introduced;
+        let stays = has_to_say || state.ledger.is_warm(now);
         if !stays {
             self.is_queued.store(false, Ordering::Relaxed);
         }
         stays
+    }
+
+    /// Whether the authority has told what it knows of it.
+    pub(super) fn is_introduced(&self) -> bool {
+        self.state.lock().talk.is_introduced
     }
 
     /// The authority may have forgotten everything. True where it has to hear of this account again, at once.
@@ -263,12 +276,15 @@ impl Member {
         }
         let is_due = now.moment.since(talk.last) >= rhythm.every
             || (talk.is_urgent && now.moment >= talk.not_before)
-            || !talk.rests.is_empty();
+            || !talk.rests.is_empty()
+            || !talk.is_introduced;
         if !(is_due || is_last) {
             return None;
         }
         let lines = ledger.lines(now, is_last, rhythm);
-        if lines.is_empty() && talk.rests.is_empty() {
+        // Whoever has nothing to say yet asks how things stand.
+        let asks = !talk.is_introduced && !is_last;
+        if lines.is_empty() && talk.rests.is_empty() && !asks {
             return None;
         }
         talk.serial += 1;
@@ -292,8 +308,12 @@ impl Member {
             talk.not_before = now.moment + rhythm.every / 4;
             talk.is_urgent = true;
         }
+        let is_first = !std::mem::replace(&mut talk.is_introduced, true);
         for rest in &reply.rests {
             let length = Duration::from_millis(rest.until.saturating_sub(reply.now));
+            if is_first && length > LONGEST_KEPT {
+                continue;
+            }
             let why = if rest.is_exhausted { Why::Exhausted } else { Why::Cooling };
             health.impose(rest.model.as_ref(), length, why, now.moment);
         }

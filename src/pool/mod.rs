@@ -172,6 +172,24 @@ impl Pool {
         self.roster.store(Arc::new(roster));
     }
 
+    /// Waits until the authority has told which accounts rest, since before this process began, for `patience` at most.
+    /// False where it has not: those that have no limits may then be tried before their time.
+    pub async fn introduced(&self, patience: Duration) -> bool {
+        let Some(purse) = &self.core.purse else { return true };
+        let mut rounds = purse.rounds();
+        let give_up_at = self.core.clock.now() + patience;
+        loop {
+            if self.roster.load().everyone().all(|(seat, _)| seat.member.is_introduced()) {
+                return true;
+            }
+            let left = give_up_at.since(self.core.clock.now());
+            if left.is_zero() || purse.is_out() {
+                return false;
+            }
+            drop(tokio::time::timeout(left, rounds.changed()).await);
+        }
+    }
+
     /// Takes an account and sets aside one request, one slot and the estimated tokens.
     ///
     /// # Errors

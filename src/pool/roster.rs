@@ -101,7 +101,13 @@ impl Roster {
                 seat.member.reconfigure(&seat.account, account);
                 Arc::clone(&seat.member)
             }
-            _ => Arc::new(Member::new(account, core)),
+            _ => {
+                let member = Arc::new(Member::new(account, core));
+                if let Some(purse) = &core.purse {
+                    purse.tell(&member);
+                }
+                member
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::house::{Answer, House, question, until, whole};
 use crate::puppet::{End, Puppet, Script, answer, good_json};
+use crate::replicas::Redis;
 
 const JSON: &str = "content-type: application/json\r\n";
 
@@ -169,4 +170,39 @@ async fn r4_8_an_operator_disables_and_enables_an_account() {
     assert_eq!(house.chat("gpt-4o", "x").await.status, 200);
     assert_eq!(asked("sk-first").await, 2);
     house.settled().await;
+}
+
+/// What a platform asked for outlives the process that heard it: the next one does not ask before the time, and tells its
+/// callers how long that is. The account has no limits: nothing else would make it ask the authority first.
+async fn a_rest_outlives(store: &str, is_kept: impl AsyncFn(&House) -> bool) {
+    let (puppet, script) = Puppet::scripted().await;
+    let mut house = House::start(&puppet.house(&format!("retry: {{budget: 1}}\n{store}"))).await;
+    says(&script, "429 Too Many Requests", "retry-after: 60\r\n", "rate_limit_exceeded");
+    let began = Instant::now();
+    assert_eq!(house.chat("m", "x").await.error(429), "rate_limit_exceeded");
+    until("the rest is kept", || is_kept(&house)).await;
+    house.kill().await;
+    is_well(&script);
+    house.restart().await;
+    let refused = house.chat("m", "x").await;
+    assert_eq!(refused.error(429), "rate_limit_exceeded");
+    let (left, passed) = (retry_after(&refused), began.elapsed().as_secs());
+    assert!((59 - passed..=60).contains(&left), "{left} s are left after {passed} s");
+    assert_eq!(puppet.requests(), 1, "asked before its time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rest_outlives_the_process_in_the_embedded_store() {
+    let is_in_the_file = async |house: &House| {
+        let file = std::fs::read(house.folder().join("store/weir.redb")).expect("the store");
+        file.windows(9).any(|bytes| bytes == b"\"rests\":[")
+    };
+    a_rest_outlives("", is_in_the_file).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rest_outlives_the_process_in_redis() {
+    let redis = Redis::start(&[]);
+    let is_in_redis = async |_: &House| redis.tell(&["HGETALL", "weir:1:{acct:p}:rests"]).contains("=m");
+    a_rest_outlives(&redis.store(), is_in_redis).await;
 }
