@@ -181,9 +181,15 @@ impl Bid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {
     pub model: Option<Arc<str>>,
+    /// 0: none of the account's rests is in force any more, whatever the model.
     pub until: u64,
     /// The platform said that the quota is used up (and not only: not so fast).
     pub is_exhausted: bool,
+}
+
+impl Rest {
+    /// What stood against the account is forgotten.
+    pub(super) const OVER: Rest = Rest { model: None, until: 0, is_exhausted: false };
 }
 
 /// When to ask again for what was not granted.

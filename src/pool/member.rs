@@ -168,15 +168,19 @@ impl Member {
         Self { id: account.id.clone(), hash, state: Mutex::new(state), is_queued: AtomicBool::new(false) }
     }
 
-    /// Takes a new configuration over. A switch thrown by hand stays, unless the configuration's own was changed too.
-    pub(super) fn reconfigure(&self, old: &Account, new: &Account) {
+    /// Takes a new configuration over. A switch thrown by hand stays, unless the configuration's own was
+    /// changed too. With a new credential, or switched on again, it begins anew.
+    pub(super) fn reconfigure(self: &Arc<Self>, old: &Account, new: &Account, core: &Core) {
         let mut state = self.state.lock();
         state.ledger.set_limits(&new.limits, &new.model_limits, zone_of(new));
+        let was_off = !state.is_on;
         if old.is_enabled != new.is_enabled {
             state.is_on = new.is_enabled;
         }
-        if !is_same_credential(&old.credential, &new.credential) {
-            state.health.forget();
+        let is_back = was_off && state.is_on;
+        drop(state);
+        if is_back || !is_same_credential(&old.credential, &new.credential) {
+            self.forget_failures(core);
         }
     }
 
@@ -309,6 +313,10 @@ impl Member {
             talk.is_urgent = true;
         }
         let is_first = !std::mem::replace(&mut talk.is_introduced, true);
+        if talk.rests.contains(&Rest::OVER) {
+            // The authority will hear of that with the next bid.
+            return;
+        }
         for rest in &reply.rests {
             let length = Duration::from_millis(rest.until.saturating_sub(reply.now));
             if is_first && length > LONGEST_KEPT {
@@ -352,7 +360,8 @@ impl Member {
         state.health.note(sign, probes, model, event);
         if let Some(purse) = core.purse.as_ref().filter(|_| is_rest(sign)) {
             let rests = rests_of(&state.health, now, purse);
-            state.talk.rests = rests;
+            state.talk.rests.retain(|rest| *rest == Rest::OVER);
+            state.talk.rests.extend(rests);
             drop(state);
             purse.tell(self);
         }
@@ -375,8 +384,15 @@ impl Member {
         self.state.lock().is_on = is_on;
     }
 
-    pub(super) fn forget_failures(&self) {
-        self.state.lock().health.forget();
+    /// Forgets what stands against it, here and with the authority.
+    pub(super) fn forget_failures(self: &Arc<Self>, core: &Core) {
+        let mut state = self.state.lock();
+        state.health.forget();
+        let Some(purse) = &core.purse else { return };
+        state.talk.rests.clear();
+        state.talk.rests.push(Rest::OVER);
+        drop(state);
+        purse.tell(self);
     }
 }
 

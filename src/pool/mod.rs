@@ -287,7 +287,7 @@ impl Pool {
     pub fn revive(&self, id: &AccountId) -> bool {
         let roster = self.roster.load();
         let seat = roster.seat(id);
-        seat.inspect(|seat| seat.member.forget_failures()).is_some()
+        seat.inspect(|seat| seat.member.forget_failures(&self.core)).is_some()
     }
 
     /// Whether the authority does not answer and that matters: only leases in hand are served, for as long as they last.

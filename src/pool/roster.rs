@@ -98,7 +98,7 @@ impl Roster {
     fn member_for(&self, account: &Account, core: &Core) -> Arc<Member> {
         match self.seats.get(&account.id).or_else(|| self.leaving.get(&account.id)) {
             Some(seat) if platform_of(&seat.account) == platform_of(account) => {
-                seat.member.reconfigure(&seat.account, account);
+                seat.member.reconfigure(&seat.account, account, core);
                 Arc::clone(&seat.member)
             }
             _ => {

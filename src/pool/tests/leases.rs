@@ -398,3 +398,35 @@ fn rests_are_kept_as_far_as_they_lie_ahead() {
     assert_eq!(reply.rests.as_slice(), &rests[1..2]);
     assert!(serde_json::from_str::<Record>(r#"{"rates":[],"stocks":[]}"#).is_ok());
 }
+
+/// What was put right is put right for good: the authority hears of it, too, and does not bring it back with its next reply,
+/// nor with one that is under way.
+#[test]
+fn a_rest_that_is_forgotten_does_not_come_back_from_the_authority() {
+    for has_limits in [false, true] {
+        let limits = if has_limits { daily(10_000) } else { Limits::default() };
+        let mut desk = Desk::new(limited("a", limits));
+        drop(desk.world.take());
+        desk.round();
+        let exhausted = judged(Verdict::QuotaExhausted, Scope::Account, Some(3_600));
+        desk.world.take().expect("leased").settle_error(&exhausted);
+        desk.pass(200);
+        desk.round();
+        assert_eq!(desk.world.refusal().0, Why::Exhausted);
+        desk.pass(200);
+        let (bidders, bids) = desk.purser.gather(false);
+        assert!(desk.world.pool.revive(&"a".into()));
+        let carried = bids.iter().map(|bid| desk.book.carry_out(&desk.replica, bid, NOON + 400)).collect();
+        desk.purser.hear(&bidders, &bids, carried);
+        for _ in 0..3 {
+            desk.pass(200);
+            desk.round();
+            assert!(desk.world.take().is_ok(), "{has_limits}");
+        }
+        let mut after = Desk::new(limited("a", limits));
+        std::mem::swap(&mut after.book, &mut desk.book);
+        after.replica = ReplicaId(Arc::from("after"));
+        after.round();
+        assert_ne!(after.world.take().map_or_else(|refusal| refusal.why, |_| Why::Asking), Why::Exhausted);
+    }
+}
