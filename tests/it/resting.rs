@@ -68,6 +68,38 @@ async fn r4_2_without_a_hint_the_pause_is_short_and_r4_3_failures_do_not_lengthe
     house.settled().await;
 }
 
+/// R4.3: a platform that says it is overloaded is asked once every few seconds, not by everybody; callers are told when.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r4_3_an_overloaded_platform_is_left_alone_for_a_moment() {
+    let (puppet, script) = Puppet::scripted().await;
+    let accounts: String =
+        (0..9).map(|n| format!("  - {{id: p{n}, platform: puppet, api_key: sk-{n}}}\n")).collect();
+    let one = "accounts: [{id: p, platform: puppet, api_key: sk-puppet}]\n";
+    let fragment = puppet.house("retry: {budget: 1}\n").replace(one, &format!("accounts:\n{accounts}"));
+    let house = House::start(&fragment).await;
+    says(&script, "503 Service Unavailable", "", "busy");
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_millis(2500) {
+        let refused = house.chat("m", "x").await;
+        assert!(matches!(refused.status, 502 | 503), "{}", refused.text());
+    }
+    let most = 3 + since.elapsed().as_secs() as usize + 1;
+    assert!((3..=most).contains(&puppet.requests()), "{} requests", puppet.requests());
+    let refused = house.chat("m", "x").await;
+    assert!(refused.status == 502 || (1..=5).contains(&retry_after(&refused)), "{:?}", refused.headers);
+    // No pause was longer than the one before it, and the accounts' own ramp is untouched.
+    is_well(&script);
+    let (back, took) = next_try(&house, &puppet).await;
+    assert_eq!(back.status, 200);
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    for _ in 0..9 {
+        assert_eq!(house.chat("m", "x").await.status, 200);
+    }
+    says(&script, "429 Too Many Requests", "", "rate_limit_exceeded");
+    assert!(retry_after(&house.chat("m", "x").await) <= 2);
+    house.settled().await;
+}
+
 /// R4.4: an account that cannot pay or is not wanted any more is left alone; no timer asks it again, a new credential does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r4_4_what_time_does_not_heal_is_not_tried_again() {
