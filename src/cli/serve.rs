@@ -84,7 +84,8 @@ pub fn run_config(
 ) -> anyhow::Result<()> {
     let folder = wiring::state_folder(config);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let handover = Handover { socket: folder.join("handover.sock").display().to_string(), is_successor };
+    let handover =
+        Handover { socket: folder.join(wiring::HANDOVER_SOCKET).display().to_string(), is_successor };
     let process_file = folder.join("weir.pid");
     if is_successor {
         call_predecessor(&process_file)?;
@@ -139,6 +140,7 @@ pub fn run_config(
     drop(block_on(async { Ok(onboard.keep_uses().await?) }));
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
         drop(std::fs::remove_file(&process_file));
+        wiring::leave_state_folder(config);
     }
     tracing::info!("weir is down");
     Ok(())
