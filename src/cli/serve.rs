@@ -21,6 +21,7 @@ use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
 use crate::http::tls::{self, Certificate};
 use crate::http::wire::Patience;
+use crate::pool::Pool;
 use crate::store::{Act, StoreError};
 
 /// How long a successor waits for the old process to let the store go.
@@ -71,6 +72,14 @@ pub fn run(path: Option<&Path>, is_successor: bool) -> anyhow::Result<()> {
     run_config(live, &config, is_successor, clock, CancellationToken::new())
 }
 
+/// Waits for what is known of accounts since before this process began; not for long.
+async fn introductions(pool: &Pool) -> anyhow::Result<()> {
+    if !pool.introduced(INTRODUCTIONS).await {
+        tracing::warn!("it is not known which accounts rest: some may be tried before their time");
+    }
+    Ok(())
+}
+
 /// Serves `config` until a signal, or `stop`, ends it.
 ///
 /// # Errors
@@ -94,9 +103,7 @@ pub fn run_config(
     let backing = Backing::open(config, patience, &clock)?;
     let (pool, purse) = Purse::open(&config.pool, &backing, &clock)?;
     let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
-    if !block_on(async { Ok(house.gateway.pool.introduced(INTRODUCTIONS).await) })? {
-        tracing::warn!("it is not known which accounts rest: some may be tried before their time");
-    }
+    block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
     let (gateway, keys, onboard) =
         (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));

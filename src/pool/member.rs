@@ -28,7 +28,7 @@ use crate::platform::judge::Scope;
 
 /// A rest longer than this ends by no clock but by somebody who pays or consents, and starts the gateway again: the account is
 /// then tried once more.
-pub(super) const LONGEST_KEPT: Duration = Duration::from_hours(40 * 24);
+pub(super) const LONGEST_KEPT: Duration = Duration::from_secs(40 * 86_400);
 
 /// What every account needs and none owns.
 #[derive(Debug)]
