@@ -76,7 +76,9 @@ impl Book {
     }
 
     fn note_rest(&mut self, rest: &Rest) {
-        if let Some(known) = self.rests.iter_mut().find(|known| known.model == rest.model) {
+        if *rest == Rest::OVER {
+            self.rests.clear();
+        } else if let Some(known) = self.rests.iter_mut().find(|known| known.model == rest.model) {
             if known.until < rest.until {
                 *known = rest.clone();
             }

@@ -266,7 +266,10 @@ local function note_rests(key, rests, now, reply)
   for _ in pairs(kept) do count = count + 1 end
   for _, rest in ipairs(rests) do
     local known = kept[rest.model]
-    if known then
+    if rest['until'] == 0 then
+      redis.call('DEL', key)
+      kept, count = {}, 0
+    elseif known then
       if numbers(known)[1] < rest['until'] then kept[rest.model] = text(rest['until']) .. ' ' .. rest.exhausted end
     elseif count < MAX_RESTS then
       kept[rest.model] = text(rest['until']) .. ' ' .. rest.exhausted

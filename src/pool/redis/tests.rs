@@ -56,6 +56,9 @@ fn line(random: &mut SmallRng, gauge: Gauge, terms: Terms, now: u64) -> Line {
 }
 
 fn rest(random: &mut SmallRng, now: u64) -> Rest {
+    if random.random_bool(0.1) {
+        return Rest::OVER;
+    }
     let model = ["", "gpt", "other model"][random.random_range(0..3)];
     Rest {
         model: Some(model).filter(|model| !model.is_empty()).map(Arc::from),
