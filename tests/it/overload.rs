@@ -134,24 +134,24 @@ fn used(subject: &Subject, visits: &[Visit], from: f64, until: f64) -> (f64, f64
     }
 }
 
-/// Nothing of `bounds` is passed in any window. Gives back how full the fullest window was, of what is allowed there.
+/// Nothing of `bounds` is passed in any window. Gives back for how many seconds a window held more than burst and rate.
 fn holds(subject: &Subject, visits: &[Visit]) -> f64 {
     let Subject { id, bounds, .. } = subject;
     let rates = [
         ("rpm", bounds.rpm, bounds.burst, excess(visits, bounds.rpm, |_| 1.0)),
         ("tpm", bounds.tpm, bounds.tpm, excess(visits, bounds.tpm, |visit| visit.tokens)),
     ];
-    let mut fullest = 0.0_f64;
+    let mut longest = 0.0_f64;
     for (name, rate, burst, most) in rates {
         let allowed = burst as f64 + rate as f64 / 60.0 * (TTL + ON_ITS_WAY);
         assert!(most <= allowed, "{id}: {name} is passed: {most} above the rate, {allowed} allowed");
-        fullest = fullest.max(most / allowed);
+        longest = longest.max((most - burst as f64) / (rate as f64 / 60.0));
     }
     let tokens: f64 = visits.iter().map(|visit| visit.tokens).sum();
     assert!(tokens <= bounds.daily as f64, "{id}: {tokens} tokens of {} in a day", bounds.daily);
     let most = at_once(visits);
     assert!(most <= bounds.slots, "{id}: {most} at once of {}", bounds.slots);
-    fullest
+    longest
 }
 
 /// How large a run is.
@@ -251,29 +251,28 @@ impl Stage {
     }
 
     /// Holds the platform's log against the limits, and tells what was used until an instant on the log's clock (`None`: the
-    /// last that is known of, since the log has only what has ended), and what that instant is.
-    async fn judge(&self, until: Option<f64>) -> (Parts, f64) {
+    /// last that is known of, since the log has only what has ended), what that instant is, and what [`holds`] gives back.
+    async fn judge(&self, until: Option<f64>) -> (Parts, f64, f64) {
         let log = visits(&self.houses[0]).await;
         let all = || log.values().flatten();
         let from = all().map(|visit| visit.came).fold(f64::MAX, f64::min);
         let until =
             until.unwrap_or_else(|| all().map(|visit| visit.came).fold(from, f64::max) - SLOWEST - 0.5);
         let mut parts: BTreeMap<Scarce, Vec<f64>> = BTreeMap::new();
-        let mut fullest = 0.0_f64;
+        let mut longest = 0.0_f64;
         for subject in &self.subjects {
             let visits = log.get(&(subject.platform.to_owned(), subject.id.clone()));
             let visits = visits.map_or(&[][..], Vec::as_slice);
-            fullest = fullest.max(holds(subject, visits));
+            longest = longest.max(holds(subject, visits));
             let before: Vec<Visit> = visits.iter().filter(|visit| visit.came <= until).copied().collect();
             let (could, did) = used(subject, &before, from, until);
             parts.entry(subject.scarce).or_default().push(did / could);
         }
-        println!("the fullest window holds {:.1} % of what it may", fullest * 100.0);
         let summed = parts.into_iter().map(|(scarce, parts)| {
             let least = parts.iter().copied().fold(f64::MAX, f64::min);
             (scarce, (least, parts.iter().sum::<f64>() / parts.len() as f64))
         });
-        (summed.collect(), until)
+        (summed.collect(), until, longest)
     }
 }
 
@@ -314,8 +313,9 @@ async fn run(size: &Size) -> Parts {
         assert_eq!(house.metric("weir_panics_total").await, 0.0);
     }
     // Once more, with those that were still under way.
-    let (parts, _) = stage.judge(Some(until)).await;
+    let (parts, _, longest) = stage.judge(Some(until)).await;
     println!("{} replicas, {} accounts, {length:.1} s, answers: {seen:?}", size.replicas, size.accounts);
+    println!("no window holds more than burst + rate x (w + {longest:.2} s)");
     for (scarce, (least, average)) in &parts {
         println!("{scarce:?}: {:.2} % used at least, {:.2} % on average", least * 100.0, average * 100.0);
     }
@@ -341,7 +341,7 @@ async fn what_is_scarce_is_used_up_and_never_passed() {
             is_used_up(&run(&Size { replicas, ..few }).await);
         }
         let scarce = Bounds { rpm: 120, burst: 20, tpm: 2_000, daily: 5_000, slots: 2 };
-        let many = Size { replicas: 4, accounts: 200, callers: 250, length: 60.0, longest: 150.0, scarce };
+        let many = Size { replicas: 4, accounts: 200, callers: 80, length: 60.0, longest: 150.0, scarce };
         is_used_up(&run(&many).await);
     }
 }
