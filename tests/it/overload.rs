@@ -19,10 +19,6 @@ use super::replicas::{Redis, status};
 /// Seconds for which a lease lives: the default.
 const TTL: f64 = 1.0;
 
-/// Seconds from a request's reservation to its arrival at the platform, on a loaded machine and in a slow build: by so much the log's
-/// windows may be narrower than those in which requests were admitted.
-const ON_ITS_WAY: f64 = 0.3;
-
 /// Seconds that a request takes where places are scarce.
 const SLOWEST: f64 = 1.5;
 
@@ -143,7 +139,7 @@ fn holds(subject: &Subject, visits: &[Visit]) -> f64 {
     ];
     let mut longest = 0.0_f64;
     for (name, rate, burst, most) in rates {
-        let allowed = burst as f64 + rate as f64 / 60.0 * (TTL + ON_ITS_WAY);
+        let allowed = burst as f64 + rate as f64 / 60.0 * TTL;
         assert!(most <= allowed, "{id}: {name} is passed: {most} above the rate, {allowed} allowed");
         longest = longest.max((most - burst as f64) / (rate as f64 / 60.0));
     }
