@@ -159,7 +159,7 @@ async fn exchange(house: &House, client: &reqwest::Client, tokens: &[String; 2],
         _ => format!("@words={words} go"),
     };
     let body = json!({
-        "model": model, "stream": leaves || number % 2 == 0, "max_tokens": 100,
+        "model": model, "stream": leaves || number.is_multiple_of(2), "max_tokens": 100,
         "messages": [{"role": "user", "content": text}],
     });
     let request = client.post(house.url("/v1/chat/completions")).bearer_auth(&tokens[usize::from(leaves)]);
@@ -180,13 +180,8 @@ async fn exchange(house: &House, client: &reqwest::Client, tokens: &[String; 2],
     answer.bytes().await.expect("the whole answer");
 }
 
-/// Q4 over replicas: streams and whole answers, callers who leave, bad requests, failures and failovers. Where the platform told
-/// what it took, that is what is settled, to the token; what was only estimated is settled the same in the ledger of usage and
-/// in the pool's own count; and nothing is held any more.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn q4_nothing_is_lost_between_the_platform_the_ledger_and_the_pool() {
-    let exchanges = if is_slow_wanted() { 50_000 } else { 600 };
-    let redis = Redis::start(&["--appendonly", "no"]);
+/// Accounts for those who stay and for those who leave, so that what is exact and what is estimated can be told apart.
+fn two_of_each() -> String {
     let each = ["stays", "leaves"].into_iter().flat_map(|tenant| {
         ["openai", "claude"].into_iter().flat_map(move |platform| {
             (0..2).map(move |number| {
@@ -198,8 +193,18 @@ async fn q4_nothing_is_lost_between_the_platform_the_ledger_and_the_pool() {
             })
         })
     });
-    let each: String = each.collect();
-    let fragment = format!("{}log: {{level: warn}}\nretry: {{budget: 1}}\naccounts:\n{each}", redis.store());
+    each.collect()
+}
+
+/// Q4 over replicas: streams and whole answers, callers who leave, bad requests, failures and failovers. Where the platform told
+/// what it took, that is what is settled, to the token; what was only estimated is settled the same in the ledger of usage and
+/// in the pool's own count; and nothing is held any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q4_nothing_is_lost_between_the_platform_the_ledger_and_the_pool() {
+    let exchanges = if is_slow_wanted() { 50_000 } else { 600 };
+    let redis = Redis::start(&["--appendonly", "no"]);
+    let fragment =
+        format!("{}log: {{level: warn}}\nretry: {{budget: 1}}\naccounts:\n{}", redis.store(), two_of_each());
     let houses = replicas(3, &fragment).await;
     let tokens = ["stays", "leaves"].map(|tenant| mint(json!({"tenant": tenant})));
     let client = crate::house::client().pool_max_idle_per_host(64).build().expect("a client");
