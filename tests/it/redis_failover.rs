@@ -70,17 +70,30 @@ async fn a_lagging_replica_that_takes_over_is_told_what_it_missed() {
     between.cut();
     drop(master);
     assert_eq!(replica.tell(&["REPLICAOF", "NO", "ONE"]), "OK");
-    for line in &lines {
-        line.lead_to(replica.port);
-        sleep(Duration::from_millis(200)).await;
-    }
-    let until = Instant::now() + Duration::from_millis(2_500);
-    while Instant::now() < until {
-        join_all((0..8).map(|number| status(houses[number % 2].request(&body)))).await;
-    }
+    let switch = async {
+        for line in &lines {
+            line.lead_to(replica.port);
+            sleep(Duration::from_millis(250)).await;
+        }
+    };
+    let until = Instant::now() + Duration::from_secs(3);
+    let press = async {
+        while Instant::now() < until {
+            join_all((0..16).map(|number| status(houses[number % 2].request(&body)))).await;
+        }
+    };
+    tokio::join!(switch, press, press_alone(&houses[0], until));
     assert_eq!(houses[0].counted("openai", "requests").await, LIMIT as u64);
     for house in &houses {
         assert_eq!(house.metric("weir_panics_total").await, 0.0);
+    }
+}
+
+/// One house is asked by itself, too: it need not wait for the other's answers.
+async fn press_alone(house: &House, until: Instant) {
+    let body = question_of(100, "hi");
+    while Instant::now() < until {
+        join_all((0..8).map(|_| status(house.request(&body)))).await;
     }
 }
 

@@ -28,7 +28,7 @@ async fn q7_two_seconds_after_a_misfortune_all_is_well() {
     const ROUNDS: usize = 2;
     let mut redis = Redis::start(&[]);
     let line = Proxy::to(redis.port).await;
-    let limits = account("daily_requests: 100000, concurrency: 50, rpm: 100000");
+    let limits = account("daily_requests: 100000, concurrency: 5000, rpm: 100000");
     let mut house = House::start(&format!("{}{limits}", store(line.port))).await;
     until_served(&house).await;
     let mut times: Vec<(&str, Duration)> = Vec::new();
