@@ -131,8 +131,8 @@ fn held(redis: &Redis) -> (u64, u64) {
     let mut sums = (0, 0);
     for line in values.lines() {
         let numbers: Vec<u64> = line.split(' ').map(|word| word.parse().expect("a number")).collect();
-        // Held, used, when last heard; other fields are one number.
-        if let [held, used, _] = numbers[..] {
+        // Held, used, when last heard, and more; other fields are one number.
+        if let [held, used, _, ..] = numbers[..] {
             sums = (sums.0 + used, sums.1 + held);
         }
     }
