@@ -219,14 +219,14 @@ impl Member {
         Ok(Taken { hold, probes })
     }
 
-    /// Has the authority asked for what a request like this would need, for the next one.
+    /// Has the authority asked for what a request like this would have taken here, for the next one. With the next bid: nobody waits.
+    /// Every such request counts, or whoever has units at hand is chosen, has more of them next time, and the others starve.
     pub(super) fn prepare(self: &Arc<Self>, model: &str, tokens: u64, now: &Now<'_>, core: &Core) {
         let Some(purse) = &core.purse else { return };
-        if self.is_queued.load(Ordering::Relaxed) {
-            return;
+        self.state.lock().ledger.wish(model, tokens, now.moment);
+        if !self.is_queued.load(Ordering::Relaxed) {
+            purse.tell(self);
         }
-        self.state.lock().ledger.ask(model, tokens, now.moment);
-        purse.tell(self);
     }
 
     /// Sets aside `more` tokens for an attempt under way. False where they cannot be had at once; then they are asked for.
@@ -452,6 +452,11 @@ impl Core {
     /// Now, with the authority's wall clock where there is one.
     pub(super) fn now(&self) -> Now<'_> {
         Now::of(&self.clock, self.purse.as_deref())
+    }
+
+    /// Whether it makes sense to wait for an answer of the authority's.
+    pub(super) fn authority_answers(&self) -> bool {
+        self.purse.as_ref().is_some_and(|purse| !purse.is_out())
     }
 
     pub(super) fn count(counter: &AtomicU64) {

@@ -335,12 +335,31 @@ local function bid_of_words()
   return bid
 end
 
+-- A repeated bid is a sign of life: its sender got no answer. False where it was taken for dead before that.
+local function alive(replica, bid, now)
+  local is_alive = true
+  for _, line in ipairs(bid.lines) do
+    if line.kind == 's' then
+      local mine = '@' .. replica
+      local known = redis.call('HGET', line.key, mine)
+      if known then
+        local holder = holder_of(known)
+        holder.seen = now
+        keep(line.key, mine, holder)
+      else
+        is_alive = false
+      end
+    end
+  end
+  return is_alive
+end
+
 local function carry_out(replica, bid, now)
   local known = redis.call('HGET', bid.answers, replica)
   if known then
     local serial, packed = string.match(known, '^(%d+) %d+ (.*)$')
     if tonumber(serial) > bid.serial then return { 'stale' } end
-    if tonumber(serial) == bid.serial then return cmsgpack.unpack(packed) end
+    if tonumber(serial) == bid.serial then return alive(replica, bid, now) and cmsgpack.unpack(packed) or { 'stale' } end
   end
   local reply, all_lost = {}, 0
   for at, line in ipairs(bid.lines) do

@@ -430,3 +430,48 @@ fn a_rest_that_is_forgotten_does_not_come_back_from_the_authority() {
         assert_ne!(after.world.take().map_or_else(|refusal| refusal.why, |_| Why::Asking), Why::Exhausted);
     }
 }
+
+/// A replica that hears no answers sends the same bid again and again: slow, and not dead. Its places were once given to others while
+/// its requests were under way.
+#[test]
+fn whoever_repeats_a_bid_is_alive() {
+    let gauge = Gauge { dimension: Dimension::Slots, model: None };
+    let bid = |serial: u64, used: u64, want: u64| {
+        let (gauge, terms, back_since) = (gauge.clone(), Terms::Slots { limit: 2 }, u64::MAX);
+        let line = Line { gauge, terms, used, keep: 0, need: want, want, back: 0, back_since, over: 0 };
+        Bid { account: "a".into(), serial, lines: [line].into_iter().collect(), rests: Default::default() }
+    };
+    let units = |outcome: &Outcome| match outcome {
+        Outcome::Answered(reply) => reply.grants[0].units,
+        Outcome::Stale => panic!("late?"),
+    };
+    let (slow, other) = (ReplicaId(Arc::from("slow")), ReplicaId(Arc::from("other")));
+    let mut book = Book::default();
+    assert_eq!(units(&book.carry_out(&slow, &bid(1, 0, 2), NOON)), 2);
+    for tenth in 1..100 {
+        let now = NOON + tenth * 100;
+        assert_eq!(units(&book.carry_out(&other, &bid(tenth, 0, 1), now)), 0, "after {tenth} tenths");
+        if tenth % 20 == 0 {
+            assert_eq!(units(&book.carry_out(&slow, &bid(1, 0, 2), now)), 2, "the same answer");
+        }
+    }
+    // Silent for more than five seconds: now it is dead, and what it was once granted is nobody's answer any more.
+    let mut got = 0;
+    for tenth in 100..200 {
+        got += units(&book.carry_out(&other, &bid(tenth, got, 1), NOON + tenth * 100));
+    }
+    assert_eq!(got, 2);
+    assert_eq!(book.carry_out(&slow, &bid(1, 0, 2), NOON + 20_000), Outcome::Stale);
+}
+
+/// While an authority is out, requests come, ask, and go away. What they asked for once added up, and the first bid after it wanted all.
+#[test]
+fn what_was_asked_for_long_ago_is_not_wanted_any_more() {
+    let mut desk = Desk::new(limited("a", Limits { concurrency: Some(10_000), ..Limits::default() }));
+    for _ in 0..50 {
+        (0..20).for_each(|_| assert_eq!(desk.world.refusal().0, Why::Asking));
+        desk.pass(100);
+    }
+    let want = desk.round()[0].lines[0].want;
+    assert!((20..=100).contains(&want), "20 wait, and {want} places are wanted");
+}
