@@ -1,9 +1,14 @@
 //! A chat request in full, typed, with a `rest` map at every level. Why: a wire that is not OpenAI's has to be told every
 //! part of the request; and a field that we do not know today must survive, or be named when it cannot.
 //!
-//! Only translating dialects pay for this; a same-dialect request stays bytes (see [`super::ask`]).
+//! Only translating dialects pay for this; a same-dialect request stays bytes (see [`super::ask`]). What may be many megabytes,
+//! pictures and files, stays where it came in ([`Data`]).
 
-use serde::Deserialize;
+use std::borrow::Cow;
+use std::ops::Deref;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -12,9 +17,11 @@ use crate::fault::Fault;
 
 /// `POST /v1/chat/completions`, parsed. Fields that are `null` count as absent.
 #[derive(Debug, Clone, Default)]
-pub struct ChatRequest {
-    pub messages: Vec<Message>,
+pub struct ChatRequest<'a> {
+    pub messages: Vec<Message<'a>>,
     pub params: Params,
+    /// How long it was as it came, in bytes: what is made of it is hardly longer.
+    pub length: usize,
 }
 
 /// Everything but the messages.
@@ -95,10 +102,10 @@ pub enum Role {
 
 /// One turn.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Message {
+pub struct Message<'a> {
     pub role: Role,
-    #[serde(default)]
-    pub content: Content,
+    #[serde(default, borrow)]
+    pub content: Content<'a>,
     #[serde(default)]
     pub name: Option<String>,
     #[serde(default)]
@@ -117,23 +124,36 @@ pub struct Message {
     pub rest: Map<String, Value>,
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<ToolCall>, D::Error> {
+fn null_is_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ToolCall>, D::Error> {
     Option::<Vec<ToolCall>>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// `content`: none, text or parts.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(untagged)]
-pub enum Content {
+#[derive(Debug, Clone, Default)]
+pub enum Content<'a> {
     Text(String),
-    Parts(Vec<Part>),
+    Parts(Vec<Part<'a>>),
     #[default]
     None,
 }
 
-impl Content {
+/// By hand, as that of [`Part`]: what serde derives for such an enum copies everything before it looks at it.
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(from)?.get();
+        let read = match raw.bytes().next() {
+            Some(b'"') => serde_json::from_str(raw).map(Content::Text),
+            Some(b'[') => serde_json::from_str(raw).map(Content::Parts),
+            Some(b'n') => Ok(Content::None),
+            _ => return Err(D::Error::custom("'content' must be a string or an array of parts")),
+        };
+        read.map_err(D::Error::custom)
+    }
+}
+
+impl<'a> Content<'a> {
     /// Its parts of the kinds that OpenAI names; none where it is text.
-    pub fn known_parts(&self) -> impl Iterator<Item = &KnownPart> {
+    pub fn known_parts(&self) -> impl Iterator<Item = &KnownPart<'a>> {
         let parts = if let Content::Parts(parts) = self { parts.as_slice() } else { &[] };
         parts.iter().filter_map(|part| if let Part::Known(known) = part { Some(known) } else { None })
     }
@@ -157,11 +177,30 @@ impl Content {
 }
 
 /// One part of a message: a kind that OpenAI names, or anything else as it came.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Part {
-    Known(KnownPart),
+#[derive(Debug, Clone)]
+pub enum Part<'a> {
+    Known(KnownPart<'a>),
     Other(Value),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Part<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(from)?.get();
+        let known = serde_json::from_str(raw).map(Part::Known);
+        known.or_else(|_| serde_json::from_str(raw).map(Part::Other)).map_err(D::Error::custom)
+    }
+}
+
+/// A URL or base64: the bytes of the request itself, unless something in it is escaped.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Data<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Data<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What somebody else put beside the fields that OpenAI names (`cache_control`, `max_pixels`…).
@@ -170,7 +209,7 @@ pub type Rest = Map<String, Value>;
 /// The kinds of parts that OpenAI names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum KnownPart {
+pub enum KnownPart<'a> {
     Text {
         text: String,
         #[serde(flatten)]
@@ -182,23 +221,26 @@ pub enum KnownPart {
         rest: Rest,
     },
     ImageUrl {
-        image_url: ImageUrl,
+        #[serde(borrow)]
+        image_url: ImageUrl<'a>,
         #[serde(flatten)]
         rest: Rest,
     },
     InputAudio {
-        input_audio: InputAudio,
+        #[serde(borrow)]
+        input_audio: InputAudio<'a>,
         #[serde(flatten)]
         rest: Rest,
     },
     File {
-        file: File,
+        #[serde(borrow)]
+        file: File<'a>,
         #[serde(flatten)]
         rest: Rest,
     },
 }
 
-impl KnownPart {
+impl KnownPart<'_> {
     /// Its fields that OpenAI does not name.
     pub fn rest(&self) -> &Rest {
         match self {
@@ -213,26 +255,28 @@ impl KnownPart {
 
 /// An image: an `https:` URL or a `data:` URL.
 #[derive(Debug, Clone, Deserialize)]
-pub struct ImageUrl {
-    pub url: String,
+pub struct ImageUrl<'a> {
+    #[serde(borrow)]
+    pub url: Data<'a>,
     #[serde(default)]
     pub detail: Option<String>,
 }
 
 /// Audio: base64 and `wav` or `mp3`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct InputAudio {
-    pub data: String,
+pub struct InputAudio<'a> {
+    #[serde(borrow)]
+    pub data: Data<'a>,
     pub format: String,
 }
 
 /// A file: uploaded before, or inline as a `data:` URL.
 #[derive(Debug, Clone, Deserialize)]
-pub struct File {
+pub struct File<'a> {
     #[serde(default)]
     pub file_id: Option<String>,
-    #[serde(default)]
-    pub file_data: Option<String>,
+    #[serde(default, borrow)]
+    pub file_data: Option<Data<'a>>,
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -330,30 +374,41 @@ pub struct JsonSchema {
     pub strict: Option<bool>,
 }
 
-#[derive(Deserialize)]
-struct Raw<'a> {
-    #[serde(borrow)]
-    messages: Vec<&'a RawValue>,
-    #[serde(flatten)]
-    params: Map<String, Value>,
-}
-
-impl ChatRequest {
+impl<'a> ChatRequest<'a> {
     /// Parses the whole of `ask`.
     ///
     /// # Errors
     /// A bad request that names the parameter (`messages[3]`, `temperature`…) whose type or shape is wrong.
-    pub fn parse(ask: &Ask) -> Result<Self, Fault> {
-        let raw: Raw<'_> = serde_json::from_slice(ask.body())
-            .map_err(|wrong| Fault::bad("messages", format!("The request could not be read: {wrong}.")))?;
-        let mut messages = Vec::with_capacity(raw.messages.len());
-        for (index, message) in raw.messages.into_iter().enumerate() {
+    pub fn parse(ask: &'a Ask) -> Result<Self, Fault> {
+        let fields = ask.fields().iter(ask.body()).filter(|(name, ..)| name != "messages");
+        let fields = fields.map(|(name, _, raw)| Ok((name.into_owned(), serde_json::from_slice(raw)?)));
+        let fields: Result<Map<String, Value>, serde_json::Error> = fields.collect();
+        Self::read(ask, fields.map_err(unreadable)?)
+    }
+
+    /// The messages of `ask` with other parameters: those of the JSON object `params`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn with_params(ask: &'a Ask, params: &[u8]) -> Result<Self, Fault> {
+        Self::read(ask, serde_json::from_slice(params).map_err(unreadable)?)
+    }
+
+    fn read(ask: &'a Ask, params: Map<String, Value>) -> Result<Self, Fault> {
+        let raw: Vec<&'a RawValue> =
+            serde_json::from_slice(ask.raw("messages").unwrap_or(b"[]")).map_err(unreadable)?;
+        let mut messages = Vec::with_capacity(raw.len());
+        for (index, message) in raw.into_iter().enumerate() {
             messages.push(serde_json::from_str(message.get()).map_err(|wrong| {
                 Fault::bad(format!("messages[{index}]"), format!("messages[{index}] is malformed: {wrong}."))
             })?);
         }
-        Ok(Self { messages, params: parse_params(raw.params)? })
+        Ok(Self { messages, params: parse_params(params)?, length: ask.body().len() })
     }
+}
+
+fn unreadable(wrong: serde_json::Error) -> Fault {
+    Fault::bad("messages", format!("The request could not be read: {wrong}."))
 }
 
 fn parse_params(mut fields: Map<String, Value>) -> Result<Params, Fault> {
@@ -374,20 +429,18 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    fn parse(body: &str) -> Result<ChatRequest, Fault> {
-        Ask::chat(Bytes::copy_from_slice(body.as_bytes())).and_then(|ask| ChatRequest::parse(&ask))
+    fn ask(body: &str) -> Ask {
+        Ask::chat(Bytes::copy_from_slice(body.as_bytes())).expect("an ask")
     }
 
     #[test]
     fn reads_every_part_and_keeps_the_rest() {
-        let request = parse(
-            r#"{"model":"m","temperature":null,"stop":"x","enable_thinking":true,"messages":[
+        let ask = ask(r#"{"model":"m","temperature":null,"stop":"x","enable_thinking":true,"messages":[
                 {"role":"developer","content":"d"},
                 {"role":"user","content":[{"type":"text","text":"t"},{"type":"text","text":"t","cache_control":{}},{"type":"image_url","image_url":{"url":"u"},"max_pixels":9},{"type":"video_url","video_url":{}}]},
                 {"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}}],"odd":1},
-                {"role":"tool","tool_call_id":"c","content":"r"}]}"#,
-        )
-        .expect("valid");
+                {"role":"tool","tool_call_id":"c","content":"r"}]}"#);
+        let request = ChatRequest::parse(&ask).expect("valid");
         assert_eq!(request.messages.len(), 4);
         assert_eq!(request.params.rest["enable_thinking"], true);
         assert!(request.params.temperature.is_none());
@@ -399,12 +452,38 @@ mod tests {
             request.messages[1].content.known_parts().map(|part| part.rest().len()).collect();
         assert_eq!(marked, [0, 1, 1]);
         let Part::Known(KnownPart::ImageUrl { image_url, rest }) = &parts[2] else { panic!("image") };
-        assert_eq!((image_url.url.as_str(), &rest["max_pixels"]), ("u", &Value::from(9)));
+        assert_eq!((&*image_url.url, &rest["max_pixels"]), ("u", &Value::from(9)));
     }
 
     #[test]
     fn names_what_is_wrong() {
-        let wrong = parse(r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"wizard"}]}"#);
-        assert_eq!(wrong.expect_err("bad role").get_param(), Some("messages[1]"));
+        for message in [r#"{"role":"wizard"}"#, r#"{"role":"user","content":{"text":"b"}}"#] {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"a"}},{message}]}}"#);
+            let ask = ask(&body);
+            let wrong = ChatRequest::parse(&ask).expect_err(message);
+            assert_eq!(wrong.get_param(), Some("messages[1]"));
+        }
+    }
+
+    /// Pictures, sounds and files are the request's own bytes, wherever they stand.
+    #[test]
+    fn what_may_be_large_is_not_copied() {
+        let ask = ask(r#"{"model":"m","messages":[{"role":"user","content":[
+                {"type":"image_url","image_url":{"url":"data:one"}},{"type":"input_audio","input_audio":{"data":"two","format":"wav"}},
+                {"type":"file","file":{"file_data":"three"},"odd":1},{"image_url":{"url":"data:\/four"},"type":"image_url"}]}]}"#);
+        let request = ChatRequest::parse(&ask).expect("valid");
+        let found: Vec<(&str, bool)> = request.messages[0]
+            .content
+            .known_parts()
+            .map(|part| match part {
+                KnownPart::ImageUrl { image_url, .. } => &image_url.url,
+                KnownPart::InputAudio { input_audio, .. } => &input_audio.data,
+                KnownPart::File { file, .. } => file.file_data.as_ref().expect("data"),
+                other => panic!("{other:?}"),
+            })
+            .map(|data| (&**data, ask.body().as_ptr_range().contains(&data.as_ptr())))
+            .collect();
+        let escaped = ("data:/four", false);
+        assert_eq!(found, [("data:one", true), ("two", true), ("three", true), escaped]);
     }
 }

@@ -1,7 +1,10 @@
 //! `weir demo`: everything in one process and nothing to set up. Why: a newcomer should see a streamed answer come through
 //! authentication, routing, the pool, translation and settlement before reading a line of documentation.
 
+use std::fs::DirBuilder;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,19 +21,35 @@ use crate::ids::random_name;
 /// What the demo asks for: a model that lives on a platform with a wire of its own, so that translation is seen too.
 const MODEL: &str = "smart";
 
+/// The demo's files, gone with it, however it ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> anyhow::Result<Self> {
+        let folder = Self(std::env::temp_dir().join(random_name("weir-demo-", 12)));
+        DirBuilder::new().mode(0o700).create(&folder.0).context("cannot make a temporary folder")?;
+        Ok(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
 /// Runs the demo on `listen` (or on a free port where that one is taken).
 ///
 /// # Errors
 /// Where a part cannot be started, or the answer does not come.
 pub fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
     let clock = Clock::system();
-    let folder = std::env::temp_dir().join(random_name("weir-demo-", 12));
-    std::fs::create_dir_all(&folder).context("cannot make a temporary folder")?;
+    let folder = Folder::make()?;
     let fake = start_fake(clock.clone())?;
     let (listen, admin) = (free(listen)?, free(SocketAddr::new(listen.ip(), 9090))?);
     let secret = random_name("", 48);
-    let file = folder.join("weir.yaml");
-    std::fs::write(&file, configuration(listen, admin, fake, &secret, &folder.display().to_string()))?;
+    let file = folder.0.join("weir.yaml");
+    std::fs::write(&file, configuration(listen, admin, fake, &secret, &folder.0.display().to_string()))?;
     let live = Live::load(Some(&file), Box::new(|_| None)).map_err(|report| anyhow::anyhow!("{report}"))?;
     let live = Arc::new(live);
     let config = live.current();
@@ -54,9 +73,7 @@ pub fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
             shown
         }
     });
-    let served = serve::run_config(live, &config, false, clock, stop);
-    drop(std::fs::remove_dir_all(&folder));
-    served?;
+    serve::run_config(live, &config, false, clock, stop)?;
     guide.join().map_err(|_| anyhow::anyhow!("the demo's client failed"))?
 }
 

@@ -21,10 +21,14 @@ use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
 use crate::http::tls::{self, Certificate};
 use crate::http::wire::Patience;
+use crate::pool::Pool;
 use crate::store::{Act, StoreError};
 
 /// How long a successor waits for the old process to let the store go.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the start waits to hear which accounts rest.
+const INTRODUCTIONS: Duration = Duration::from_secs(2);
 
 /// Between two requests on one connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -68,6 +72,14 @@ pub fn run(path: Option<&Path>, is_successor: bool) -> anyhow::Result<()> {
     run_config(live, &config, is_successor, clock, CancellationToken::new())
 }
 
+/// Waits for what is known of accounts since before this process began; not for long.
+async fn introductions(pool: &Pool) -> anyhow::Result<()> {
+    if !pool.introduced(INTRODUCTIONS).await {
+        tracing::warn!("it is not known which accounts rest: some may be tried before their time");
+    }
+    Ok(())
+}
+
 /// Serves `config` until a signal, or `stop`, ends it.
 ///
 /// # Errors
@@ -81,7 +93,8 @@ pub fn run_config(
 ) -> anyhow::Result<()> {
     let folder = wiring::state_folder(config);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let handover = Handover { socket: folder.join("handover.sock").display().to_string(), is_successor };
+    let handover =
+        Handover { socket: folder.join(wiring::HANDOVER_SOCKET).display().to_string(), is_successor };
     let process_file = folder.join("weir.pid");
     if is_successor {
         call_predecessor(&process_file)?;
@@ -90,6 +103,7 @@ pub fn run_config(
     let backing = Backing::open(config, patience, &clock)?;
     let (pool, purse) = Purse::open(&config.pool, &backing, &clock)?;
     let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
+    block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
     let (gateway, keys, onboard) =
         (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
@@ -133,6 +147,7 @@ pub fn run_config(
     drop(block_on(async { Ok(onboard.keep_uses().await?) }));
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
         drop(std::fs::remove_file(&process_file));
+        wiring::leave_state_folder(config);
     }
     tracing::info!("weir is down");
     Ok(())

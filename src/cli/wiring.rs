@@ -30,6 +30,18 @@ pub fn state_folder(config: &Config) -> PathBuf {
     }
 }
 
+/// Removes what stands in the state folder where that is a temporary one: nobody has taken over.
+pub fn leave_state_folder(config: &Config) {
+    if !matches!(config.store, StoreUrl::Embedded(_)) {
+        let folder = state_folder(config);
+        for name in [OPERATOR_TOKEN, HANDOVER_SOCKET] {
+            drop(std::fs::remove_file(folder.join(name)));
+        }
+        // Only if nothing else is in it.
+        drop(std::fs::remove_dir(&folder));
+    }
+}
+
 /// A client for back-office calls (JWKS): bounded in time, never redirected.
 pub fn back_office() -> anyhow::Result<reqwest::Client> {
     // Said once, before the first TLS connection: reqwest brings no provider of its own.
@@ -146,6 +158,9 @@ pub fn apply(house: &House, config: &Config) -> anyhow::Result<()> {
     house.gateway.pool.retry_budget().set_share(config.retry.budget);
     Ok(())
 }
+
+/// The socket over which a successor asks for the listening ones.
+pub const HANDOVER_SOCKET: &str = "handover.sock";
 
 /// The file in which a running gateway leaves the token for its own operator's commands.
 const OPERATOR_TOKEN: &str = "operator.token";

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 #[derive(Debug, Default)]
 pub(super) struct History<'a> {
     /// Messages of role `system` and `developer`, with their positions.
-    pub system: Vec<(usize, &'a Message)>,
+    pub system: Vec<(usize, &'a Message<'a>)>,
     pub turns: Vec<Turn<'a>>,
 }
 
@@ -22,11 +22,11 @@ pub(super) struct History<'a> {
 pub(super) enum Turn<'a> {
     User {
         at: usize,
-        message: &'a Message,
+        message: &'a Message<'a>,
     },
     Assistant {
         at: usize,
-        message: &'a Message,
+        message: &'a Message<'a>,
     },
     /// The answers to all calls of the assistant turn before, in the order of the calls.
     Results(Vec<Answered<'a>>),
@@ -37,7 +37,7 @@ pub(super) enum Turn<'a> {
 pub(super) struct Answered<'a> {
     /// Where the answer stands in `messages`.
     pub at: usize,
-    pub message: &'a Message,
+    pub message: &'a Message<'a>,
     pub call: &'a ToolCall,
 }
 
@@ -46,7 +46,7 @@ struct Open<'a> {
     at: usize,
     calls: &'a [ToolCall],
     positions: HashMap<&'a str, usize>,
-    answers: Vec<Option<(usize, &'a Message)>>,
+    answers: Vec<Option<(usize, &'a Message<'a>)>>,
 }
 
 /// A bad request that names the message at fault.
@@ -58,7 +58,7 @@ pub(super) fn bad_message(at: usize, why: &str) -> Fault {
 ///
 /// # Errors
 /// As [`group`]; or that there is no message but system text.
-pub(super) fn read(messages: &[Message]) -> Result<History<'_>, Fault> {
+pub(super) fn read<'a>(messages: &'a [Message<'a>]) -> Result<History<'a>, Fault> {
     let history = group(messages)?;
     if history.turns.is_empty() {
         return Err(Fault::bad(
@@ -74,7 +74,7 @@ pub(super) fn read(messages: &[Message]) -> Result<History<'_>, Fault> {
 /// # Errors
 /// A bad request that names the message: an answer without a call, a call without an answer, an id used twice, a role
 /// that has gone.
-pub(super) fn group(messages: &[Message]) -> Result<History<'_>, Fault> {
+pub(super) fn group<'a>(messages: &'a [Message<'a>]) -> Result<History<'a>, Fault> {
     let mut history = History::default();
     let mut open: Option<Open<'_>> = None;
     for (at, message) in messages.iter().enumerate() {
@@ -117,7 +117,7 @@ fn close<'a>(history: &mut History<'a>, open: Option<Open<'a>>) -> Result<(), Fa
 }
 
 impl<'a> Open<'a> {
-    fn new(at: usize, message: &'a Message) -> Result<Option<Self>, Fault> {
+    fn new(at: usize, message: &'a Message<'a>) -> Result<Option<Self>, Fault> {
         if message.rest.get("function_call").is_some_and(|call| !call.is_null()) {
             return Err(bad_message(at, "has a 'function_call': send 'tool_calls' instead"));
         }
@@ -134,7 +134,7 @@ impl<'a> Open<'a> {
         Ok(Some(Self { at, calls, positions, answers: vec![None; calls.len()] }))
     }
 
-    fn answer(&mut self, at: usize, message: &'a Message) -> Result<(), Fault> {
+    fn answer(&mut self, at: usize, message: &'a Message<'a>) -> Result<(), Fault> {
         let id = message.tool_call_id.as_deref().ok_or_else(|| bad_message(at, "has no 'tool_call_id'"))?;
         let slot = self.positions.get(id).and_then(|position| self.answers.get_mut(*position));
         match slot {
@@ -172,7 +172,7 @@ pub(super) fn arguments(at: usize, call: &ToolCall) -> Result<&RawValue, Fault> 
 mod tests {
     use super::*;
 
-    fn messages(json: &str) -> Vec<Message> {
+    fn messages(json: &str) -> Vec<Message<'_>> {
         serde_json::from_str(json).expect("messages")
     }
 
@@ -180,11 +180,12 @@ mod tests {
 
     #[test]
     fn results_come_together_in_the_order_of_their_calls() {
-        let messages = messages(&format!(
+        let json = format!(
             r#"[{{"role":"system","content":"s"}},{{"role":"user","content":"u"}},{CALL},
                 {{"role":"tool","tool_call_id":"a_second","content":"2"}},{{"role":"developer","content":"d"}},
                 {{"role":"tool","tool_call_id":"b_first","content":"1"}},{{"role":"user","content":"v"}}]"#
-        ));
+        );
+        let messages = messages(&json);
         let history = read(&messages).expect("fits");
         assert_eq!(history.system.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 4]);
         let Turn::Results(results) = &history.turns[2] else { panic!("results third") };

@@ -127,7 +127,7 @@ impl Leftovers {
 
     /// Names the fields of a message and of its parts that have no place here, `but` those that the wire has. Never
     /// refused: clients echo whole answers of other models.
-    pub(super) fn message_fields(&mut self, message: &Message, but: &[&str]) {
+    pub(super) fn message_fields(&mut self, message: &Message<'_>, but: &[&str]) {
         if message.name.is_some() {
             self.ignore("messages.name");
         }

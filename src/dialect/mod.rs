@@ -5,10 +5,11 @@
 //! Request: [`Job`] and a parsed or raw ask in, [`Encoded`] out. Answer: events in, [`Piece`](crate::api::piece::Piece)s out.
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::piece::Sink;
+use crate::fault::{Fault, Kind};
 use crate::sse::Event;
 
 pub mod anthropic;
@@ -197,6 +198,18 @@ pub struct Encoded {
     pub body: Bytes,
     /// Parameters that were left out, by their OpenAI names.
     pub dropped: Vec<String>,
+}
+
+/// Bytes by which a small request may grow when it is written anew: platforms have longer names for things.
+const HEADROOM: usize = 1024;
+
+/// A body for a platform, made of a request of `length` bytes: with room for all of it from the start, since a buffer that
+/// has to grow holds it twice for a moment.
+fn written<T: Serialize>(body: &T, length: usize) -> Result<Bytes, Fault> {
+    let mut out = Vec::with_capacity(length + length / 8 + HEADROOM);
+    serde_json::to_writer(&mut out, body)
+        .map_err(|wrong| Fault::gateway(Kind::Internal, "The request could not be written.").source(wrong))?;
+    Ok(out.into())
 }
 
 /// Why an answer cannot be used.

@@ -88,13 +88,13 @@ impl Order {
 }
 
 /// A caller's request: `fields` with a model, and one user message where it names none.
-pub(super) fn request(mut fields: Value) -> ChatRequest {
+pub(super) fn request(mut fields: Value) -> ChatRequest<'static> {
     fields["model"] = json!("public-name");
     if fields.get("messages").is_none() {
         fields["messages"] = json!([{"role": "user", "content": "Hi"}]);
     }
     let ask = Ask::chat(fields.to_string().into()).expect("a valid ask");
-    ChatRequest::parse(&ask).expect("a valid request")
+    ChatRequest::parse(Box::leak(Box::new(ask))).expect("a valid request")
 }
 
 /// The body of an encoded request.

@@ -38,7 +38,7 @@ impl Turns {
     /// # Errors
     /// A bad request that names the message: a conversation that does not fit together, content other than text, a call
     /// whose arguments are no JSON object.
-    pub(super) fn read(request: &ChatRequest) -> Result<Self, Fault> {
+    pub(super) fn read(request: &ChatRequest<'_>) -> Result<Self, Fault> {
         let history = history::group(&request.messages)?;
         let mut turns = Self::default();
         for (at, message) in history.system {
@@ -105,7 +105,7 @@ pub(super) fn join(all: &mut String, text: &str) {
 ///
 /// # Errors
 /// Unsupported, naming the message, where a part of it is no text.
-pub(super) fn text_only(message: &Message, at: usize) -> Result<String, Fault> {
+pub(super) fn text_only(message: &Message<'_>, at: usize) -> Result<String, Fault> {
     let Content::Parts(parts) = &message.content else {
         let text = message.content.text();
         return Ok(if text.is_empty() { message.refusal.clone().unwrap_or_default() } else { text });

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,6 +21,8 @@ const JOURNAL: usize = 256;
 const JOURNAL_BYTES: usize = 64 << 20;
 /// Departures whose time is remembered, per key.
 const DEPARTURES: usize = 1000;
+/// Ended requests whose times and tokens are remembered, per key.
+const ENDED: usize = 50_000;
 
 /// Counters of all keys, and the last requests.
 #[derive(Default)]
@@ -51,9 +53,18 @@ struct Numbers {
     max_concurrent: u64,
     client_gone: u64,
     gone_at_ms: VecDeque<u64>,
+    /// The last that ended, in the order of their ends.
+    ended: VecDeque<Ended>,
     statuses: BTreeMap<u16, u64>,
     minute: Window,
     day: Window,
+}
+
+/// A request that is over: when it came, when it ended, the tokens that it cost.
+struct Ended {
+    came: Moment,
+    went: Moment,
+    tokens: u64,
 }
 
 /// Requests and tokens since a moment.
@@ -100,7 +111,14 @@ impl Counters {
             numbers.in_flight += 1;
             numbers.max_concurrent = numbers.max_concurrent.max(numbers.in_flight);
         }
-        Exchange { tally, clock: clock.clone(), admitted: AtomicBool::new(false), done: false }
+        Exchange {
+            tally,
+            came: clock.now(),
+            tokens: AtomicU64::new(0),
+            clock: clock.clone(),
+            admitted: AtomicBool::new(false),
+            done: false,
+        }
     }
 
     /// Remembers a request.
@@ -139,6 +157,20 @@ impl Counters {
         json!({ "platforms": platforms })
     }
 
+    /// Every request that has ended, as far as is remembered: platform, then key, then for each request when it came and
+    /// when it ended (microseconds on the fake's own clock) and its tokens. From it a test can look into any window of time.
+    pub fn times(&self) -> Value {
+        let mut platforms: BTreeMap<&str, BTreeMap<String, Value>> = BTreeMap::new();
+        let micros = |moment: Moment| moment.as_nanos() / 1000;
+        for ((platform, key), tally) in self.keys.lock().iter() {
+            let numbers = tally.0.lock();
+            let rows = numbers.ended.iter();
+            let rows = rows.map(|ended| json!([micros(ended.came), micros(ended.went), ended.tokens]));
+            platforms.entry(platform).or_default().insert(key.clone(), rows.collect());
+        }
+        json!({ "platforms": platforms })
+    }
+
     /// The last requests, oldest first.
     pub fn requests(&self, last: usize) -> Value {
         let journal = self.journal.lock();
@@ -151,6 +183,8 @@ impl Counters {
 pub struct Exchange {
     tally: Arc<Tally>,
     clock: Clock,
+    came: Moment,
+    tokens: AtomicU64,
     admitted: AtomicBool,
     done: bool,
 }
@@ -205,6 +239,7 @@ impl Exchange {
             let mut numbers = self.tally.0.lock();
             numbers.prompt_tokens += prompt;
             numbers.completion_tokens += completion;
+            self.tokens.fetch_add(prompt + completion, Ordering::Relaxed);
         }
     }
 
@@ -221,6 +256,11 @@ impl Drop for Exchange {
         if self.admitted.load(Ordering::SeqCst) {
             numbers.running = numbers.running.saturating_sub(1);
         }
+        if numbers.ended.len() == ENDED {
+            numbers.ended.pop_front();
+        }
+        let (went, tokens) = (self.clock.now(), self.tokens.load(Ordering::Relaxed));
+        numbers.ended.push_back(Ended { came: self.came, went, tokens });
         if !self.done {
             numbers.client_gone += 1;
             if numbers.gone_at_ms.len() == DEPARTURES {
@@ -251,6 +291,19 @@ mod tests {
         assert_eq!(ask(0), Err(Class::RateLimited));
         hand.advance(MINUTE);
         assert_eq!(ask(60), Ok(1));
+    }
+
+    #[test]
+    fn a_request_that_ended_is_remembered_with_its_times_and_tokens() {
+        let (clock, hand) = Clock::manual(0);
+        let counters = Counters::default();
+        let exchange = counters.open("openai", "sk-a", &clock);
+        hand.advance(Duration::from_millis(3));
+        exchange.served(5, 0);
+        exchange.served(0, 2);
+        assert_eq!(counters.times()["platforms"]["openai"]["sk-a"], json!([]), "not over");
+        drop(exchange);
+        assert_eq!(counters.times()["platforms"]["openai"]["sk-a"], json!([[0, 3000, 7]]));
     }
 
     #[test]

@@ -246,6 +246,7 @@ async fn site_api(asked: &Asked, below: &str, world: &World) -> Result<Response<
 fn control_panel(asked: &Asked, what: &str, world: &World) -> Response<Body> {
     match (&asked.method, what) {
         (&Method::GET, "counters") => native(Native::json(200, &world.counters.report())),
+        (&Method::GET, "times") => native(Native::json(200, &world.counters.times())),
         (&Method::GET, "requests") => {
             let last = asked.query("last").and_then(|last| last.parse().ok()).unwrap_or(usize::MAX);
             native(Native::json(200, &world.counters.requests(last)))
@@ -268,7 +269,7 @@ fn control_panel(asked: &Asked, what: &str, world: &World) -> Response<Body> {
             world.reset();
             native(Native::json(200, &json!({"ok":true})))
         }
-        _ => plain(404, "counters, requests?last=N, platforms, script (POST), reset (POST), idp, site"),
+        _ => plain(404, "counters, times, requests?last=N, platforms, script (POST), reset (POST), idp, site"),
     }
 }
 

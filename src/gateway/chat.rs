@@ -216,7 +216,7 @@ impl Gateway {
                 false
             }
             Trouble::Judged(judgement) => {
-                self.count_attempt(aim, verdict_label(judgement.verdict));
+                self.count_attempt(aim, judgement.verdict.as_str());
                 tracing::info!(id = %ticket.id(), account = %aim.account.id, verdict = ?judgement.verdict, code = ?judgement.code, "a platform refused");
                 if let Some(reservation) = reservation {
                     reservation.settle_error(judgement);
@@ -370,21 +370,6 @@ const fn spent(trouble: &Trouble) -> Spent {
         }
         Trouble::Judged(_) => Spent::Request,
         Trouble::Transport(TransportFailure::Timeout | TransportFailure::Cut, _) => Spent::Prompt,
-    }
-}
-
-const fn verdict_label(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Ok => "ok",
-        Verdict::RateLimited => "rate_limited",
-        Verdict::QuotaExhausted => "quota_exhausted",
-        Verdict::TokenExpired => "token_expired",
-        Verdict::AuthInvalid => "auth_invalid",
-        Verdict::NotEntitled => "not_entitled",
-        Verdict::Overloaded => "overloaded",
-        Verdict::BadRequest => "bad_request",
-        Verdict::ContentFiltered => "content_filtered",
-        Verdict::ContextTooLong => "context_too_long",
     }
 }
 

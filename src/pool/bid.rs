@@ -170,13 +170,26 @@ pub struct Bid {
     pub rests: SmallVec<[Rest; 1]>,
 }
 
+impl Bid {
+    /// Whether it changes anything; else it asks how things stand.
+    pub(super) fn says_anything(&self) -> bool {
+        !self.lines.is_empty() || !self.rests.is_empty()
+    }
+}
+
 /// An account, or an account for one model, is not to be chosen before an instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {
     pub model: Option<Arc<str>>,
+    /// 0: none of the account's rests is in force any more, whatever the model.
     pub until: u64,
     /// The platform said that the quota is used up (and not only: not so fast).
     pub is_exhausted: bool,
+}
+
+impl Rest {
+    /// What stood against the account is forgotten.
+    pub(super) const OVER: Rest = Rest { model: None, until: 0, is_exhausted: false };
 }
 
 /// When to ask again for what was not granted.

@@ -26,6 +26,8 @@ const DRAWS: usize = 12;
 const ASKS: usize = 16;
 /// Candidates whose load is looked at to know what is usual.
 const LOAD_SAMPLE: usize = 16;
+/// So many more requests under way than at another account are no reason to wait for that one.
+const SLACK: u64 = 4;
 /// `sticky` never spills below so many requests under way: an idle pool must not scatter a conversation.
 const SPILL_FLOOR: u64 = 4;
 /// 2^64 over the golden ratio: steps of it fall evenly into the unit interval, for any number of steps.
@@ -70,7 +72,7 @@ impl Choice<'_> {
         let is_few = count <= FEW;
         let start = self.throw.below(count);
         let mut best: Option<(Score, &Entry)> = None;
-        let mut cold: Option<&Entry> = None;
+        let mut cold: Option<(Score, &Entry)> = None;
         let mut seen = 0;
         for step in 0..if is_few { count } else { DRAWS } {
             let place = if is_few { (start + step) % count } else { self.throw.below(count) };
@@ -84,7 +86,9 @@ impl Choice<'_> {
             }
             if !score.is_covered {
                 // It would have to wait: others are looked for, and the next request shall find it ready.
-                cold = cold.or(Some(entry));
+                if cold.is_none_or(|(known, _)| score.in_flight < known.in_flight) {
+                    cold = Some((score, entry));
+                }
                 continue;
             }
             seen += 1;
@@ -92,9 +96,13 @@ impl Choice<'_> {
                 break;
             }
         }
-        if let Some((score, entry)) = best {
-            if let Some(cold) = cold.filter(|_| score.is_covered) {
-                cold.member.prepare(self.want.model, self.want.tokens, &self.now, self.core);
+        if let Some((score, mut entry)) = best {
+            if let Some((other, cold)) = cold.filter(|_| score.is_covered) {
+                if is_left_behind(&other, &score) && self.core.authority_answers() {
+                    entry = cold;
+                } else {
+                    cold.member.prepare(self.want.model, self.want.tokens, &self.now, self.core);
+                }
             }
             match self.try_take(entry) {
                 Err(refusal) if refusal.why != Why::Asking => {}
@@ -241,6 +249,12 @@ impl Choice<'_> {
         };
         Ok(Reservation::new(Arc::clone(&entry.seat), model, upstream, taken, self.now.moment))
     }
+}
+
+/// Whether an account that the authority must be asked about carries so much less than one that could be had at once that a request
+/// rather waits: else whoever was asked about first would carry a rush alone.
+fn is_left_behind(cold: &Score, covered: &Score) -> bool {
+    cold.in_flight + cold.in_flight / 8 + SLACK < covered.in_flight
 }
 
 fn is_better(one: &Score, other: &Score, by: By) -> bool {

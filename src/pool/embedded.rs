@@ -59,16 +59,16 @@ impl Embedded {
     /// # Errors
     /// A record cannot be read: nothing is forgotten in silence.
     pub fn open(shelf: Box<dyn Shelf>, clock: Clock) -> Result<Self, String> {
+        let began = (clock.wall_millis(), clock.now());
         let mut books = HashMap::new();
         let mut lost = 0;
         for (account, bytes) in shelf.read()? {
             let record: Record = serde_json::from_slice(&bytes)
                 .map_err(|error| format!("what is known of account {account:?} cannot be read: {error}"))?;
-            let restored = record.restore();
+            let restored = record.restore(began.0);
             lost += restored.lost;
             books.insert(AccountId::from(account), restored.book);
         }
-        let began = (clock.wall_millis(), clock.now());
         let desk = Arc::new(Mutex::new(Desk { shelf, books, is_detached: false, unwritten: Vec::new() }));
         Ok(Self { desk, clock, began, lost })
     }
@@ -92,7 +92,9 @@ impl Desk {
         for bid in bids {
             let book = self.books.entry(bid.account.clone()).or_default();
             outcomes.push(book.carry_out(replica, bid, now));
-            self.unwritten.push(bid.account.clone());
+            if bid.says_anything() {
+                self.unwritten.push(bid.account.clone());
+            }
         }
         self.write()?;
         Ok(outcomes)
@@ -101,6 +103,9 @@ impl Desk {
     fn write(&mut self) -> Result<(), Outage> {
         if self.is_detached {
             self.unwritten.clear();
+            return Ok(());
+        }
+        if self.unwritten.is_empty() {
             return Ok(());
         }
         self.unwritten.sort_unstable();

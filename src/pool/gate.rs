@@ -17,6 +17,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A hint beyond this is told to callers, but probed by one request so often: hints of days with quota free again in
 /// minutes have been seen.
 const PROBE_AT_LEAST_EVERY: Duration = Duration::from_secs(3600);
+/// Shortest and longest pause of a platform that has too much to do, without a hint.
+const SHORTEST_BREATH: Duration = Duration::from_secs(1);
+const LONGEST_BREATH: Duration = Duration::from_secs(5);
 /// Failures in a row that open the circuit.
 pub(super) const FAILURES_TO_OPEN: u8 = 3;
 /// First and longest rest of an account for a model that it may not use.
@@ -56,6 +59,8 @@ struct Shut {
     until: Moment,
     /// What callers are told.
     told: Moment,
+    /// For overload: any answer that begins well ends it, also to a request from before.
+    is_breath: bool,
 }
 
 /// What happened at one answer: when the request was taken, now, and a chance in 0..1.
@@ -95,7 +100,7 @@ impl Gate {
     /// The platform took a request.
     pub(super) fn accepted(&mut self, taken: Moment) {
         self.failures = 0;
-        if !self.is_stale(taken) {
+        if !self.is_stale(taken) || self.shut.is_some_and(|shut| shut.is_breath) {
             *self = Self::default();
         }
     }
@@ -127,6 +132,28 @@ impl Gate {
             self.trips = self.trips.saturating_add(1);
             let until = now + hint.unwrap_or_else(|| pause(FIRST_PAUSE, LONGEST_PAUSE, self.trips, jitter));
             self.close(Why::Broken, until, until);
+        }
+    }
+
+    /// It has too much to do: after so many times in a row a pause that is short, and no longer the next time.
+    pub(super) fn overloaded(&mut self, event: Event, hint: Option<Duration>) {
+        if self.is_stale(event.taken) {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= FAILURES_TO_OPEN || self.shut.is_some() {
+            self.breathe(event, hint);
+        }
+    }
+
+    /// A short pause, which the next answer that begins well ends.
+    pub(super) fn breathe(&mut self, event: Event, hint: Option<Duration>) {
+        let hint = hint.filter(|hint| !hint.is_zero()).map(|hint| hint.min(LONGEST_PAUSE));
+        let spread = (LONGEST_BREATH - SHORTEST_BREATH).mul_f64(event.jitter.clamp(0.0, 1.0));
+        let until = event.now + hint.unwrap_or(SHORTEST_BREATH + spread);
+        self.close(Why::Broken, until, until);
+        if let Some(shut) = self.shut.as_mut().filter(|shut| shut.until == until) {
+            shut.is_breath = true;
         }
     }
 
@@ -169,7 +196,7 @@ impl Gate {
     fn close(&mut self, why: Why, until: Moment, told: Moment) {
         self.probe_since = None;
         if self.shut.is_none_or(|shut| until > shut.until) {
-            self.shut = Some(Shut { why, until, told });
+            self.shut = Some(Shut { why, until, told, is_breath: false });
         }
     }
 }
@@ -276,6 +303,32 @@ mod tests {
         }
         gate.rate_limited(event(now, now), None);
         assert_eq!(wait(&gate, now), Some(2));
+    }
+
+    #[test]
+    fn overload_pauses_shortly_however_often_and_any_success_ends_it() {
+        let mut gate = Gate::default();
+        gate.overloaded(event(0, 0), None);
+        gate.overloaded(event(0, 0), None);
+        assert_eq!(gate.check(second(0)), Pass::Open, "once is no overload");
+        let mut now = 0;
+        for _ in 0..9 {
+            gate.overloaded(event(now, now), None);
+            assert_eq!(wait(&gate, now), Some(5), "the longest of 1 to 5 s, and never longer");
+            now += 5;
+            assert_eq!(gate.check(second(now)), Pass::Probe);
+        }
+        gate.rate_limited(event(now, now), None);
+        assert_eq!(wait(&gate, now), Some(2), "the ramp of 429s knows nothing of it");
+        gate.accepted(second(now - 1));
+        assert_eq!(wait(&gate, now), Some(2), "that pause is another matter");
+        let mut gate = Gate::default();
+        (0..3).for_each(|_| gate.overloaded(Event { jitter: 0.0, ..event(10, 10) }, None));
+        assert_eq!(wait(&gate, 10), Some(1));
+        gate.accepted(second(9));
+        assert_eq!(gate.check(second(10)), Pass::Open, "somebody's answer has begun meanwhile");
+        (0..3).for_each(|_| gate.overloaded(event(10, 10), Some(Duration::from_secs(3600))));
+        assert_eq!(wait(&gate, 10), Some(60), "a hint is taken, as far as it is short");
     }
 
     #[test]

@@ -50,6 +50,10 @@ pub(super) enum Sign {
         scope: Scope,
         hint: Option<Duration>,
     },
+    /// The platform has too much to do; the account is not to blame.
+    Overloaded {
+        hint: Option<Duration>,
+    },
     TokenExpired,
     AuthInvalid,
     /// Nothing: the request was at fault, or nobody knows.
@@ -101,6 +105,7 @@ impl Health {
             Sign::Exhausted { scope, rest } => self.gate(scope, model).rest(event.now, rest, Why::Exhausted),
             Sign::NotEntitled => self.gate(Scope::Model, model).denied(event),
             Sign::Failed { scope, hint } => self.gate(scope, model).failed(event, hint),
+            Sign::Overloaded { hint } => self.gate(Scope::Model, model).overloaded(event, hint),
             Sign::TokenExpired => self.account.rest(event.now, TOKEN_REST, Why::Cooling),
             Sign::AuthInvalid => self.is_expired = true,
             Sign::Neutral => {}

@@ -38,6 +38,7 @@ struct Meter {
 /// Tills are large, and lie side by side all the same: a choice looks at the limits of accounts that it has not seen for long, and each step to
 /// another place in memory costs it more than all its arithmetic.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "see above")]
 enum Count {
     Rate(Rate),
     Budget(Budget),
@@ -179,7 +180,19 @@ impl Ledger {
             if let Count::Till(till) = &mut meter.count
                 && !till.covers(cost, now)
             {
-                till.ask(cost);
+                till.ask(cost, now);
+            }
+        }
+    }
+
+    /// Notes what a request for `tokens` would have taken, and did not wait for.
+    pub(super) fn wish(&mut self, model: &str, tokens: u64, now: Moment) {
+        for meter in self.meters.iter_mut().filter(|meter| meter.concerns(model)) {
+            let cost = meter.gauge.dimension.cost(tokens);
+            if let Count::Till(till) = &mut meter.count
+                && !till.covers(cost, now)
+            {
+                till.wish(cost, now);
             }
         }
     }
@@ -202,7 +215,7 @@ impl Ledger {
                 && fits
                 && !is_covered
             {
-                till.ask(more);
+                till.ask(more, now.moment);
             }
             all_fit &= fits && is_covered;
         }
@@ -463,6 +476,12 @@ impl Meter {
     fn fraction(&self, in_flight: u64, now: Moment) -> f64 {
         match &self.count {
             Count::Rate(rate) => rate.fraction(now),
+            Count::Till(till) if matches!(till.terms(), Terms::Slots { .. }) => {
+                // By what is in use here: what others use was heard a moment ago, and to follow that sends a rush of requests to
+                // whichever account was asked about first.
+                let limit = till.terms().most();
+                fraction(limit.saturating_sub(in_flight), limit)
+            }
             Count::Budget(_) | Count::Slots(..) | Count::Till(_) => {
                 let (units, of) = self.left(in_flight, now);
                 fraction(units, of)

@@ -26,6 +26,10 @@ use crate::ids::{AccountId, PlatformName, TenantId};
 use crate::platform::auth::Credential;
 use crate::platform::judge::Scope;
 
+/// A rest longer than this ends by no clock but by somebody who pays or consents, and starts the gateway again: the account is
+/// then tried once more.
+pub(super) const LONGEST_KEPT: Duration = Duration::from_secs(40 * 86_400);
+
 /// What every account needs and none owns.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -79,6 +83,8 @@ struct Talk {
     /// Not to be asked again before: the last answer was that it takes a moment.
     not_before: Moment,
     rests: SmallVec<[Rest; 1]>,
+    /// The authority has answered once, and so told of rests that are older than this process.
+    is_introduced: bool,
 }
 
 /// What a choice compares.
@@ -162,15 +168,19 @@ impl Member {
         Self { id: account.id.clone(), hash, state: Mutex::new(state), is_queued: AtomicBool::new(false) }
     }
 
-    /// Takes a new configuration over. A switch thrown by hand stays, unless the configuration's own was changed too.
-    pub(super) fn reconfigure(&self, old: &Account, new: &Account) {
+    /// Takes a new configuration over. A switch thrown by hand stays, unless the configuration's own was
+    /// changed too. With a new credential, or switched on again, it begins anew.
+    pub(super) fn reconfigure(self: &Arc<Self>, old: &Account, new: &Account, core: &Core) {
         let mut state = self.state.lock();
         state.ledger.set_limits(&new.limits, &new.model_limits, zone_of(new));
+        let was_off = !state.is_on;
         if old.is_enabled != new.is_enabled {
             state.is_on = new.is_enabled;
         }
-        if !is_same_credential(&old.credential, &new.credential) {
-            state.health.forget();
+        let is_back = was_off && state.is_on;
+        drop(state);
+        if is_back || !is_same_credential(&old.credential, &new.credential) {
+            self.forget_failures(core);
         }
     }
 
@@ -209,14 +219,14 @@ impl Member {
         Ok(Taken { hold, probes })
     }
 
-    /// Has the authority asked for what a request like this would need, for the next one.
+    /// Has the authority asked for what a request like this would have taken here, for the next one. With the next bid: nobody waits.
+    /// Every such request counts, or whoever has units at hand is chosen, has more of them next time, and the others starve.
     pub(super) fn prepare(self: &Arc<Self>, model: &str, tokens: u64, now: &Now<'_>, core: &Core) {
         let Some(purse) = &core.purse else { return };
-        if self.is_queued.load(Ordering::Relaxed) {
-            return;
+        self.state.lock().ledger.wish(model, tokens, now.moment);
+        if !self.is_queued.load(Ordering::Relaxed) {
+            purse.tell(self);
         }
-        self.state.lock().ledger.ask(model, tokens, now.moment);
-        purse.tell(self);
     }
 
     /// Sets aside `more` tokens for an attempt under way. False where they cannot be had at once; then they are asked for.
@@ -239,11 +249,18 @@ impl Member {
     /// Whether the purser must go on looking after it; where not, it is off the list.
     pub(super) fn stays_warm(&self, now: Moment) -> bool {
         let state = self.state.lock();
-        let stays = state.talk.out.is_some() || !state.talk.rests.is_empty() || state.ledger.is_warm(now);
+        let talk = &state.talk;
+        let has_to_say = talk.out.is_some() || !talk.rests.is_empty() || !talk.is_introduced;
+        let stays = has_to_say || state.ledger.is_warm(now);
         if !stays {
             self.is_queued.store(false, Ordering::Relaxed);
         }
         stays
+    }
+
+    /// Whether the authority has told what it knows of it.
+    pub(super) fn is_introduced(&self) -> bool {
+        self.state.lock().talk.is_introduced
     }
 
     /// The authority may have forgotten everything. True where it has to hear of this account again, at once.
@@ -263,12 +280,15 @@ impl Member {
         }
         let is_due = now.moment.since(talk.last) >= rhythm.every
             || (talk.is_urgent && now.moment >= talk.not_before)
-            || !talk.rests.is_empty();
+            || !talk.rests.is_empty()
+            || !talk.is_introduced;
         if !(is_due || is_last) {
             return None;
         }
         let lines = ledger.lines(now, is_last, rhythm);
-        if lines.is_empty() && talk.rests.is_empty() {
+        // Whoever has nothing to say yet asks how things stand.
+        let asks = !talk.is_introduced && !is_last;
+        if lines.is_empty() && talk.rests.is_empty() && !asks {
             return None;
         }
         talk.serial += 1;
@@ -292,8 +312,16 @@ impl Member {
             talk.not_before = now.moment + rhythm.every / 4;
             talk.is_urgent = true;
         }
+        let is_first = !std::mem::replace(&mut talk.is_introduced, true);
+        if talk.rests.contains(&Rest::OVER) {
+            // The authority will hear of that with the next bid.
+            return;
+        }
         for rest in &reply.rests {
             let length = Duration::from_millis(rest.until.saturating_sub(reply.now));
+            if is_first && length > LONGEST_KEPT {
+                continue;
+            }
             let why = if rest.is_exhausted { Why::Exhausted } else { Why::Cooling };
             health.impose(rest.model.as_ref(), length, why, now.moment);
         }
@@ -332,7 +360,8 @@ impl Member {
         state.health.note(sign, probes, model, event);
         if let Some(purse) = core.purse.as_ref().filter(|_| is_rest(sign)) {
             let rests = rests_of(&state.health, now, purse);
-            state.talk.rests = rests;
+            state.talk.rests.retain(|rest| *rest == Rest::OVER);
+            state.talk.rests.extend(rests);
             drop(state);
             purse.tell(self);
         }
@@ -346,12 +375,24 @@ impl Member {
         self.state.lock().is_on
     }
 
+    /// Its credential is no longer accepted.
+    pub(super) fn is_expired(&self) -> bool {
+        self.state.lock().health.is_expired()
+    }
+
     pub(super) fn switch(&self, is_on: bool) {
         self.state.lock().is_on = is_on;
     }
 
-    pub(super) fn forget_failures(&self) {
-        self.state.lock().health.forget();
+    /// Forgets what stands against it, here and with the authority.
+    pub(super) fn forget_failures(self: &Arc<Self>, core: &Core) {
+        let mut state = self.state.lock();
+        state.health.forget();
+        let Some(purse) = &core.purse else { return };
+        state.talk.rests.clear();
+        state.talk.rests.push(Rest::OVER);
+        drop(state);
+        purse.tell(self);
     }
 }
 
@@ -411,6 +452,11 @@ impl Core {
     /// Now, with the authority's wall clock where there is one.
     pub(super) fn now(&self) -> Now<'_> {
         Now::of(&self.clock, self.purse.as_deref())
+    }
+
+    /// Whether it makes sense to wait for an answer of the authority's.
+    pub(super) fn authority_answers(&self) -> bool {
+        self.purse.as_ref().is_some_and(|purse| !purse.is_out())
     }
 
     pub(super) fn count(counter: &AtomicU64) {

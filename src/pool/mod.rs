@@ -172,6 +172,24 @@ impl Pool {
         self.roster.store(Arc::new(roster));
     }
 
+    /// Waits until the authority has told which accounts rest, since before this process began, for `patience` at most.
+    /// False where it has not: those that have no limits may then be tried before their time.
+    pub async fn introduced(&self, patience: Duration) -> bool {
+        let Some(purse) = &self.core.purse else { return true };
+        let mut rounds = purse.rounds();
+        let give_up_at = self.core.clock.now() + patience;
+        loop {
+            if self.roster.load().everyone().all(|(seat, _)| seat.member.is_introduced()) {
+                return true;
+            }
+            let left = give_up_at.since(self.core.clock.now());
+            if left.is_zero() || purse.is_out() {
+                return false;
+            }
+            drop(tokio::time::timeout(left, rounds.changed()).await);
+        }
+    }
+
     /// Takes an account and sets aside one request, one slot and the estimated tokens.
     ///
     /// # Errors
@@ -250,6 +268,13 @@ impl Pool {
         roster.everyone().map(|(seat, is_leaving)| seat.state(is_leaving, &now)).collect()
     }
 
+    /// The accounts whose credential their platform no longer takes.
+    pub fn expired(&self) -> Vec<AccountId> {
+        let roster = self.roster.load();
+        let expired = roster.everyone().filter(|(seat, _)| seat.member.is_expired());
+        expired.map(|(seat, _)| seat.account.id.clone()).collect()
+    }
+
     /// Switches one account on or off by hand. False where there is none of that id.
     pub fn set_enabled(&self, id: &AccountId, is_on: bool) -> bool {
         let roster = self.roster.load();
@@ -262,7 +287,7 @@ impl Pool {
     pub fn revive(&self, id: &AccountId) -> bool {
         let roster = self.roster.load();
         let seat = roster.seat(id);
-        seat.inspect(|seat| seat.member.forget_failures()).is_some()
+        seat.inspect(|seat| seat.member.forget_failures(&self.core)).is_some()
     }
 
     /// Whether the authority does not answer and that matters: only leases in hand are served, for as long as they last.

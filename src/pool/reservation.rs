@@ -2,6 +2,7 @@
 //! time-out, a caller that went away, a cancelled task or a panic, and each of them must free the slot and settle exactly once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::gate::Event;
 use super::health::{Probes, Sign};
@@ -143,7 +144,7 @@ impl Reservation {
             Verdict::NotEntitled => Ended::Sign(Sign::NotEntitled),
             Verdict::TokenExpired => Ended::Sign(Sign::TokenExpired),
             Verdict::AuthInvalid => Ended::Sign(Sign::AuthInvalid),
-            Verdict::Overloaded if is_platform => Ended::Sign(Sign::Neutral),
+            Verdict::Overloaded if is_platform => self.overloaded(hint),
             Verdict::Overloaded => Ended::Sign(Sign::Failed { scope, hint }),
             Verdict::BadRequest | Verdict::ContentFiltered | Verdict::ContextTooLong => {
                 Ended::Sign(Sign::Neutral)
@@ -175,6 +176,15 @@ impl Reservation {
             return Ended::Sign(Sign::Neutral);
         }
         Ended::Sign(Sign::RateLimited { scope: judgement.scope, hint })
+    }
+
+    /// The platform has too much to do: for this model here or, where other accounts hear the same, as a whole.
+    fn overloaded(&self, hint: Option<Duration>) -> Ended {
+        let event = self.event(self.seat.core.clock.now());
+        if self.seat.weather.overloaded(self.seat.member.hash, event, hint) {
+            return Ended::Sign(Sign::Neutral);
+        }
+        Ended::Sign(Sign::Overloaded { hint })
     }
 
     fn event(&self, now: Moment) -> Event {

@@ -98,10 +98,16 @@ impl Roster {
     fn member_for(&self, account: &Account, core: &Core) -> Arc<Member> {
         match self.seats.get(&account.id).or_else(|| self.leaving.get(&account.id)) {
             Some(seat) if platform_of(&seat.account) == platform_of(account) => {
-                seat.member.reconfigure(&seat.account, account);
+                seat.member.reconfigure(&seat.account, account, core);
                 Arc::clone(&seat.member)
             }
-            _ => Arc::new(Member::new(account, core)),
+            _ => {
+                let member = Arc::new(Member::new(account, core));
+                if let Some(purse) = &core.purse {
+                    purse.tell(&member);
+                }
+                member
+            }
         }
     }
 

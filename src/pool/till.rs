@@ -23,6 +23,9 @@ const WARM: Duration = Duration::from_secs(5);
 /// A refusal is believed for so long; then the authority is asked again, whatever time it named: others give back.
 const BELIEVED: Duration = Duration::from_millis(200);
 
+/// What was asked for counts for so long, unless a bid carries it.
+const ASKED: Duration = Duration::from_millis(500);
+
 /// The life of leases and how often bids are made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rhythm {
@@ -74,9 +77,10 @@ pub(super) struct Till {
     back: u64,
     back_since: u64,
     over: u64,
-    /// The smallest request that waits, and all of them together.
+    /// The smallest request that waits; what all of them want together, and those that did not wait.
     need: u64,
     waiting: u64,
+    asked_since: Moment,
     /// Since the last bid.
     drawn: u64,
     /// Units drawn in a second, averaged.
@@ -117,6 +121,7 @@ impl Till {
             over: 0,
             need: 0,
             waiting: 0,
+            asked_since: Moment::START,
             drawn: 0,
             pace: 0.0,
             paced: None,
@@ -177,8 +182,23 @@ impl Till {
     }
 
     /// A request waits for `cost`.
-    pub(super) fn ask(&mut self, cost: u64) {
+    pub(super) fn ask(&mut self, cost: u64, now: Moment) {
+        self.forget_asked(now);
         self.need = if self.need == 0 { cost } else { self.need.min(cost) };
+        self.waiting = self.waiting.saturating_add(cost);
+    }
+
+    /// Whoever still waits asks again with every round; what was asked for long ago is nobody's wish any more. While an authority is out it
+    /// would add up to everything there is.
+    fn forget_asked(&mut self, now: Moment) {
+        if now.since(self.asked_since) >= ASKED {
+            (self.need, self.waiting, self.asked_since) = (0, 0, now);
+        }
+    }
+
+    /// A request would have taken `cost` here, and went elsewhere since it was not at hand: nobody waits for it.
+    pub(super) fn wish(&mut self, cost: u64, now: Moment) {
+        self.forget_asked(now);
         self.waiting = self.waiting.saturating_add(cost);
     }
 
@@ -232,7 +252,7 @@ impl Till {
 
     /// Whether there is anything to tell the authority.
     pub(super) fn is_warm(&self, now: Moment) -> bool {
-        let holds = self.newer.units + self.older.units + self.back + self.over + self.need > 0;
+        let holds = self.newer.units + self.older.units + self.back + self.over + self.waiting > 0;
         let counts = matches!(self.terms, Terms::Slots { .. }) && self.used > 0;
         holds || counts || self.retell || self.is_used(now)
     }

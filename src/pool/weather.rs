@@ -10,12 +10,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::gate::{Event, Gate, Pass};
+use super::refusal::Why;
 use crate::clock::Moment;
 
 /// So many different accounts make a storm …
 const STORM_ACCOUNTS: usize = 5;
 /// … within this time.
 const STORM_WITHIN: Duration = Duration::from_secs(10);
+
+/// So many different accounts in a row, within that time, make an overload of the whole platform.
+const OVERLOADED_ACCOUNTS: usize = 3;
 
 /// The state of one platform.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ struct Sky {
     /// The code of the 429s that are being counted.
     code: Option<String>,
     suspects: Vec<Suspect>,
+    /// Accounts whose platform had too much to do, and not one request taken since.
+    overloaded: Vec<(u64, Moment)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +74,7 @@ impl Weather {
         let mut sky = self.sky.lock();
         sky.gate.accepted(taken);
         sky.suspects.clear();
+        sky.overloaded.clear();
         self.is_cloudy.store(!sky.gate.is_idle(), Ordering::Release);
     }
 
@@ -82,7 +89,7 @@ impl Weather {
     ) -> bool {
         let mut sky = self.sky.lock();
         self.is_cloudy.store(true, Ordering::Release);
-        if sky.gate.closed(event.now).is_some() {
+        if matches!(sky.gate.closed(event.now), Some((Why::Cooling, _))) {
             // Only its probe may close it for longer; the others were under way.
             if !sky.gate.is_stale(event.taken) {
                 sky.gate.rate_limited(event, hint);
@@ -100,6 +107,24 @@ impl Weather {
             let soonest = sky.suspects.iter().filter_map(|suspect| suspect.hint).min();
             sky.suspects.clear();
             sky.gate.rate_limited(event, soonest);
+        }
+        false
+    }
+
+    /// An account (by the hash of its id) was told that the platform has too much to do. True where that was known of the platform
+    /// as a whole before this answer.
+    pub(super) fn overloaded(&self, account: u64, event: Event, hint: Option<Duration>) -> bool {
+        let mut sky = self.sky.lock();
+        self.is_cloudy.store(true, Ordering::Release);
+        if sky.gate.closed(event.now).is_some() {
+            sky.gate.overloaded(event, hint);
+            return true;
+        }
+        sky.overloaded.retain(|(other, at)| *other != account && event.now.since(*at) <= STORM_WITHIN);
+        sky.overloaded.push((account, event.now));
+        if sky.overloaded.len() >= OVERLOADED_ACCOUNTS {
+            sky.overloaded.clear();
+            sky.gate.breathe(event, hint);
         }
         false
     }

@@ -7,9 +7,16 @@
 //! | `redis-sentinel://[user:password@]host[:26379],host…/master[/db]` | the server that Sentinels name |
 //! | `redis-cluster://[user:password@]host[:6379],host…` | a cluster |
 //!
-//! `?tls=true` for the last two, and `?strict=true`: refuse to start on a server that may forget.
+//! | after `?` | means |
+//! | --- | --- |
+//! | `tls=true` | TLS for the last two |
+//! | `ca=FILE` | trust the certificates that this authority signs, and no others (without: those of the system) |
+//! | `cert=FILE&key=FILE` | show this certificate: a server may want one |
+//! | `strict=true` | refuse to start on a server that may forget |
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use std::path::PathBuf;
+
+use redis::{ConnectionInfo, IntoConnectionInfo};
 
 use crate::secret::Secret;
 
@@ -22,6 +29,17 @@ pub struct Address {
     nodes: Vec<Secret>,
     /// Whether a server that may lose what it was told is refused.
     pub is_strict: bool,
+    /// What TLS needs besides the system's own.
+    pub(super) files: TlsFiles,
+}
+
+/// Files in PEM, read anew for every connection: whoever renews them need not restart anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TlsFiles {
+    /// Whom to trust instead of the system's authorities.
+    pub authority: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub ours: Option<(PathBuf, PathBuf)>,
 }
 
 /// How many servers there are, and who knows which.
@@ -47,15 +65,8 @@ impl Address {
         let wrong = |what: &str| format!("{what}: {FORMS}");
         let (scheme, rest) = url.expose().split_once("://").ok_or_else(|| wrong("not a Redis URL"))?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (mut is_tls, mut is_strict) = (scheme == "rediss", false);
-        for part in query.split('&').filter(|part| !part.is_empty()) {
-            match part {
-                "tls=true" => is_tls = true,
-                "strict=true" => is_strict = true,
-                "tls=false" | "strict=false" => {}
-                _ => return Err(wrong("only `tls` and `strict` (true or false) may follow the `?`")),
-            }
-        }
+        let Options { is_tls, is_strict, files } =
+            Options::parse(query, scheme == "rediss").map_err(wrong)?;
         let (login, rest) = match rest.rsplit_once('@') {
             Some((login, rest)) => (format!("{login}@"), rest),
             None => (String::new(), rest),
@@ -81,7 +92,7 @@ impl Address {
             let port = if has_port(host) { String::new() } else { format!(":{port}") };
             Secret::new(format!("{scheme}://{login}{host}{port}/{db}"))
         });
-        let address = Self { shape, nodes: nodes.collect(), is_strict };
+        let address = Self { shape, nodes: nodes.collect(), is_strict, files };
         // The crate's own errors may quote the URL.
         if address.infos().is_err() || hosts.split(',').any(str::is_empty) {
             return Err(wrong("not a Redis URL"));
@@ -94,6 +105,11 @@ impl Address {
         self.nodes.iter().map(|node| node.expose().into_connection_info()).collect()
     }
 
+    /// Whether it is reached over TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.nodes.iter().any(|node| node.expose().starts_with("rediss:"))
+    }
+
     /// Hosts and ports, without a word of how to log in: for messages.
     pub fn shown(&self) -> String {
         let infos = self.infos().unwrap_or_default();
@@ -102,10 +118,42 @@ impl Address {
     }
 }
 
-/// The sockets and the login of nodes that share one.
-pub(super) fn split(infos: &[ConnectionInfo]) -> (Vec<ConnectionAddr>, RedisConnectionInfo) {
-    let login = infos.first().map(|info| info.redis_settings().clone()).unwrap_or_default();
-    (infos.iter().map(|info| info.addr().clone()).collect(), login)
+/// What follows the `?`.
+struct Options {
+    is_tls: bool,
+    is_strict: bool,
+    files: TlsFiles,
+}
+
+impl Options {
+    fn parse(query: &str, mut is_tls: bool) -> Result<Self, &'static str> {
+        let (mut is_strict, mut files, mut cert, mut key) = (false, TlsFiles::default(), None, None);
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            match part.split_once('=') {
+                Some(("tls", "true")) => is_tls = true,
+                Some(("strict", "true")) => is_strict = true,
+                Some(("tls" | "strict", "false")) => {}
+                Some(("ca", file)) if !file.is_empty() => files.authority = Some(PathBuf::from(file)),
+                Some(("cert", file)) if !file.is_empty() => cert = Some(PathBuf::from(file)),
+                Some(("key", file)) if !file.is_empty() => key = Some(PathBuf::from(file)),
+                _ => {
+                    return Err(
+                        "only `tls` and `strict` (true or false) and `ca`, `cert` and `key` (files) \
+                                may follow the `?`",
+                    );
+                }
+            }
+        }
+        files.ours = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return Err("`cert` and `key` belong together"),
+        };
+        if !is_tls && files != TlsFiles::default() {
+            return Err("`ca`, `cert` and `key` are for `rediss://`, or go with `tls=true`");
+        }
+        Ok(Self { is_tls, is_strict, files })
+    }
 }
 
 fn has_port(host: &str) -> bool {
@@ -116,6 +164,8 @@ fn has_port(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use redis::ConnectionAddr;
+
     use super::*;
 
     fn parse(url: &str) -> Result<Address, String> {
@@ -127,13 +177,11 @@ mod tests {
         let one = parse("redis://localhost").expect("an address");
         assert_eq!((one.shape.clone(), one.shown().as_str()), (Shape::One, "localhost:6379"));
         let tls = parse("rediss://weir:s%40cret@10.0.0.1:7000/3?strict=true").expect("an address");
-        let (_, login) = split(&tls.infos().expect("infos"));
+        let infos = tls.infos().expect("infos");
+        let login = infos[0].redis_settings();
         assert_eq!((login.username(), login.password(), login.db()), (Some("weir"), Some("s@cret"), 3));
         assert!(tls.is_strict);
-        assert!(matches!(
-            tls.infos().expect("infos")[0].addr(),
-            ConnectionAddr::TcpTls { insecure: false, .. }
-        ));
+        assert!(matches!(infos[0].addr(), ConnectionAddr::TcpTls { insecure: false, .. }));
         let sentinel = parse("redis-sentinel://:pw@a,b:1/main/2?tls=true").expect("an address");
         assert_eq!(sentinel.shape, Shape::Sentinel { master: "main".to_owned() });
         assert_eq!(sentinel.shown(), "a:26379,b:1");
@@ -153,11 +201,23 @@ mod tests {
             "redis://h?pw=1",
             "redis-cluster://h,,pw",
             "redis://u:pw@h:99999",
+            "redis://h?ca=pw",
+            "rediss://h?cert=pw",
+            "rediss://h?ca=",
         ];
         for url in bad {
             let told = parse(url).expect_err(url);
             assert!(!told.contains("pw"), "{told}");
         }
+    }
+
+    #[test]
+    fn tls_may_have_files_of_its_own() {
+        let url = "redis-cluster://h?tls=true&ca=/ca.pem&cert=/ours.pem&key=/ours.key";
+        let files = parse(url).expect("an address").files;
+        assert_eq!(files.authority, Some(PathBuf::from("/ca.pem")));
+        assert_eq!(files.ours, Some((PathBuf::from("/ours.pem"), PathBuf::from("/ours.key"))));
+        assert_eq!(parse("rediss://h").expect("an address").files, TlsFiles::default());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! The line lives on a thread of its own, so that it outlives whichever runtime asked for it first.
 
 mod address;
+mod connect;
 mod fitness;
 #[cfg(test)]
 pub mod server;
@@ -15,16 +16,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind, TlsMode, Value,
-};
+use redis::{Cmd, ErrorKind, FromRedisValue, InfoDict, Script, ServerErrorKind, Value};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
 use crate::ids::random_name;
+
+use self::connect::connect;
 
 pub use self::address::{Address, Shape};
 pub use self::fitness::Fitness;
@@ -47,6 +46,10 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// How long a question waits for a line that is down: it may be up again in a moment.
 const MOMENT: Duration = Duration::from_millis(150);
 
+/// How long after a loss all who live have told again what they know: until then nobody asks for more, or he would be given
+/// what others have used already. Longer than any of us needs from one try to connect to the next.
+const RECOLLECTION: Duration = Duration::from_millis(500);
+
 /// Redis did not do what it was asked to. The text never holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}")]
@@ -63,6 +66,7 @@ impl LinkError {
         Self::new(match error.kind() {
             _ if error.is_timeout() => "Redis did not answer in time".to_owned(),
             ErrorKind::AuthenticationFailed => "Redis refuses the user or the password".to_owned(),
+            _ if let Some(why) = connect::distrust(error) => why,
             _ => format!("Redis: {error}"),
         })
     }
@@ -77,9 +81,34 @@ struct Inner {
     address: Address,
     line: watch::Receiver<State>,
     suspicion: Arc<Notify>,
-    /// Grows whenever the server may have forgotten: a new connection is to who knows what.
-    epoch: Arc<AtomicU64>,
+    memory: Arc<Memory>,
     runtime: Option<Runtime>,
+}
+
+/// What is known of the server's memory.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Grows whenever the server may have forgotten.
+    epoch: AtomicU64,
+    /// Up to which epoch all were told again.
+    recollected: AtomicU64,
+}
+
+impl Memory {
+    /// The server may have forgotten what it was told.
+    fn is_lost(self: &Arc<Self>) {
+        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        if epoch == 1 {
+            // Nothing was told yet.
+            self.recollected.store(1, Ordering::Release);
+            return;
+        }
+        let memory = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(RECOLLECTION).await;
+            memory.recollected.fetch_max(epoch, Ordering::AcqRel);
+        });
+    }
 }
 
 impl Drop for Inner {
@@ -134,15 +163,16 @@ impl Link {
             .enable_all()
             .build()?;
         let (told, line) = watch::channel(State::Down(LinkError::new("there is no connection yet")));
-        let (suspicion, epoch) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+        let (suspicion, memory) = (Arc::new(Notify::new()), Arc::<Memory>::default());
         let keeper = Keeper {
             address: address.clone(),
             told,
             suspicion: Arc::clone(&suspicion),
-            epoch: Arc::clone(&epoch),
+            memory: Arc::clone(&memory),
+            known: None,
         };
         runtime.spawn(keeper.keep());
-        Ok(Self(Arc::new(Inner { address, line, suspicion, epoch, runtime: Some(runtime) })))
+        Ok(Self(Arc::new(Inner { address, line, suspicion, memory, runtime: Some(runtime) })))
     }
 
     /// Where it leads.
@@ -157,7 +187,16 @@ impl Link {
 
     /// A number that grows whenever what was told may have been lost: it is then to be told again.
     pub fn epoch(&self) -> u64 {
-        self.0.epoch.load(Ordering::Acquire)
+        self.0.memory.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether the server may lack what others have told it, and will tell again in a moment. Waits for a connection first.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn is_recollecting(&self) -> Result<bool, LinkError> {
+        self.wait(MOMENT).await?;
+        Ok(self.0.memory.recollected.load(Ordering::Acquire) < self.epoch())
     }
 
     /// Whether there is a connection that answers.
@@ -289,48 +328,70 @@ struct Keeper {
     address: Address,
     told: watch::Sender<State>,
     suspicion: Arc<Notify>,
-    epoch: Arc<AtomicU64>,
+    memory: Arc<Memory>,
+    /// Who the server was when last seen.
+    known: Option<Identity>,
+}
+
+/// Which data a server has: as long as none of this changes, it has forgotten nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    /// The process, and the history of writes that it has: a replica that becomes a master begins another.
+    process: String,
+    history: String,
+    /// What the first of us left there: gone where everything was deleted.
+    mark: String,
 }
 
 impl Keeper {
-    async fn keep(self) {
+    async fn keep(mut self) {
         loop {
             let tried = tokio::time::timeout(CONNECT, connect(&self.address, ANSWER)).await;
             match tried {
-                Ok(Ok(line)) => {
-                    self.epoch.fetch_add(1, Ordering::Release);
+                Ok(Ok(mut line)) => {
+                    self.recognise(&mut line, true).await;
                     self.told.send_replace(State::Up(line.clone()));
                     let why = self.watch_over(line).await;
-                    self.told.send_replace(State::Down(why));
+                    self.is_down(why);
                 }
-                Ok(Err(error)) => {
-                    self.told.send_replace(State::Down(LinkError::of(&error)));
-                }
-                Err(_) => {
-                    self.told.send_replace(State::Down(LinkError::new("Redis cannot be reached in time")));
-                }
+                Ok(Err(error)) => self.is_down(connect::why_not(&self.address, &error)),
+                Err(_) => self.is_down(connect::too_late(&self.address)),
             }
             tokio::time::sleep(AGAIN).await;
         }
     }
 
+    /// Notes why there is no connection, and logs it where that is news.
+    fn is_down(&self, why: LinkError) {
+        let old = self.told.send_replace(State::Down(why.clone()));
+        if !matches!(old, State::Down(old) if old.what == why.what) {
+            tracing::warn!(redis = self.address.shown(), %why, "there is no connection to Redis");
+        }
+    }
+
+    /// Looks whether this is the server that we knew, with the data that it had. Who cannot be known counts as another where
+    /// the connection is new, and as the same where it is not.
+    async fn recognise(&mut self, line: &mut Line, is_new: bool) {
+        let found = identity_of(line).await;
+        let is_other = match (&found, &self.known) {
+            (Some(found), Some(known)) => found != known,
+            _ => is_new,
+        };
+        self.known = found.or(self.known.take());
+        if is_other {
+            self.memory.is_lost();
+        }
+    }
+
     /// Returns when the line is no longer any good.
-    async fn watch_over(&self, mut line: Line) -> LinkError {
-        let mut known = None;
+    async fn watch_over(&mut self, mut line: Line) -> LinkError {
         loop {
             tokio::select! {
                 () = self.suspicion.notified() => {}
                 () = tokio::time::sleep(PULSE) => {}
             }
             match tokio::time::timeout(ANSWER, line.ask(&pulse())).await {
-                Ok(Ok(role)) if is_master(&role) => {
-                    let mark = mark_of(&mut line).await;
-                    // Emptied behind our back.
-                    if known.is_some() && mark.is_some() && mark != known {
-                        self.epoch.fetch_add(1, Ordering::Release);
-                    }
-                    known = mark.or(known);
-                }
+                Ok(Ok(role)) if is_master(&role) => self.recognise(&mut line, false).await,
                 Ok(Ok(_)) => return LinkError::new("this Redis is a replica and takes no writes"),
                 // It is loading its data, or refuses for another reason: it is there, and questions hear that themselves.
                 Ok(Err(error)) if is_harmless(&error) => {}
@@ -341,17 +402,23 @@ impl Keeper {
     }
 }
 
-/// The mark that the first of us left in the server: another one means that all was lost since. A cluster loses its parts
-/// apart from each other; there a new connection alone tells.
-async fn mark_of(line: &mut Line) -> Option<String> {
+/// Who the server is, where it tells. A cluster loses its parts apart from each other; there a new connection alone tells.
+async fn identity_of(line: &mut Line) -> Option<Identity> {
     if matches!(line, Line::Many(_)) {
         return None;
     }
-    let new = random_name("", 16);
-    let mut question = redis::cmd("SET");
-    question.arg("weir:1:born").arg(&new).arg("NX").arg("GET");
-    let old = tokio::time::timeout(ANSWER, line.ask(&question)).await.ok()?.ok()?;
-    redis::from_redis_value::<Option<String>>(old).ok().map(|old| old.unwrap_or(new))
+    let work = async {
+        let info = line.ask(redis::cmd("INFO").arg("server").arg("replication")).await.ok()?;
+        let info: InfoDict = redis::from_redis_value(info).ok()?;
+        let new = random_name("", 16);
+        let mut question = redis::cmd("SET");
+        question.arg("weir:1:born").arg(&new).arg("NX").arg("GET");
+        let old = line.ask(&question).await.ok()?;
+        let old = redis::from_redis_value::<Option<String>>(old).ok()?;
+        let (process, history) = (info.get("run_id")?, info.get("master_replid")?);
+        Some(Identity { process, history, mark: old.unwrap_or(new) })
+    };
+    tokio::time::timeout(ANSWER, work).await.ok().flatten()
 }
 
 fn pulse() -> Cmd {
@@ -361,42 +428,4 @@ fn pulse() -> Cmd {
 fn is_master(role: &Value) -> bool {
     // A cluster sends its own kind of answer; there the connection follows its masters by itself.
     !matches!(role, Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(word)) if word == b"slave"))
-}
-
-async fn connect(address: &Address, answer: Duration) -> redis::RedisResult<Line> {
-    let infos = address.infos()?;
-    let config =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(answer));
-    match &address.shape {
-        Shape::One => {
-            let info = infos.into_iter().next().ok_or((ErrorKind::InvalidClientConfig, "no address"))?;
-            let line = Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?;
-            Ok(Line::One(line))
-        }
-        Shape::Sentinel { master } => {
-            let (sentinels, login) = address::split(&infos);
-            let is_tls =
-                sentinels.iter().any(|address| matches!(address, redis::ConnectionAddr::TcpTls { .. }));
-            let mut client = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
-                .set_client_to_redis_db(login.db());
-            if is_tls {
-                client = client.set_client_to_redis_tls_mode(TlsMode::Secure);
-            }
-            if let Some(user) = login.username() {
-                client = client.set_client_to_redis_username(user);
-            }
-            if let Some(password) = login.password() {
-                client = client.set_client_to_redis_password(password);
-            }
-            Ok(Line::One(client.build()?.get_async_connection_with_config(&config).await?))
-        }
-        Shape::Cluster => {
-            let client = ClusterClient::builder(infos)
-                .connection_timeout(CONNECT)
-                .response_timeout(ANSWER)
-                .overall_response_timeout(Some(ANSWER))
-                .retries(3);
-            Ok(Line::Many(client.build()?.get_async_connection().await?))
-        }
-    }
 }

@@ -10,14 +10,13 @@
 //! | `replicas` | replica | its last sequence |
 //! | `leases` | account | bytes |
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use async_trait::async_trait;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::records::{Expect, MAX_PAGE, Name, Records, Row, Write};
+use super::records::{Expect, MAX_PAGE, Name, Records, Row, Write, contradiction};
 use super::{Inner, Store, StoreError};
 
 const ROWS: TableDefinition<'_, (&str, &str), (u64, &[u8])> = TableDefinition::new("rows");
@@ -203,18 +202,6 @@ fn write(change: &WriteTransaction, work: &Work) -> Result<Done, StoreError> {
     }
 }
 
-/// What makes no sense about changes, whatever there was before.
-pub(super) fn contradiction(writes: &[Write]) -> Option<&'static str> {
-    let (mut written, mut grown) = (HashSet::new(), HashSet::new());
-    writes.iter().find_map(|write| match write {
-        Write::Put { table, id, .. } | Write::Delete { table, id, .. } => {
-            (!written.insert((*table, id.as_str()))).then_some("two changes of one row in one commit")
-        }
-        Write::Append { log, at, .. } => (!grown.insert(*log) && at.is_some())
-            .then_some("a place is asked for after another entry of one commit"),
-    })
-}
-
 /// Whether every condition holds, before anything is written.
 fn check(change: &WriteTransaction, writes: &[Write]) -> Result<(), StoreError> {
     if let Some(problem) = contradiction(writes) {
@@ -307,6 +294,10 @@ fn add(
     Ok(true)
 }
 
+fn row_of(id: &str, (version, value): (u64, &[u8])) -> Row {
+    Row { id: id.to_owned(), version, value: value.to_vec() }
+}
+
 fn columns(bytes: &[u8]) -> Vec<i64> {
     bytes.as_chunks().0.iter().map(|column| i64::from_le_bytes(*column)).collect()
 }
@@ -334,8 +325,7 @@ impl Records for Store {
                         break;
                     }
                     if after.as_deref() != Some(id) {
-                        let (version, value) = value.value();
-                        found.push(Row { id: id.to_owned(), version, value: value.to_vec() });
+                        found.push(row_of(id, value.value()));
                     }
                 }
                 Ok(found)
@@ -348,11 +338,8 @@ impl Records for Store {
         let id = id.to_owned();
         self.aside(move |inner| {
             inner.look(|read| {
-                let row = read.open_table(ROWS)?.get((table, id.as_str()))?.map(|row| {
-                    let (version, value) = row.value();
-                    (version, value.to_vec())
-                });
-                Ok(row.map(|(version, value)| Row { id, version, value }))
+                let found = read.open_table(ROWS)?.get((table, id.as_str()))?;
+                Ok(found.map(|kept| row_of(&id, kept.value())))
             })
         })
         .await

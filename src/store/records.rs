@@ -6,6 +6,8 @@
 //! nobody was quicker ([`Expect`]). Each table has a generation that grows with every change: other processes notice by it.
 //! *Logs* only grow. *Totals* are sums that are added to exactly once, whoever repeats the addition.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 
 use super::StoreError;
@@ -45,6 +47,18 @@ pub enum Write {
     Delete { table: Name, id: String, expect: Expect },
     /// Adds an entry to the end of a log. Gives its place, counted from 0. With `at`, only if that is its place.
     Append { log: Name, entry: Vec<u8>, at: Option<u64> },
+}
+
+/// What makes no sense about changes, whatever there was before.
+pub(super) fn contradiction(writes: &[Write]) -> Option<&'static str> {
+    let (mut written, mut grown) = (HashSet::new(), HashSet::new());
+    writes.iter().find_map(|write| match write {
+        Write::Put { table, id, .. } | Write::Delete { table, id, .. } => {
+            (!written.insert((*table, id.as_str()))).then_some("two changes of one row in one commit")
+        }
+        Write::Append { log, at, .. } => (!grown.insert(*log) && at.is_some())
+            .then_some("a place is asked for after another entry of one commit"),
+    })
 }
 
 /// What outlives a process. Whoever waits for an answer to a change knows that it is kept.

@@ -244,7 +244,9 @@ async fn adds_once(records: &dyn Records) {
     let delta = |key: &str, columns: &[i64]| (key.to_owned(), columns.to_vec());
     assert_eq!(records.added("r1").await.expect("read"), 0);
     assert!(records.add("r1", 1, vec![delta("day:a", &[1, 2]), delta("day:b", &[5])]).await.expect("added"));
-    assert!(!records.add("r1", 1, vec![delta("day:a", &[1, 2])]).await.expect("known"));
+    for _ in 0..3 {
+        assert!(!records.add("r1", 1, vec![delta("day:a", &[1, 2])]).await.expect("known"));
+    }
     assert!(records.add("r1", 2, vec![delta("day:a", &[-1, 0, 7])]).await.expect("added"));
     assert!(!records.add("r1", 1, vec![delta("day:a", &[100])]).await.expect("late"));
     assert!(

@@ -11,66 +11,11 @@ use tokio::time::Instant;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use super::house::{House, question, start_fake};
+use super::proxy::Proxy;
 use super::replicas::{Redis, status, store};
-
-/// A line to Redis that can be cut and stalled.
-struct Proxy {
-    port: u16,
-    /// Connections made before a cut end with it.
-    cuts: Arc<AtomicU64>,
-    is_stalled: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    async fn to(target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let proxy = Self { port, cuts: Arc::default(), is_stalled: Arc::default() };
-        let (cuts, is_stalled) = (Arc::clone(&proxy.cuts), Arc::clone(&proxy.is_stalled));
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
-                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                let born = cuts.load(Ordering::SeqCst);
-                tokio::spawn(pass(near_in, far_out, born, Arc::clone(&cuts), Arc::clone(&is_stalled)));
-                tokio::spawn(pass(far_in, near_out, born, Arc::clone(&cuts), Arc::clone(&is_stalled)));
-            }
-        });
-        proxy
-    }
-
-    fn cut(&self) {
-        self.cuts.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// Passes bytes on until either side ends or the line is cut.
-async fn pass(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
-    born: u64,
-    cuts: Arc<AtomicU64>,
-    is_stalled: Arc<AtomicBool>,
-) {
-    let mut piece = vec![0; 64 * 1024];
-    while cuts.load(Ordering::SeqCst) == born {
-        let read = tokio::time::timeout(Duration::from_millis(20), from.read(&mut piece)).await;
-        let Ok(read) = read else { continue };
-        let count = read.unwrap_or(0);
-        while is_stalled.load(Ordering::SeqCst) && cuts.load(Ordering::SeqCst) == born {
-            sleep(Duration::from_millis(5)).await;
-        }
-        if count == 0 || cuts.load(Ordering::SeqCst) != born || to.write_all(&piece[..count]).await.is_err() {
-            break;
-        }
-    }
-    drop(to.shutdown().await);
-}
 
 /// One caller, who never stops.
 async fn call(
@@ -130,9 +75,9 @@ async fn misfortune(
             "the line was cut"
         }
         _ => {
-            proxy.is_stalled.store(true, Ordering::SeqCst);
+            proxy.stall(true);
             sleep(some(random, 1_500)).await;
-            proxy.is_stalled.store(false, Ordering::SeqCst);
+            proxy.stall(false);
             "the line stalled"
         }
     }

@@ -343,7 +343,8 @@ impl House {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         let mut command = Command::new(WEIR);
         command.arg("serve").arg("-c").arg(self.config_file()).args(more).current_dir(self.folder());
-        command.envs(self.environment.iter().copied());
+        // Whatever is kept elsewhere goes with the folder, however the process ends.
+        command.env("TMPDIR", self.folder()).envs(self.environment.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         command.spawn().expect("weir starts")
     }
@@ -399,6 +400,7 @@ impl House {
     pub async fn run(&self, arguments: &[&str]) -> (bool, String) {
         let mut command = Command::new(WEIR);
         command.args(arguments).arg("-c").arg(self.config_file()).stdin(Stdio::null());
+        command.env("TMPDIR", self.folder());
         let output = tokio::task::spawn_blocking(move || command.output());
         let output = timeout(PATIENCE, output).await.expect("in time").expect("joined").expect("it runs");
         let text = [output.stdout, output.stderr].concat();
@@ -436,6 +438,11 @@ impl House {
             line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
         };
         (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// From now on the highest counts from now on.
+    pub fn forget_the_highest(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.process_id()), "5").expect("Linux");
     }
 
     pub fn url(&self, path: &str) -> String {

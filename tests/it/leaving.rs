@@ -8,8 +8,12 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
 
-use crate::house::{House, Raw, sum_of, until};
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use crate::house::{House, PATIENCE, Raw, mint, question, sum_of, until, whole};
 use crate::puppet::{EVENTS_HEAD, Puppet, delta};
+use crate::replicas::{Redis, replicas, status};
 
 const ONE: &str = "accounts: [{id: a, platform: openai, api_key: sk-a}]\n";
 
@@ -42,6 +46,87 @@ async fn u6_a_hundred_callers_leave_and_every_platform_connection_is_closed_with
     assert_eq!(sum_of(&metrics, "weir_requests_total", "outcome=\"client_gone\""), 100.0);
     assert_eq!(sum_of(&metrics, "weir_requests_total", ""), 100.0, "each is counted once");
     assert_eq!(house.chat("gpt-4o", "and the next one").await.status, 200);
+}
+
+/// How a request may end without an answer.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// Its caller leaves in mid-stream.
+    Abort,
+    /// The platform does not answer in time.
+    Late,
+    /// The platform's answer is none.
+    Broken,
+}
+
+/// Has one request of `tenant` end like this. False where it was refused: the account's only place was not free.
+async fn ends(house: &House, token: &str, end: End) -> bool {
+    let text = match end {
+        End::Abort => "@words=50 @gap=60000 go",
+        End::Late => "@stall=60000 go",
+        End::Broken => "@html go",
+    };
+    let request = house.client.post(house.url("/v1/chat/completions")).bearer_auth(token);
+    let request = request.json(&question("openai/gpt-4o", text, matches!(end, End::Abort)));
+    let (found, wanted) = match end {
+        // Dropped with its head read and its stream open.
+        End::Abort => (status(request).await, 200),
+        End::Late => (whole(request).await.status, 504),
+        End::Broken => (whole(request).await.status, 502),
+    };
+    assert!(found == wanted || found == 429, "{end:?}: {found}");
+    found == wanted
+}
+
+/// R7.1: a thousand requests end badly, on accounts with one place each, and at one of two replicas: the place is free within one
+/// lifetime of a lease, whoever wants it next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r7_1_a_thousand_requests_that_end_badly_leave_every_place_free() {
+    const ACCOUNTS: usize = 334;
+    let redis = Redis::start(&["--appendonly", "no"]);
+    let account = |number| {
+        format!(
+            "  - {{id: a{number}, platform: openai, api_key: sk-{number}, tenants: [t{number}], limits: {{concurrency: 1}}}}\n"
+        )
+    };
+    let accounts: String = (0..ACCOUNTS).map(account).collect();
+    let houses = replicas(
+        2,
+        &format!(
+            "{}log: {{level: warn}}\ntimeouts: {{response_header: 1s}}\naccounts:\n{accounts}",
+            redis.store()
+        ),
+    )
+    .await;
+    let work = (0..ACCOUNTS).map(|number| {
+        let (token, houses) = (mint(json!({"tenant": format!("t{number}")})), &houses);
+        async move {
+            let mut longest = Duration::ZERO;
+            // At the one replica and at the other in turn.
+            for (step, end) in [End::Abort, End::Late, End::Broken, End::Abort].into_iter().enumerate() {
+                let began = Instant::now();
+                while !ends(&houses[(number + step) % 2], &token, end).await {
+                    assert!(began.elapsed() < PATIENCE, "the place of a{number} is never free: {end:?}");
+                    longest = began.elapsed();
+                }
+            }
+            longest
+        }
+    });
+    let waits: Vec<Duration> = futures_util::stream::iter(work).buffer_unordered(60).collect().await;
+    let ended = Instant::now();
+    for house in &houses {
+        house.settled().await;
+    }
+    let longest = waits.iter().max().expect("some");
+    println!("refused for {longest:?} at most; all free {:?} after the last", ended.elapsed());
+    assert!(ended.elapsed() < Duration::from_secs(2), "{:?}", ended.elapsed());
+    assert!(*longest < Duration::from_secs(2), "a place was not free for {longest:?}");
+    assert_eq!(
+        houses[0].metric("weir_panics_total").await + houses[1].metric("weir_panics_total").await,
+        0.0
+    );
+    until("nothing is held in Redis", || async { redis.stock("a*", "concurrency").1 == 0 }).await;
 }
 
 /// C9: the SDKs close right after the end mark.

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::house::{Answer, Events, House, Raw, ended, question, sum_of, until, whole};
+use crate::house::{Answer, Events, House, Raw, WEIR, ended, question, sum_of, until, whole};
 
 const ONE: &str = "accounts: [{id: a, platform: openai, api_key: sk-a}]\n";
 
@@ -462,4 +462,30 @@ async fn r14_7_who_reads_the_metrics() {
             assert_eq!(whole(house.client.get(house.admin_url(path))).await.status, 200, "{setting}");
         }
     }
+}
+
+/// What a process leaves in the system's folder for temporary files once it was asked to end: nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_and_a_demo_that_end_leave_nothing_in_the_temporary_folder() {
+    let named_weir = |folder: &std::path::Path| {
+        let names = std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("weir-")).count()
+    };
+    let mut house =
+        House::start("store: memory\naccounts: [{id: a, platform: openai, api_key: sk-a}]\n").await;
+    assert_eq!(named_weir(house.folder()), 1, "its hand-over socket must be somewhere");
+    house.signal("TERM");
+    assert!(house.ended().await.success());
+    assert_eq!(named_weir(house.folder()), 0);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = std::process::Command::new(WEIR);
+    command.args(["demo", "--listen", "127.0.0.1:0"]).env("TMPDIR", folder.path());
+    let mut demo = command.stdout(std::process::Stdio::piped()).spawn().expect("weir demo starts");
+    let said = std::io::BufReader::new(demo.stdout.take().expect("a pipe"));
+    let is_up = std::io::BufRead::lines(said).any(|line| line.expect("text").starts_with("Models here"));
+    let there = named_weir(folder.path());
+    let asked = std::process::Command::new("kill").args(["-TERM", &demo.id().to_string()]).status();
+    assert!(ended(&mut demo).await.success() && asked.expect("kill runs").success());
+    assert!(is_up && there == 1, "{is_up}, {there}");
+    assert_eq!(named_weir(folder.path()), 0);
 }

@@ -40,9 +40,17 @@ impl Redis {
     /// Starts the process; false where it ends at once.
     pub fn launch(&mut self) -> bool {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        // A file comes before all options.
+        let (file, more) =
+            self.more.split_at(usize::from(self.more.first().is_some_and(|word| !word.starts_with("--"))));
+        command.args(file).args(["--bind", "127.0.0.1", "--save", ""]);
+        let port = self.port.to_string();
+        match more.iter().any(|word| word == "--tls-cert-file") {
+            true => command.args(["--port", "0", "--tls-port", &port]),
+            false => command.args(["--port", &port]),
+        };
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(self.folder.path());
-        command.args(&self.more).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(more).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("redis-server is needed for this test (package redis-server)");
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
@@ -76,6 +84,22 @@ impl Redis {
     pub fn tell(&self, words: &[&str]) -> String {
         let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output();
         String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).trim().to_owned()
+    }
+
+    /// What all gateways together hold of a day's or of places (`concurrency`), and how much of that is used.
+    pub fn stock(&self, account: &str, limit: &str) -> (u64, u64) {
+        let (mut held, mut used) = (0, 0);
+        for key in self.tell(&["KEYS", &format!("weir:1:{{acct:{account}}}:{limit}*")]).lines() {
+            let told = self.tell(&["HGETALL", key]);
+            let lines: Vec<&str> = told.lines().collect();
+            for pair in lines.chunks_exact(2).filter(|pair| pair[0].starts_with('@') || pair[0] == "gone") {
+                let numbers: Vec<u64> =
+                    pair[1].split(' ').map(|word| word.parse().expect("a number")).collect();
+                held += numbers[0];
+                used += if pair[0] == "gone" { numbers[0] } else { numbers[1] };
+            }
+        }
+        (held, used)
     }
 
     /// What a gateway's configuration says of it.

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::house::{Answer, House, question, until, whole};
 use crate::puppet::{End, Puppet, Script, answer, good_json};
+use crate::replicas::Redis;
 
 const JSON: &str = "content-type: application/json\r\n";
 
@@ -62,6 +63,38 @@ async fn r4_2_without_a_hint_the_pause_is_short_and_r4_3_failures_do_not_lengthe
     assert_eq!(back.status, 200);
     assert!(took < Duration::from_secs(5), "{took:?}");
     // And the success has cleared everything: the next pause is a first one again.
+    says(&script, "429 Too Many Requests", "", "rate_limit_exceeded");
+    assert!(retry_after(&house.chat("m", "x").await) <= 2);
+    house.settled().await;
+}
+
+/// R4.3: a platform that says it is overloaded is asked once every few seconds, not by everybody; callers are told when.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r4_3_an_overloaded_platform_is_left_alone_for_a_moment() {
+    let (puppet, script) = Puppet::scripted().await;
+    let accounts: String =
+        (0..9).map(|n| format!("  - {{id: p{n}, platform: puppet, api_key: sk-{n}}}\n")).collect();
+    let one = "accounts: [{id: p, platform: puppet, api_key: sk-puppet}]\n";
+    let fragment = puppet.house("retry: {budget: 1}\n").replace(one, &format!("accounts:\n{accounts}"));
+    let house = House::start(&fragment).await;
+    says(&script, "503 Service Unavailable", "", "busy");
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_millis(2500) {
+        let refused = house.chat("m", "x").await;
+        assert!(matches!(refused.status, 502 | 503), "{}", refused.text());
+    }
+    let most = 3 + since.elapsed().as_secs() as usize + 1;
+    assert!((3..=most).contains(&puppet.requests()), "{} requests", puppet.requests());
+    let refused = house.chat("m", "x").await;
+    assert!(refused.status == 502 || (1..=5).contains(&retry_after(&refused)), "{:?}", refused.headers);
+    // No pause was longer than the one before it, and the accounts' own ramp is untouched.
+    is_well(&script);
+    let (back, took) = next_try(&house, &puppet).await;
+    assert_eq!(back.status, 200);
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    for _ in 0..9 {
+        assert_eq!(house.chat("m", "x").await.status, 200);
+    }
     says(&script, "429 Too Many Requests", "", "rate_limit_exceeded");
     assert!(retry_after(&house.chat("m", "x").await) <= 2);
     house.settled().await;
@@ -169,4 +202,39 @@ async fn r4_8_an_operator_disables_and_enables_an_account() {
     assert_eq!(house.chat("gpt-4o", "x").await.status, 200);
     assert_eq!(asked("sk-first").await, 2);
     house.settled().await;
+}
+
+/// What a platform asked for outlives the process that heard it: the next one does not ask before the time, and tells its
+/// callers how long that is. The account has no limits: nothing else would make it ask the authority first.
+async fn a_rest_outlives(store: &str, is_kept: impl AsyncFn(&House) -> bool) {
+    let (puppet, script) = Puppet::scripted().await;
+    let mut house = House::start(&puppet.house(&format!("retry: {{budget: 1}}\n{store}"))).await;
+    says(&script, "429 Too Many Requests", "retry-after: 60\r\n", "rate_limit_exceeded");
+    let began = Instant::now();
+    assert_eq!(house.chat("m", "x").await.error(429), "rate_limit_exceeded");
+    until("the rest is kept", || is_kept(&house)).await;
+    house.kill().await;
+    is_well(&script);
+    house.restart().await;
+    let refused = house.chat("m", "x").await;
+    assert_eq!(refused.error(429), "rate_limit_exceeded");
+    let (left, passed) = (retry_after(&refused), began.elapsed().as_secs());
+    assert!((59 - passed..=60).contains(&left), "{left} s are left after {passed} s");
+    assert_eq!(puppet.requests(), 1, "asked before its time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rest_outlives_the_process_in_the_embedded_store() {
+    let is_in_the_file = async |house: &House| {
+        let file = std::fs::read(house.folder().join("store/weir.redb")).expect("the store");
+        file.windows(9).any(|bytes| bytes == b"\"rests\":[")
+    };
+    a_rest_outlives("", is_in_the_file).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rest_outlives_the_process_in_redis() {
+    let redis = Redis::start(&[]);
+    let is_in_redis = async |_: &House| redis.tell(&["HGETALL", "weir:1:{acct:p}:rests"]).contains("=m");
+    a_rest_outlives(&redis.store(), is_in_redis).await;
 }

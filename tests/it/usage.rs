@@ -6,7 +6,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::house::{Events, House, mint, until, whole};
+use crate::misfortune::is_slow_wanted;
 use crate::puppet::{EVENTS_HEAD, Puppet, delta};
+use crate::replicas::{Redis, replicas};
 
 const PRICES: &str = "prices:\n  gpt-4o: {input: 2.5, output: 10}\n  \"claude/*\": {input: 3, output: 15}\n";
 
@@ -144,6 +146,117 @@ async fn costs(house: &House) {
         let exact = (prompt * input + completion * output) / 10;
         assert!(cost.abs_diff(exact) <= 100, "{model}: {cost} for {exact}");
     }
+}
+
+/// One exchange of a kind that the number says, and whether its caller stayed to the end.
+async fn exchange(house: &House, client: &reqwest::Client, tokens: &[String; 2], number: usize) {
+    let leaves = number % 10 == 9;
+    let (model, words) = (["gpt-4o", "claude-sonnet-4-5"][number / 10 % 2], 10 + number % 50);
+    let text = match number % 10 {
+        7 => "@error=bad_request no".to_owned(),
+        8 => format!("@error=server_error @once no {number}"),
+        9 => format!("@words={words} @gap=20 go"),
+        _ => format!("@words={words} go"),
+    };
+    let body = json!({
+        "model": model, "stream": leaves || number.is_multiple_of(2), "max_tokens": 100,
+        "messages": [{"role": "user", "content": text}],
+    });
+    let request = client.post(house.url("/v1/chat/completions")).bearer_auth(&tokens[usize::from(leaves)]);
+    let mut answer = request.json(&body).send().await.expect("an answer");
+    let status = answer.status().as_u16();
+    match number % 10 {
+        7 => assert_eq!(status, 400),
+        // Some are turned away while both accounts rest.
+        8 => assert!([200, 502, 503].contains(&status), "{status}"),
+        _ => assert!([200, 503].contains(&status), "{status} to {number}"),
+    }
+    if leaves {
+        for _ in 0..number / 20 % 6 {
+            drop(answer.chunk().await);
+        }
+        return;
+    }
+    answer.bytes().await.expect("the whole answer");
+}
+
+/// Accounts for those who stay and for those who leave, so that what is exact and what is estimated can be told apart.
+fn two_of_each() -> String {
+    let each = ["stays", "leaves"].into_iter().flat_map(|tenant| {
+        ["openai", "claude"].into_iter().flat_map(move |platform| {
+            (0..2).map(move |number| {
+                let id = format!("{tenant}-{platform}-{number}");
+                format!(
+                    "  - {{id: {id}, platform: {platform}, api_key: sk-ant-{id}, tenants: [{tenant}], \
+                     limits: {{daily_tokens: 1000000000, concurrency: 100}}}}\n"
+                )
+            })
+        })
+    });
+    each.collect()
+}
+
+/// Q4 over replicas: streams and whole answers, callers who leave, bad requests, failures and failovers. Where the platform told
+/// what it took, that is what is settled, to the token; what was only estimated is settled the same in the ledger of usage and
+/// in the pool's own count; and nothing is held any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q4_nothing_is_lost_between_the_platform_the_ledger_and_the_pool() {
+    let exchanges = if is_slow_wanted() { 50_000 } else { 600 };
+    let redis = Redis::start(&["--appendonly", "no"]);
+    let fragment =
+        format!("{}log: {{level: warn}}\nretry: {{budget: 1}}\naccounts:\n{}", redis.store(), two_of_each());
+    let houses = replicas(3, &fragment).await;
+    let tokens = ["stays", "leaves"].map(|tenant| mint(json!({"tenant": tenant})));
+    let client = crate::house::client().pool_max_idle_per_host(64).build().expect("a client");
+    let work = (0..exchanges).map(|number| exchange(&houses[number % 3], &client, &tokens, number));
+    futures_util::stream::iter(work).buffer_unordered(48).collect::<Vec<()>>().await;
+    for house in &houses {
+        house.settled().await;
+    }
+    let books = houses[0].counters().await;
+    let asked: u64 = books
+        .as_object()
+        .expect("platforms")
+        .values()
+        .flat_map(|keys| keys.as_object())
+        .flatten()
+        .map(|(_, numbers)| number(numbers, "requests"))
+        .sum();
+    until("all is in the ledger", || async {
+        number(&usage(&houses[0], "by=account").await["total"], "requests") == asked
+    })
+    .await;
+    let ledger = usage(&houses[0], "by=account").await;
+    let mut told = Vec::new();
+    for ours in ledger["rows"].as_array().expect("rows") {
+        let id = ours["account"].as_str().expect("an id");
+        let theirs = &books[id.split('-').nth(1).expect("a platform")][format!("sk-ant-{id}")];
+        assert_eq!(number(ours, "requests"), number(theirs, "requests"), "{id}");
+        let (prompt, completion) = (number(ours, "prompt_tokens"), number(ours, "completion_tokens"));
+        if id.starts_with("stays") {
+            assert_eq!(number(ours, "estimated"), 0, "{ours}");
+            assert_eq!(prompt, number(theirs, "prompt_tokens"), "{id}");
+            assert_eq!(completion, number(theirs, "completion_tokens"), "{id}");
+        }
+        told.push((
+            id.to_owned(),
+            number(ours, "requests"),
+            number(ours, "estimated"),
+            number(ours, "failed"),
+        ));
+        // The pool's own count, of all replicas: the same, and nothing set aside beyond it once leases have gone back.
+        until(
+            &format!("the pool has settled what the ledger has, {}, of {id}", prompt + completion),
+            || async { redis.stock(id, "daily_tokens") == (prompt + completion, prompt + completion) },
+        )
+        .await;
+        assert_eq!(redis.stock(id, "concurrency"), (0, 0), "{id}");
+    }
+    println!("(account, requests, estimated, failed): {told:?}");
+    assert_eq!(told.len(), 8, "{told:?}");
+    assert!(told.iter().any(|(.., failed)| *failed > 0), "{told:?}");
+    let left: u64 = told.iter().map(|(_, _, estimated, _)| estimated).sum();
+    assert!(left > 0, "somebody left in mid-stream: {told:?}");
 }
 
 /// R8.2: refusals, bad requests and answers without usage count once too.

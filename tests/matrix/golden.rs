@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use weir::fault::Fault;
 use weir::http::reply::refusal;
-use weir::platform::judge::{Judgement, NEVER, Scope, Verdict};
+use weir::platform::judge::{Judgement, NEVER, Scope};
 
 use crate::fixtures::{self, Answer, CANNOT, Case, Form};
 use crate::stage::{Got, Stage};
@@ -110,7 +110,7 @@ impl Made {
                 let got = stage.answer(&ask, &answer.reply);
                 let text = shown(&got);
                 if let Got::Refused(judgement, _) = &got {
-                    let verdict = judgement.as_ref().map_or("none", |judgement| name_of(judgement.verdict));
+                    let verdict = judgement.as_ref().map_or("none", |judgement| judgement.verdict.as_str());
                     if verdict != self.case.verdict() {
                         self.wrong.push(format!("{}: the verdict is {verdict}", answer.variant));
                     }
@@ -179,7 +179,7 @@ fn judged(judgement: &Judgement) -> Value {
         Scope::Account => "account",
         Scope::Platform => "platform",
     };
-    json!({"verdict": name_of(judgement.verdict), "scope": scope, "retry_after": wait, "code": judgement.code})
+    json!({"verdict": judgement.verdict.as_str(), "scope": scope, "retry_after": wait, "code": judgement.code})
 }
 
 /// What a caller is told, where no other account could be tried.
@@ -192,21 +192,6 @@ fn told(fault: &Fault) -> Value {
         refusal.headers.iter().filter(|(name, _)| *name != "content-type").map(header).collect();
     let body: Value = serde_json::from_slice(&refusal.body).expect("JSON");
     json!({"status": refusal.status.as_u16(), "headers": headers, "body": body})
-}
-
-fn name_of(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Ok => "ok",
-        Verdict::RateLimited => "rate_limited",
-        Verdict::QuotaExhausted => "quota_exhausted",
-        Verdict::TokenExpired => "token_expired",
-        Verdict::AuthInvalid => "auth_invalid",
-        Verdict::NotEntitled => "not_entitled",
-        Verdict::Overloaded => "overloaded",
-        Verdict::BadRequest => "bad_request",
-        Verdict::ContentFiltered => "content_filtered",
-        Verdict::ContextTooLong => "context_too_long",
-    }
 }
 
 fn pretty(value: &Value) -> String {

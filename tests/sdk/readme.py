@@ -42,8 +42,13 @@ class Demo:
         return self
 
     def __exit__(self, *_):
-        self.child.kill()
-        self.child.wait()
+        # Asked, and not killed: it has a folder to clear away.
+        self.child.terminate()
+        try:
+            self.child.wait(30)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
 
     def snippets(self):
         """The commands that it prints, as they would be copied from a terminal."""

@@ -4,16 +4,15 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::history::{self, History, Turn};
 use super::super::leftovers::{Leftovers, is_set};
-use super::super::{Encoded, Job, Quirk};
+use super::super::{Encoded, Job, Quirk, written};
 use super::turns::{self, Block, CACHE_MARK, Said};
 use crate::api::chat::{ChatRequest, Function, Params, Rest, Tool, ToolChoice};
-use crate::fault::{Fault, Kind};
+use crate::fault::Fault;
 
 /// The bound on an answer where neither the caller nor the row names one; Claude demands one.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
@@ -111,7 +110,7 @@ impl Thinking {
 ///
 /// # Errors
 /// A bad request, or an unsupported parameter where the job says to reject.
-pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
+pub fn encode(request: &ChatRequest<'_>, job: &Job<'_>) -> Result<Encoded, Fault> {
     let params = &request.params;
     let mut leftovers = Leftovers::new(job.unsupported);
     unsupported(params, &mut leftovers)?;
@@ -138,14 +137,8 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
         ..Body::default()
     };
     sampling(&mut body, params, is_thinking, job, &mut leftovers);
-    let body = serde_json::to_vec(&body)
-        .map_err(|wrong| Fault::gateway(Kind::Internal, "The request could not be written.").source(wrong))?;
-    Ok(Encoded {
-        path: "/messages".to_owned(),
-        headers: Vec::new(),
-        body: Bytes::from(body),
-        dropped: leftovers.into_names(),
-    })
+    let body = written(&body, request.length)?;
+    Ok(Encoded { path: "/messages".to_owned(), headers: Vec::new(), body, dropped: leftovers.into_names() })
 }
 
 /// What Claude does not have at all.

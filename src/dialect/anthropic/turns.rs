@@ -151,7 +151,7 @@ fn trim_prefill(said: &mut [Said<'_>]) {
 
 fn assistant<'a>(
     at: usize,
-    message: &'a Message,
+    message: &'a Message<'a>,
     thinking: bool,
     recall: &dyn Recall,
 ) -> Result<Vec<Block<'a>>, Fault> {
@@ -173,7 +173,7 @@ fn assistant<'a>(
 }
 
 /// The signed thinking of an assistant turn: what the caller gave back, or what was kept under its calls' ids.
-pub(super) fn signed_thinking(message: &Message, recall: &dyn Recall) -> Vec<Value> {
+pub(super) fn signed_thinking(message: &Message<'_>, recall: &dyn Recall) -> Vec<Value> {
     let echoed = |extra: Option<&Value>| thinking_blocks(within(extra, VENDOR, BLOCKS));
     let given = echoed(message.extra_content.as_ref());
     if !given.is_empty() {
@@ -247,7 +247,7 @@ fn text<'a>(text: &'a str, blocks: &mut Vec<Block<'a>>) {
 }
 
 /// Text alone.
-fn texts<'a>(at: usize, content: &'a Content, blocks: &mut Vec<Block<'a>>) -> Result<(), Fault> {
+fn texts<'a>(at: usize, content: &'a Content<'a>, blocks: &mut Vec<Block<'a>>) -> Result<(), Fault> {
     match content {
         Content::None => {}
         Content::Text(words) => text(words, blocks),
@@ -272,7 +272,7 @@ fn texts<'a>(at: usize, content: &'a Content, blocks: &mut Vec<Block<'a>>) -> Re
 }
 
 /// Text, images and documents.
-fn parts<'a>(at: usize, content: &'a Content, blocks: &mut Vec<Block<'a>>) -> Result<(), Fault> {
+fn parts<'a>(at: usize, content: &'a Content<'a>, blocks: &mut Vec<Block<'a>>) -> Result<(), Fault> {
     let Content::Parts(parts) = content else { return texts(at, content, blocks) };
     let cannot = |what: &str| refusal(&format!("messages[{at}]"), what);
     for part in parts {
@@ -297,7 +297,7 @@ fn parts<'a>(at: usize, content: &'a Content, blocks: &mut Vec<Block<'a>>) -> Re
     Ok(())
 }
 
-fn document<'a>(at: usize, file: &'a File) -> Result<Block<'a>, Fault> {
+fn document<'a>(at: usize, file: &'a File<'a>) -> Result<Block<'a>, Fault> {
     let Some(data) = file.file_data.as_deref() else {
         return Err(refusal(&format!("messages[{at}]"), "files must be sent inline, as 'file_data'"));
     };
@@ -332,12 +332,12 @@ fn medium<'a>(at: usize, media: Media<'a>, title: Option<&'a str>) -> Result<Blo
 }
 
 /// A message's own `cache_control` (an extension of Anthropic's) marks its last block.
-fn mark_cache<'a>(message: &'a Message, blocks: &mut [Block<'a>]) {
+fn mark_cache<'a>(message: &'a Message<'a>, blocks: &mut [Block<'a>]) {
     mark_last(message.rest.get(CACHE_MARK), blocks);
 }
 
 /// A part's own `cache_control` marks the block that it became, if it became one.
-fn mark_part<'a>(part: &'a Part, blocks: &mut [Block<'a>]) {
+fn mark_part<'a>(part: &'a Part<'a>, blocks: &mut [Block<'a>]) {
     if let Part::Known(known) = part {
         mark_last(known.rest().get(CACHE_MARK), blocks);
     }

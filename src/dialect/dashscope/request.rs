@@ -30,7 +30,7 @@ const MEDIUM_THINKING: u64 = 8192;
 ///
 /// # Errors
 /// A bad request that names the message, or an unsupported parameter where the job says to reject.
-pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
+pub fn encode(request: &ChatRequest<'_>, job: &Job<'_>) -> Result<Encoded, Fault> {
     let params = &request.params;
     let mut leftovers = Leftovers::new(job.unsupported);
     let mut body: Map<String, Value> = vendor_fields(params).collect();
@@ -178,7 +178,11 @@ fn thinking(params: &Params, job: &Job<'_>, body: &mut Map<String, Value>) -> bo
     true
 }
 
-fn messages(request: &ChatRequest, job: &Job<'_>, instruction: Option<String>) -> Result<Vec<Value>, Fault> {
+fn messages(
+    request: &ChatRequest<'_>,
+    job: &Job<'_>,
+    instruction: Option<String>,
+) -> Result<Vec<Value>, Fault> {
     let mut list = Vec::with_capacity(request.messages.len() + 1);
     for (at, message) in request.messages.iter().enumerate() {
         list.push(Value::Object(one_message(message, at, job)?));
@@ -190,7 +194,7 @@ fn messages(request: &ChatRequest, job: &Job<'_>, instruction: Option<String>) -
     Ok(list)
 }
 
-fn one_message(message: &Message, at: usize, job: &Job<'_>) -> Result<Map<String, Value>, Fault> {
+fn one_message(message: &Message<'_>, at: usize, job: &Job<'_>) -> Result<Map<String, Value>, Fault> {
     let role = match message.role {
         Role::System | Role::Developer => "system",
         Role::User => "user",
@@ -236,7 +240,7 @@ fn one_message(message: &Message, at: usize, job: &Job<'_>) -> Result<Map<String
 }
 
 /// A message's content as this wire's list, for models that see.
-fn parts(message: &Message, at: usize) -> Result<Vec<Value>, Fault> {
+fn parts(message: &Message<'_>, at: usize) -> Result<Vec<Value>, Fault> {
     let Content::Parts(parts) = &message.content else {
         return Ok(vec![json!({"text": text_only(message, at)?})]);
     };
@@ -245,7 +249,7 @@ fn parts(message: &Message, at: usize) -> Result<Vec<Value>, Fault> {
         let mut written = match part {
             Part::Known(KnownPart::Text { text, .. }) => json!({"text": text}),
             Part::Known(KnownPart::Refusal { refusal, .. }) => json!({"text": refusal}),
-            Part::Known(KnownPart::ImageUrl { image_url, .. }) => json!({"image": image_url.url}),
+            Part::Known(KnownPart::ImageUrl { image_url, .. }) => json!({"image": &*image_url.url}),
             _ => return Err(refused(at, "The target platform takes text and images only.")),
         };
         // Bounds on an image's pixels stand here, for one.

@@ -37,7 +37,7 @@ const MOST_STOPS: usize = 4;
 ///
 /// # Errors
 /// A bad request that names the message or the model, or an unsupported parameter where the job says to reject.
-pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
+pub fn encode(request: &ChatRequest<'_>, job: &Job<'_>) -> Result<Encoded, Fault> {
     let params = &request.params;
     let mut leftovers = Leftovers::new(job.unsupported);
     let mut turns = Turns::read(request)?;

@@ -144,7 +144,7 @@ fn add<'a>(said: &mut Vec<Said<'a>>, role: &'static str, pieces: Vec<Piece<'a>>)
     }
 }
 
-fn model<'a>(at: usize, message: &'a Message, job: &Job<'_>) -> Result<Vec<Piece<'a>>, Fault> {
+fn model<'a>(at: usize, message: &'a Message<'a>, job: &Job<'_>) -> Result<Vec<Piece<'a>>, Fault> {
     let mut pieces = Vec::new();
     texts(at, &message.content, &mut pieces)?;
     if let Some(refusal) = message.refusal.as_deref() {
@@ -208,7 +208,7 @@ fn responses<'a>(results: &[Answered<'a>], leftovers: &mut Leftovers) -> Result<
     Ok(pieces)
 }
 
-fn outcome(content: &Content) -> Outcome<'_> {
+fn outcome<'a>(content: &'a Content<'a>) -> Outcome<'a> {
     if let Content::Text(text) = content {
         let raw = serde_json::from_str::<&RawValue>(text).ok();
         if let Some(raw) = raw.filter(|raw| raw.get().starts_with('{')) {
@@ -225,7 +225,7 @@ fn text<'a>(text: &'a str, pieces: &mut Vec<Piece<'a>>) {
 }
 
 /// Text alone.
-fn texts<'a>(at: usize, content: &'a Content, pieces: &mut Vec<Piece<'a>>) -> Result<(), Fault> {
+fn texts<'a>(at: usize, content: &'a Content<'a>, pieces: &mut Vec<Piece<'a>>) -> Result<(), Fault> {
     match content {
         Content::None => {}
         Content::Text(words) => text(words, pieces),
@@ -248,7 +248,7 @@ fn texts<'a>(at: usize, content: &'a Content, pieces: &mut Vec<Piece<'a>>) -> Re
 }
 
 /// Text, images, sound, video and documents.
-fn parts<'a>(at: usize, content: &'a Content, pieces: &mut Vec<Piece<'a>>) -> Result<(), Fault> {
+fn parts<'a>(at: usize, content: &'a Content<'a>, pieces: &mut Vec<Piece<'a>>) -> Result<(), Fault> {
     let Content::Parts(parts) = content else { return texts(at, content, pieces) };
     let wrong = |why| bad_message(at, why);
     for part in parts {
@@ -289,7 +289,7 @@ fn medium(media: Media<'_>) -> Piece<'_> {
     }
 }
 
-fn audio(at: usize, audio: &InputAudio) -> Result<Piece<'_>, Fault> {
+fn audio<'a>(at: usize, audio: &'a InputAudio<'a>) -> Result<Piece<'a>, Fault> {
     if audio.data.is_empty() {
         return Err(bad_message(at, "has audio without data"));
     }
@@ -311,7 +311,7 @@ fn audio(at: usize, audio: &InputAudio) -> Result<Piece<'_>, Fault> {
     Ok(Piece { inline_data, ..Piece::default() })
 }
 
-fn document(at: usize, file: &File) -> Result<Piece<'_>, Fault> {
+fn document<'a>(at: usize, file: &'a File<'a>) -> Result<Piece<'a>, Fault> {
     let wrong = |why| bad_message(at, why);
     if let Some(data) = file.file_data.as_deref() {
         return media::read_file(data, file.filename.as_deref()).map(medium).map_err(wrong);

@@ -1,17 +1,16 @@
 //! Writes a chat request for Gemini. Why every field is placed by hand: this API answers 400 to a field that it does not
 //! know, so nothing may pass by accident.
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::history;
 use super::super::leftovers::{Leftovers, is_set};
-use super::super::{Encoded, Job, Quirk};
+use super::super::{Encoded, Job, Quirk, written};
 use super::contents::{self, Instruction, Said};
 use super::schema;
 use crate::api::chat::{ChatRequest, Function, Params, ToolChoice};
-use crate::fault::{Fault, Kind};
+use crate::fault::Fault;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,7 +65,7 @@ struct Extensions<'a> {
 ///
 /// # Errors
 /// A bad request, or an unsupported parameter where the job says to reject.
-pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
+pub fn encode(request: &ChatRequest<'_>, job: &Job<'_>) -> Result<Encoded, Fault> {
     let params = &request.params;
     let mut leftovers = Leftovers::new(job.unsupported);
     leftovers.common(params)?;
@@ -84,13 +83,12 @@ pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
         cached_content: extensions.cached_content,
         service_tier: params.service_tier.as_deref().filter(|tier| is_tier(tier)),
     };
-    let body = serde_json::to_vec(&body)
-        .map_err(|wrong| Fault::gateway(Kind::Internal, "The request could not be written.").source(wrong))?;
+    let body = written(&body, request.length)?;
     let method = if job.stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
     Ok(Encoded {
         path: super::path(job.model, method),
         headers: Vec::new(),
-        body: Bytes::from(body),
+        body,
         dropped: leftovers.into_names(),
     })
 }

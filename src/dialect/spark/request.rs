@@ -64,7 +64,7 @@ const MOST_UID: usize = 32;
 ///
 /// # Errors
 /// A bad request that names the message, or an unsupported parameter where the job says to reject.
-pub fn encode(request: &ChatRequest, job: &Job<'_>) -> Result<Encoded, Fault> {
+pub fn encode(request: &ChatRequest<'_>, job: &Job<'_>) -> Result<Encoded, Fault> {
     let params = &request.params;
     let version = VERSIONS.iter().find(|version| version.model == job.model).unwrap_or(&OTHER);
     let mut leftovers = Leftovers::new(job.unsupported);

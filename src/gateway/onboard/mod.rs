@@ -398,14 +398,7 @@ impl Onboard {
     /// The store's.
     pub async fn tick(&self) -> Result<(), StoreError> {
         self.refresh().await?;
-        let expired: HashSet<AccountId> = self
-            .gateway
-            .pool
-            .states()
-            .into_iter()
-            .filter(|state| state.is_expired)
-            .map(|state| state.id)
-            .collect();
+        let expired: HashSet<AccountId> = self.gateway.pool.expired().into_iter().collect();
         let before = std::mem::replace(&mut self.state.lock().expired, expired.clone());
         for id in expired.difference(&before) {
             tracing::warn!(account = %id, "the platform no longer takes this account's credential");

@@ -122,10 +122,8 @@ impl Day {
 impl Sums {
     /// Adds `more`.
     pub fn add(&mut self, more: &Sums) {
-        let mine = self.columns();
-        let sums: Vec<u64> =
-            mine.iter().zip(more.columns()).map(|(one, other)| one.saturating_add(other)).collect();
-        *self = Self::of_columns(sums);
+        let both = self.columns().into_iter().zip(more.columns());
+        *self = Self::of_columns(both.map(|(one, other)| one.saturating_add(other)));
     }
 
     /// In the order of [`COLUMNS`].

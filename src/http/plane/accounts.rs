@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::envelope::{Enveloped, page, success};
-use super::{Paged, Plane, fault_of, read_body, verified, who};
+use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount};
 use crate::identity::Caller;
@@ -67,10 +67,8 @@ fn platform(platform: &Platform) -> Value {
 
 async fn list(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
     let caller = owner(&plane, &headers).await?;
-    let paged = paged.read().map_err(Enveloped)?;
     plane.onboard.refresh().await.map_err(|error| Enveloped(fault_of(error.into())))?;
-    let (listed, next) =
-        paged.cut(plane.onboard.list(Some(&caller.tenant)), |listed| listed.record.id.clone());
+    let (listed, next) = accounts_page(&plane, paged, Some(&caller.tenant)).map_err(Enveloped)?;
     let names = plane.onboard.platforms();
     let title = |listed: &Listed| {
         let platform = names.iter().find(|platform| platform.name == listed.record.platform);
@@ -155,10 +153,8 @@ async fn toggle(
     body: Bytes,
 ) -> Answered {
     let caller = owner(&plane, &headers).await?;
-    let on = match body.as_ref() {
-        b"" => None,
-        body => Some(read_body::<Switch>(body).map_err(Enveloped)?.is_active),
-    };
+    let wanted: Option<Switch> = read_optional_body(&body).map_err(Enveloped)?;
+    let on = wanted.map(|switch| switch.is_active);
     plane.onboard.switch(&who(&caller), Some(&caller.tenant), &id, on).await.map_err(refused)?;
     shown(&plane, &caller, &id)
 }

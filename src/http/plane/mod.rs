@@ -22,8 +22,9 @@ use serde::de::DeserializeOwned;
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
-use crate::gateway::onboard::{Onboard, OnboardError};
+use crate::gateway::onboard::{Listed, Onboard, OnboardError};
 use crate::identity::Caller;
+use crate::ids::TenantId;
 use crate::keybook::Scope;
 use crate::secret::Secret;
 use crate::store::{Keys, Records, StoreError};
@@ -225,6 +226,16 @@ impl Page {
     }
 }
 
+/// A page of the accounts that `tenant` owns, or of all of them, and what the next page comes after.
+fn accounts_page(
+    plane: &Plane,
+    paged: Paged,
+    tenant: Option<&TenantId>,
+) -> Result<(Vec<Listed>, Option<String>), Fault> {
+    let page = paged.read()?;
+    Ok(page.cut(plane.onboard.list(tenant), |listed| listed.record.id.clone()))
+}
+
 /// Reads a body. What is said of a wrong one never quotes it: a credential may stand in the wrong place.
 fn read_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(body).map_err(|wrong| {
@@ -238,6 +249,11 @@ fn read_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
         };
         Fault::client(Kind::BadRequest, format!("The request's body could not be read: {why}."))
     })
+}
+
+/// Reads a body that may be left out.
+fn read_optional_body<T: DeserializeOwned>(body: &[u8]) -> Result<Option<T>, Fault> {
+    if body.is_empty() { Ok(None) } else { read_body(body).map(Some) }
 }
 
 /// What the caller is told of an account or a key that could not be had.

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Paged, Plane, Refused, fault_of, operator, read_body};
+use super::{Paged, Plane, Refused, accounts_page, fault_of, operator, read_body, read_optional_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount, OnboardError};
 use crate::keybook::NewKey;
@@ -82,9 +82,8 @@ async fn tenants(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -
 
 async fn list_accounts(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
     operator(&plane, &headers).await?;
-    let paged = paged.read().map_err(Refused)?;
-    let (accounts, next) = paged.cut(plane.onboard.list(None), |listed| listed.record.id.clone());
-    let accounts: Vec<Value> = accounts.iter().map(account).collect();
+    let (listed, next) = accounts_page(&plane, paged, None).map_err(Refused)?;
+    let accounts: Vec<Value> = listed.iter().map(account).collect();
     Ok(answer(&json!({"accounts": accounts, "next": next})))
 }
 
@@ -155,10 +154,8 @@ async fn toggle_account(
     body: Bytes,
 ) -> Answered {
     let who = operator(&plane, &headers).await?;
-    let on = match body.as_ref() {
-        b"" => None,
-        body => Some(read_body::<Switch>(body).map_err(Refused)?.enabled),
-    };
+    let wanted: Option<Switch> = read_optional_body(&body).map_err(Refused)?;
+    let on = wanted.map(|switch| switch.enabled);
     let record = plane.onboard.switch(&who, None, &id, on).await.map_err(refused)?;
     Ok(answer(&json!({"record": record})))
 }
@@ -169,7 +166,7 @@ async fn remove_account(State(plane): State<Plane>, Path(id): Path<String>, head
     Ok(answer(&json!({"record": record})))
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     model: Option<String>,
@@ -182,9 +179,9 @@ async fn test_account(
     body: Bytes,
 ) -> Answered {
     operator(&plane, &headers).await?;
-    let wanted: Wanted =
-        if body.is_empty() { Wanted::default() } else { read_body(&body).map_err(Refused)? };
-    let trial = plane.onboard.test(None, &id, wanted.model.as_deref()).await.map_err(refused)?;
+    let wanted: Option<Wanted> = read_optional_body(&body).map_err(Refused)?;
+    let model = wanted.and_then(|wanted| wanted.model);
+    let trial = plane.onboard.test(None, &id, model.as_deref()).await.map_err(refused)?;
     Ok(axum::Json(trial).into_response())
 }
 

@@ -41,6 +41,24 @@ pub enum Verdict {
     ContextTooLong,
 }
 
+impl Verdict {
+    /// As rows of platforms, metrics and golden files write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::TokenExpired => "token_expired",
+            Self::AuthInvalid => "auth_invalid",
+            Self::NotEntitled => "not_entitled",
+            Self::Overloaded => "overloaded",
+            Self::BadRequest => "bad_request",
+            Self::ContentFiltered => "content_filtered",
+            Self::ContextTooLong => "context_too_long",
+        }
+    }
+}
+
 /// What a verdict is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -647,3 +647,24 @@ fn odd_bodies_and_headers_do_no_harm() {
         }
     }
 }
+
+/// What metrics and golden files say is what rows of platforms may write.
+#[test]
+fn a_verdict_is_told_by_the_name_that_rows_give_it() {
+    let all = [
+        Verdict::Ok,
+        RateLimited,
+        QuotaExhausted,
+        TokenExpired,
+        AuthInvalid,
+        NotEntitled,
+        Overloaded,
+        BadRequest,
+        ContentFiltered,
+        ContextTooLong,
+    ];
+    for verdict in all {
+        let read: Verdict = serde_json::from_value(verdict.as_str().into()).expect("a verdict");
+        assert_eq!(read, verdict);
+    }
+}

@@ -1,7 +1,6 @@
 //! A platform: its row, compiled. Why one type answers everything about a platform: the gateway asks "how do I say this
 //! here", "what did it mean" and "who judges", and never which platform it is talking to.
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 
@@ -218,10 +217,15 @@ impl Platform {
             let path = rule.and_then(|rule| rule.path.as_ref()).unwrap_or(&self.chat_path).clone();
             return Ok(Encoded { path, headers: Vec::new(), body, dropped });
         }
-        let (body, mut dropped) = draft.finish();
         let job =
             Job { model, stream, unsupported, quirks: scene.quirks, max_output: scene.max_output, recall };
-        let mut encoded = self.translate(ask, body, &job)?;
+        let (request, mut dropped) = if draft.is_untouched() {
+            (ChatRequest::parse(ask)?, Vec::new())
+        } else {
+            let (params, dropped) = draft.finish_params();
+            (ChatRequest::with_params(ask, &params)?, dropped)
+        };
+        let mut encoded = self.translate(&request, &job)?;
         if let Some(path) = rule.and_then(|rule| rule.path.as_ref()) {
             encoded.path.clone_from(path);
         }
@@ -246,19 +250,14 @@ impl Platform {
         Ok(())
     }
 
-    /// A wire that is not OpenAI's: parse what is left of the request and hand it to its encoder.
-    fn translate(&self, ask: &Ask, body: Bytes, job: &Job<'_>) -> Result<Encoded, Fault> {
-        let request = if body.as_ptr() == ask.body().as_ptr() {
-            ChatRequest::parse(ask)?
-        } else {
-            ChatRequest::parse(&Ask::chat(body)?)?
-        };
+    /// A wire that is not OpenAI's: what is left of the request goes to its encoder.
+    fn translate(&self, request: &ChatRequest<'_>, job: &Job<'_>) -> Result<Encoded, Fault> {
         match self.dialect {
-            Dialect::Anthropic => dialect::anthropic::encode(&request, job),
-            Dialect::Gemini => dialect::gemini::encode(&request, job),
-            Dialect::Dashscope => dialect::dashscope::encode(&request, job),
-            Dialect::Ernie => dialect::ernie::encode(&request, job),
-            Dialect::Spark => dialect::spark::encode(&request, job),
+            Dialect::Anthropic => dialect::anthropic::encode(request, job),
+            Dialect::Gemini => dialect::gemini::encode(request, job),
+            Dialect::Dashscope => dialect::dashscope::encode(request, job),
+            Dialect::Ernie => dialect::ernie::encode(request, job),
+            Dialect::Spark => dialect::spark::encode(request, job),
             Dialect::Openai => Err(Fault::gateway(Kind::Internal, "The request could not be translated.")),
         }
     }

@@ -123,6 +123,17 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether nothing is to be changed or to be told.
+    pub fn is_untouched(&self) -> bool {
+        self.edits.is_empty() && self.dropped.is_empty()
+    }
+
+    /// The parameters as they stand now, and the names of what was left out: the request but for its messages.
+    pub fn finish_params(mut self) -> (Bytes, Vec<String>) {
+        self.remove("messages");
+        self.finish()
+    }
+
     /// The request as it is to be sent, and the names of what was left out. The caller's own bytes where nothing changed.
     pub fn finish(mut self) -> (Bytes, Vec<String>) {
         let body = self.ask.body();

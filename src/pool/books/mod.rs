@@ -43,7 +43,14 @@ impl Book {
         if let Some((serial, reply)) = self.answered.get(replica) {
             match serial.cmp(&bid.serial) {
                 std::cmp::Ordering::Greater => return Outcome::Stale,
-                std::cmp::Ordering::Equal => return Outcome::Answered(Box::new(reply.clone())),
+                std::cmp::Ordering::Equal => {
+                    let reply = reply.clone();
+                    return if self.is_alive(replica, bid, now) {
+                        Outcome::Answered(Box::new(reply))
+                    } else {
+                        Outcome::Stale
+                    };
+                }
                 std::cmp::Ordering::Less => {}
             }
         }
@@ -62,6 +69,18 @@ impl Book {
         self.answered.clear();
     }
 
+    /// Notes that `replica` was heard of: whoever repeats a bid since no answer reached it is slow and not dead. False where it was
+    /// taken for dead before that: its places may be somebody else's by now.
+    fn is_alive(&mut self, replica: &ReplicaId, bid: &Bid, now: u64) -> bool {
+        let mut is_alive = true;
+        for line in &bid.lines {
+            if let Terms::Slots { .. } = line.terms {
+                is_alive &= self.stocks.get_mut(&line.gauge).is_some_and(|stock| stock.hear(replica, now));
+            }
+        }
+        is_alive
+    }
+
     fn grant(&mut self, replica: &ReplicaId, line: &Line, now: u64, lost: &mut u64) -> Grant {
         match line.terms {
             Terms::Rate { per_minute, burst } => {
@@ -76,7 +95,9 @@ impl Book {
     }
 
     fn note_rest(&mut self, rest: &Rest) {
-        if let Some(known) = self.rests.iter_mut().find(|known| known.model == rest.model) {
+        if *rest == Rest::OVER {
+            self.rests.clear();
+        } else if let Some(known) = self.rests.iter_mut().find(|known| known.model == rest.model) {
             if known.until < rest.until {
                 *known = rest.clone();
             }

@@ -1,10 +1,13 @@
-//! A book as it lies on disk. Only what must outlive the process: what was granted, not to whom. There is one process, and
-//! when the file is read again that process is no more.
+//! A book as it lies on disk. Only what must outlive the process: what was granted, not to whom, and how long the account rests. There
+//! is one process, and when the file is read again that process is no more.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::bid::{Dimension, Gauge};
+use super::super::bid::{Dimension, Gauge, Rest};
 use super::super::limit::rate::{Rate, RateRecord};
+use super::super::member::LONGEST_KEPT;
 use super::Book;
 use super::flow::Flow;
 use super::stock::Stock;
@@ -15,6 +18,18 @@ pub(in crate::pool) struct Record {
     /// By the gauge's name.
     rates: Vec<(String, RateRecord)>,
     stocks: Vec<(String, StockRecord)>,
+    /// Files of older versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rests: Vec<RestRecord>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct RestRecord {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<Arc<str>>,
+    /// Milliseconds since 1970.
+    until: u64,
+    is_exhausted: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,11 +56,24 @@ impl Record {
             let (granted, used) = stock.totals();
             (gauge.name(), StockRecord { period: stock.key, granted, used })
         });
-        Self { rates: rates.collect(), stocks: stocks.collect() }
+        let rests = book.rests.iter().map(|rest| {
+            let Rest { model, until, is_exhausted } = rest.clone();
+            RestRecord { model, until, is_exhausted }
+        });
+        Self { rates: rates.collect(), stocks: stocks.collect(), rests: rests.collect() }
     }
 
-    pub(in crate::pool) fn restore(&self) -> Restored {
+    /// The book as it stands at `now` (milliseconds since 1970): what is over is left out.
+    pub(in crate::pool) fn restore(&self, now: u64) -> Restored {
         let mut book = Book::default();
+        let longest = u64::try_from(LONGEST_KEPT.as_millis()).unwrap_or(u64::MAX);
+        let kept = self.rests.iter().filter(|rest| (1..=longest).contains(&rest.until.saturating_sub(now)));
+        book.rests = kept
+            .map(|rest| {
+                let RestRecord { model, until, is_exhausted } = rest.clone();
+                Rest { model, until, is_exhausted }
+            })
+            .collect();
         let mut lost = 0;
         for (name, rate) in &self.rates {
             if let Some(gauge) = Gauge::of_name(name) {

@@ -89,6 +89,12 @@ impl Stock {
         Grant { units, left: left - units, wait, recall: self.recall_until > now }
     }
 
+    /// Notes that `replica` was heard of. False where it holds nothing here any more.
+    pub fn hear(&mut self, replica: &ReplicaId, now: u64) -> bool {
+        let holder = self.holders.get_mut(replica);
+        holder.map(|holder| holder.seen = now).is_some()
+    }
+
     /// When to ask again for `need`; where others hold it unused, they are asked to give it back.
     fn wait(
         &mut self,

@@ -5,6 +5,7 @@
 
 pub(super) mod budget;
 pub(super) mod calendar;
+mod lows;
 pub(super) mod rate;
 
 use std::cell::OnceCell;

@@ -14,7 +14,7 @@
 
 local COMPETES, RECALL, DEAD, AWAY = 2000, 1000, 5000, 1000
 local MAX_RESTS, MAX_ANSWERS, MAX_HOLDERS = 64, 256, 512
-local ONE, SLICE, SLICES, STEP = 60000, 15000, 16, 65536
+local ONE, FINE, COARSE, SLICES, STEP = 60000, 250, 15000, 16, 65536
 local MOST = 9007199254740991
 local HOUR, DAY = 3600000, 86400000
 
@@ -59,14 +59,33 @@ local function level_at(rate, now)
   return math.max(0, rate.level - math.max(0, now - rate.as_of) * rate.per_minute)
 end
 
+local function pass(lows, slice, before, now, low)
+  local first, last = div(before, slice), div(now, slice)
+  lows[first % SLICES] = math.min(lows[first % SLICES], low)
+  for at = math.max(first + 1, last - (SLICES - 1)), last do lows[at % SLICES] = low end
+end
+
+-- 0 also where that is too long ago.
+local function lowest(lows, slice, since, now)
+  local first, last = div(since, slice), div(now, slice)
+  if first + SLICES <= last or first > last then return 0 end
+  local low = lows[first % SLICES]
+  for at = first, last do low = math.min(low, lows[at % SLICES]) end
+  return low
+end
+
+local function lower(lows, slice, since, now, steps)
+  local first, last = div(since, slice), div(now, slice)
+  for at = math.max(first, last + 1 - SLICES), last do lows[at % SLICES] = math.max(0, lows[at % SLICES] - steps) end
+end
+
 local function leak(rate, now)
   if now <= rate.as_of then return end
   rate.level = level_at(rate, now)
-  local first, last = div(rate.as_of, SLICE), div(now, SLICE)
-  rate.as_of = now
   local low = div(rate.level, STEP)
-  rate.lows[first % SLICES] = math.min(rate.lows[first % SLICES], low)
-  for slice = math.max(first + 1, last - (SLICES - 1)), last do rate.lows[slice % SLICES] = low end
+  pass(rate.fine, FINE, rate.as_of, now, low)
+  pass(rate.coarse, COARSE, rate.as_of, now, low)
+  rate.as_of = now
 end
 
 local function admit(rate, amount, now)
@@ -76,22 +95,13 @@ end
 
 local function give_back(rate, amount, since, now)
   leak(rate, now)
-  local first, last = div(since, SLICE), div(rate.as_of, SLICE)
-  local from = math.max(first, last + 1 - SLICES)
-  local lowest = 0
-  if from == first and from <= last then
-    lowest = rate.lows[from % SLICES]
-    for slice = from, last do lowest = math.min(lowest, rate.lows[slice % SLICES]) end
-    lowest = lowest * STEP
-  end
+  local fine, coarse = lowest(rate.fine, FINE, since, rate.as_of), lowest(rate.coarse, COARSE, since, rate.as_of)
   local alone = math.max(0, amount * ONE - math.max(0, rate.as_of - since) * rate.per_minute)
-  lowest = math.min(math.max(lowest, alone), rate.level)
-  local back = math.min(amount * ONE, lowest)
+  local back = math.min(amount * ONE, rate.level, math.max(fine * STEP, coarse * STEP, alone))
   rate.level = rate.level - back
   local steps = div_up(back, STEP)
-  for slice = from, last do
-    rate.lows[slice % SLICES] = math.max(0, rate.lows[slice % SLICES] - steps)
-  end
+  lower(rate.fine, FINE, since, rate.as_of, steps)
+  lower(rate.coarse, COARSE, since, rate.as_of, steps)
 end
 
 local function wait_for_rate(rate, need, now)
@@ -105,8 +115,10 @@ local function flow(key, replica, line, now)
   local kept = hash(key)
   local known = numbers(kept['='] or '0 0')
   kept['='] = nil
-  local rate = { level = known[1], as_of = known[2], lows = {} }
-  for slice = 0, SLICES - 1 do rate.lows[slice] = known[slice + 3] or 0 end
+  local rate = { level = known[1], as_of = known[2], coarse = {}, fine = {} }
+  for at = 0, SLICES - 1 do
+    rate.coarse[at], rate.fine[at] = known[at + 3] or 0, known[at + 3 + SLICES] or 0
+  end
   rate.per_minute, rate.burst = math.max(line.first, 1), math.max(line.second, 1)
 
   if line.back > 0 then give_back(rate, line.back, line.back_since, now) end
@@ -132,7 +144,7 @@ local function flow(key, replica, line, now)
   if units == 0 and line.need > 0 then wait = wait_for_rate(rate, line.need, now) end
 
   local state = { text(rate.level), text(rate.as_of) }
-  for slice = 0, SLICES - 1 do state[#state + 1] = text(rate.lows[slice]) end
+  for at = 0, SLICES - 1 do state[at + 3], state[at + 3 + SLICES] = text(rate.coarse[at]), text(rate.fine[at]) end
   redis.call('HSET', key, '=', table.concat(state, ' '))
   -- Gone once it would be empty and its past forgotten.
   redis.call('PEXPIRE', key, text(HOUR + math.min(div_up(rate.level, rate.per_minute), 366 * DAY)))
@@ -254,7 +266,10 @@ local function note_rests(key, rests, now, reply)
   for _ in pairs(kept) do count = count + 1 end
   for _, rest in ipairs(rests) do
     local known = kept[rest.model]
-    if known then
+    if rest['until'] == 0 then
+      redis.call('DEL', key)
+      kept, count = {}, 0
+    elseif known then
       if numbers(known)[1] < rest['until'] then kept[rest.model] = text(rest['until']) .. ' ' .. rest.exhausted end
     elseif count < MAX_RESTS then
       kept[rest.model] = text(rest['until']) .. ' ' .. rest.exhausted
@@ -320,12 +335,31 @@ local function bid_of_words()
   return bid
 end
 
+-- A repeated bid is a sign of life: its sender got no answer. False where it was taken for dead before that.
+local function alive(replica, bid, now)
+  local is_alive = true
+  for _, line in ipairs(bid.lines) do
+    if line.kind == 's' then
+      local mine = '@' .. replica
+      local known = redis.call('HGET', line.key, mine)
+      if known then
+        local holder = holder_of(known)
+        holder.seen = now
+        keep(line.key, mine, holder)
+      else
+        is_alive = false
+      end
+    end
+  end
+  return is_alive
+end
+
 local function carry_out(replica, bid, now)
   local known = redis.call('HGET', bid.answers, replica)
   if known then
     local serial, packed = string.match(known, '^(%d+) %d+ (.*)$')
     if tonumber(serial) > bid.serial then return { 'stale' } end
-    if tonumber(serial) == bid.serial then return cmsgpack.unpack(packed) end
+    if tonumber(serial) == bid.serial then return alive(replica, bid, now) and cmsgpack.unpack(packed) or { 'stale' } end
   end
   local reply, all_lost = {}, 0
   for at, line in ipairs(bid.lines) do

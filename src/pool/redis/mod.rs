@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use redis::Script;
 
-use super::bid::{Bid, Outcome, ReplicaId};
+use super::bid::{Bid, Outcome, ReplicaId, Terms, Wait};
 use super::purse::{Authority, Outage};
 use crate::redis_link::{Link, LinkError};
 
@@ -92,11 +92,46 @@ impl Authority for Redis {
     }
 
     async fn carry_out(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage> {
+        if self.link.is_recollecting().await? {
+            let outcomes = self.deliver(replica, &modest(bids)).await?;
+            return Ok(put_off(bids, outcomes));
+        }
+        self.deliver(replica, bids).await
+    }
+}
+
+impl Redis {
+    async fn deliver(&self, replica: &ReplicaId, bids: &[Bid]) -> Result<Vec<Outcome>, Outage> {
         let together = if self.link.is_cluster() { 1 } else { TOGETHER };
         let parts = join_all(bids.chunks(together).map(|part| self.send(replica, part))).await;
         let parts: Result<Vec<Vec<Outcome>>, Outage> = parts.into_iter().collect();
         Ok(parts?.into_iter().flatten().collect())
     }
+}
+
+/// The same bids, telling what they tell and asking for nothing more of what others may have used: a server that took over
+/// from another, or lost its data, hears from all who live before it grants anything.
+fn modest(bids: &[Bid]) -> Vec<Bid> {
+    let mut bids = bids.to_vec();
+    for line in bids.iter_mut().flat_map(|bid| &mut bid.lines) {
+        if !matches!(line.terms, Terms::Rate { .. }) {
+            (line.need, line.want) = (0, 0);
+        }
+    }
+    bids
+}
+
+/// Whoever asked for more is to ask again soon.
+fn put_off(bids: &[Bid], mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
+    for (bid, outcome) in bids.iter().zip(&mut outcomes) {
+        let Outcome::Answered(reply) = outcome else { continue };
+        for (line, grant) in bid.lines.iter().zip(&mut reply.grants) {
+            if line.need > 0 && grant.units == 0 && grant.wait == Wait::Granted {
+                grant.wait = Wait::Soon;
+            }
+        }
+    }
+    outcomes
 }
 
 impl From<LinkError> for Outage {

@@ -18,7 +18,7 @@ if ARGV[2] == '0' then
   redis.call('ZREM', KEYS[1], ARGV[1])
   return redis.call('ZCARD', KEYS[1])
 end
-local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+local last = redis.call('ZRANGE', KEYS[1], 0, 0, 'REV', 'WITHSCORES')[2]
 -- Silence of all of them is the authority's own: nobody is dead because of that.
 if last and now - tonumber(last) <= DEAD then
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. text(now - DEAD))

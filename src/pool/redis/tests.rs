@@ -56,6 +56,9 @@ fn line(random: &mut SmallRng, gauge: Gauge, terms: Terms, now: u64) -> Line {
 }
 
 fn rest(random: &mut SmallRng, now: u64) -> Rest {
+    if random.random_bool(0.1) {
+        return Rest::OVER;
+    }
     let model = ["", "gpt", "other model"][random.random_range(0..3)];
     Rest {
         model: Some(model).filter(|model| !model.is_empty()).map(Arc::from),
@@ -111,11 +114,10 @@ async fn run(authority: &Redis, seed: u64, steps: u32) {
                 }
             }
         }
-        let repeated = (random.random_bool(0.1) && !sent.is_empty())
-            .then(|| random.random_range(sent.len().saturating_sub(6)..sent.len()));
-        let (replica, bids) = match repeated {
-            Some(place) => sent[place].clone(),
-            None => {
+        let is_again = random.random_bool(0.1) && !sent.is_empty();
+        let (replica, bids) = match is_again {
+            true => sent[random.random_range(sent.len().saturating_sub(6)..sent.len())].clone(),
+            false => {
                 // Some speak seldom: they are taken for dead, and turn out not to be.
                 let number: u32 = random.random_range(0..5) * random.random_range(0..5) / 4;
                 let replica = ReplicaId(Arc::from(format!("r{number}")));

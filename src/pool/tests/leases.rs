@@ -1,7 +1,7 @@
 //! Leases between one pool and its authority, step by step; `simulation.rs` has the wild schedules.
 
-use super::super::bid::{Bid, Gauge, Line, Outcome, ReplicaId, Terms, Wait};
-use super::super::books::Book;
+use super::super::bid::{Bid, Gauge, Line, Outcome, ReplicaId, Rest, Terms, Wait};
+use super::super::books::{Book, Record};
 use super::*;
 
 /// A pool, its purser, and a book in place of an authority; nothing moves unless a round is made.
@@ -338,4 +338,140 @@ fn without_an_authority_each_replica_has_its_part() {
     let rate = |per_minute, burst| Terms::Rate { per_minute, burst };
     assert_eq!(rate(100, 10).part(0, 0, 4), rate(25, 2));
     assert_eq!(Terms::Slots { limit: 2 }.part(1, 0, 4), Terms::Slots { limit: 1 }, "one at least");
+}
+
+/// A rest is known before the first request: the authority is asked about every account once, in few bids that change
+/// nothing. One that only a person can end is tried once more by whoever starts anew.
+#[test]
+fn who_starts_anew_hears_first_which_accounts_rest() {
+    let rest = |millis: u64| Rest { model: None, until: NOON + millis, is_exhausted: true };
+    for (millis, expected) in [(3_600_000, Some(3_600)), (10 * 366 * 86_400_000, None)] {
+        let mut desk = Desk::new(account("a"));
+        let teller = ReplicaId(Arc::from("earlier"));
+        let told = Bid {
+            account: "a".into(),
+            serial: 1,
+            lines: Default::default(),
+            rests: std::iter::once(rest(millis)).collect(),
+        };
+        desk.book.carry_out(&teller, &told, NOON);
+        let asked = desk.round();
+        assert!(asked.len() == 1 && !asked[0].says_anything(), "{asked:?}");
+        match (desk.world.take(), expected) {
+            (Ok(taken), None) => taken.settle(used(1)),
+            (Err(refusal), Some(seconds)) => {
+                assert_eq!(
+                    (refusal.why, refusal.retry_after),
+                    (Why::Exhausted, Some(Duration::from_secs(seconds)))
+                );
+            }
+            (taken, _) => panic!("{taken:?}"),
+        }
+        assert!(desk.round().is_empty(), "asked once");
+    }
+}
+
+/// What stands in the file is what was there before; a file without rests is read as it always was.
+#[test]
+fn rests_are_kept_as_far_as_they_lie_ahead() {
+    let mut book = Book::default();
+    let rest = |model: &str, millis: u64| Rest {
+        model: Some(Arc::from(model)),
+        until: NOON + millis,
+        is_exhausted: false,
+    };
+    let rests = [rest("over", 10), rest("ahead", 60_000), rest("for ever", 10 * 366 * 86_400_000)];
+    let told = Bid {
+        account: "a".into(),
+        serial: 1,
+        lines: Default::default(),
+        rests: rests.iter().cloned().collect(),
+    };
+    book.carry_out(&ReplicaId(Arc::from("r")), &told, NOON);
+    let written = serde_json::to_string(&Record::of(&book)).unwrap();
+    let read: Record = serde_json::from_str(&written).unwrap();
+    let mut book = read.restore(NOON + 10).book;
+    let asks = Bid { rests: Default::default(), ..told };
+    let Outcome::Answered(reply) = book.carry_out(&ReplicaId(Arc::from("s")), &asks, NOON + 10) else {
+        panic!("no answer")
+    };
+    assert_eq!(reply.rests.as_slice(), &rests[1..2]);
+    assert!(serde_json::from_str::<Record>(r#"{"rates":[],"stocks":[]}"#).is_ok());
+}
+
+/// What was put right is put right for good: the authority hears of it, too, and does not bring it back with its next reply,
+/// nor with one that is under way.
+#[test]
+fn a_rest_that_is_forgotten_does_not_come_back_from_the_authority() {
+    for has_limits in [false, true] {
+        let limits = if has_limits { daily(10_000) } else { Limits::default() };
+        let mut desk = Desk::new(limited("a", limits));
+        drop(desk.world.take());
+        desk.round();
+        let exhausted = judged(Verdict::QuotaExhausted, Scope::Account, Some(3_600));
+        desk.world.take().expect("leased").settle_error(&exhausted);
+        desk.pass(200);
+        desk.round();
+        assert_eq!(desk.world.refusal().0, Why::Exhausted);
+        desk.pass(200);
+        let (bidders, bids) = desk.purser.gather(false);
+        assert!(desk.world.pool.revive(&"a".into()));
+        let carried = bids.iter().map(|bid| desk.book.carry_out(&desk.replica, bid, NOON + 400)).collect();
+        desk.purser.hear(&bidders, &bids, carried);
+        for _ in 0..3 {
+            desk.pass(200);
+            desk.round();
+            assert!(desk.world.take().is_ok(), "{has_limits}");
+        }
+        let mut after = Desk::new(limited("a", limits));
+        std::mem::swap(&mut after.book, &mut desk.book);
+        after.replica = ReplicaId(Arc::from("after"));
+        after.round();
+        assert_ne!(after.world.take().map_or_else(|refusal| refusal.why, |_| Why::Asking), Why::Exhausted);
+    }
+}
+
+/// A replica that hears no answers sends the same bid again and again: slow, and not dead. Its places were once given to others while
+/// its requests were under way.
+#[test]
+fn whoever_repeats_a_bid_is_alive() {
+    let gauge = Gauge { dimension: Dimension::Slots, model: None };
+    let bid = |serial: u64, used: u64, want: u64| {
+        let (gauge, terms, back_since) = (gauge.clone(), Terms::Slots { limit: 2 }, u64::MAX);
+        let line = Line { gauge, terms, used, keep: 0, need: want, want, back: 0, back_since, over: 0 };
+        Bid { account: "a".into(), serial, lines: [line].into_iter().collect(), rests: Default::default() }
+    };
+    let units = |outcome: &Outcome| match outcome {
+        Outcome::Answered(reply) => reply.grants[0].units,
+        Outcome::Stale => panic!("late?"),
+    };
+    let (slow, other) = (ReplicaId(Arc::from("slow")), ReplicaId(Arc::from("other")));
+    let mut book = Book::default();
+    assert_eq!(units(&book.carry_out(&slow, &bid(1, 0, 2), NOON)), 2);
+    for tenth in 1..100 {
+        let now = NOON + tenth * 100;
+        assert_eq!(units(&book.carry_out(&other, &bid(tenth, 0, 1), now)), 0, "after {tenth} tenths");
+        if tenth % 20 == 0 {
+            assert_eq!(units(&book.carry_out(&slow, &bid(1, 0, 2), now)), 2, "the same answer");
+        }
+    }
+    // Silent for more than five seconds: now it is dead, and what it was once granted is nobody's answer any more.
+    let mut got = 0;
+    for tenth in 100..200 {
+        got += units(&book.carry_out(&other, &bid(tenth, got, 1), NOON + tenth * 100));
+    }
+    assert_eq!(got, 2);
+    assert_eq!(book.carry_out(&slow, &bid(1, 0, 2), NOON + 20_000), Outcome::Stale);
+}
+
+/// While an authority is out, requests come, ask, and go away. What they asked for once added up, and the first bid after it wanted all.
+#[test]
+fn what_was_asked_for_long_ago_is_not_wanted_any_more() {
+    let mut desk = Desk::new(limited("a", Limits { concurrency: Some(10_000), ..Limits::default() }));
+    for _ in 0..50 {
+        (0..20).for_each(|_| assert_eq!(desk.world.refusal().0, Why::Asking));
+        desk.pass(100);
+    }
+    let want = desk.round()[0].lines[0].want;
+    assert!((20..=100).contains(&want), "20 wait, and {want} places are wanted");
 }

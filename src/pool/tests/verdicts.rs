@@ -332,3 +332,55 @@ fn a_caller_who_names_a_thousand_models_does_not_close_the_account() {
     assert!(world.take().is_ok());
     assert!(world.state("a0").models.len() <= 64);
 }
+
+/// R4.3: a platform that has too much to do is left alone for a moment, not for long, and no account is blamed for it.
+#[test]
+fn a_platform_that_is_overloaded_rests_shortly_and_its_accounts_do_not() {
+    let world = World::new(accounts(20));
+    for _ in 0..3 {
+        verdict(&world, Verdict::Overloaded, Scope::Platform, None);
+    }
+    let (why, rest) = world.refusal();
+    assert_eq!(why, Why::Broken);
+    assert!((seconds(1)..=seconds(5)).contains(&rest.unwrap()), "{rest:?}");
+    assert!(world.pool.states().iter().all(|state| state.rest.is_none() && state.models.is_empty()));
+    world.pass(rest.unwrap());
+    let probe = world.take().unwrap();
+    assert!(world.take().is_err(), "one probe for the whole platform");
+    probe.settle_error(&judged(Verdict::Overloaded, Scope::Platform, None));
+    let again = world.refusal().1.unwrap();
+    assert!(again <= seconds(5), "{again:?}");
+    world.pass(again);
+    world.take().unwrap().settle(used(1));
+    assert!((0..10).map(|_| world.take()).all(|taken| taken.is_ok()));
+    verdict(&world, Verdict::RateLimited, Scope::Account, None);
+    assert!(world.pool.states().iter().filter_map(|state| state.rest).all(|(_, rest)| rest <= seconds(2)));
+}
+
+#[test]
+fn an_overload_now_and_then_rests_nobody() {
+    let world = World::new(accounts(20));
+    for _ in 0..50 {
+        verdict(&world, Verdict::Overloaded, Scope::Platform, None);
+        verdict(&world, Verdict::Overloaded, Scope::Platform, None);
+        world.take().unwrap().settle(used(1));
+    }
+    // Nor does one that is over: somebody's answer has begun since.
+    let mut under_way = world.take().unwrap();
+    (0..3).for_each(|_| verdict(&world, Verdict::Overloaded, Scope::Platform, None));
+    assert_eq!(world.refusal().0, Why::Broken);
+    under_way.accepted();
+    assert!(world.take().is_ok());
+}
+
+#[test]
+fn an_account_that_is_alone_with_its_overload_rests_alone_and_for_that_model() {
+    let world = World::new(accounts(1));
+    (0..3).for_each(|_| verdict(&world, Verdict::Overloaded, Scope::Platform, None));
+    let (why, rest) = world.refusal();
+    assert_eq!((why, rest.unwrap() <= seconds(5)), (Why::Broken, true));
+    assert!(world.take_for("other").is_ok());
+    world.pass(rest.unwrap());
+    world.take().unwrap().settle(used(1));
+    assert!(world.take().is_ok());
+}

@@ -14,8 +14,7 @@ use async_trait::async_trait;
 use redis::{FromRedisValue, Script, Value};
 
 use super::StoreError;
-use super::embedded::contradiction;
-use super::records::{Expect, MAX_PAGE, Name, Records, Row, Write};
+use super::records::{Expect, MAX_PAGE, Name, Records, Row, Write, contradiction};
 use crate::redis_link::{Link, LinkError};
 
 /// A script and its text.

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use super::super::super::{NoRecall, Quirks, Recall, Unsupported};
 use super::*;
 use crate::api::ask::Ask;
+use crate::fault::Kind;
 
 struct Kept(HashMap<String, Value>);
 
@@ -23,11 +24,11 @@ fn job<'a>(quirks: &[Quirk], unsupported: Unsupported) -> Job<'a> {
     }
 }
 
-fn request(fields: Value) -> ChatRequest {
+fn request(fields: Value) -> ChatRequest<'static> {
     let mut body = json!({"model": "smart", "messages": [{"role": "user", "content": "Hi"}]});
     body.as_object_mut().expect("object").extend(fields.as_object().expect("object").clone());
-    let ask = Ask::chat(Bytes::from(body.to_string())).expect("an ask");
-    ChatRequest::parse(&ask).expect("a request")
+    let ask = Ask::chat(body.to_string().into()).expect("an ask");
+    ChatRequest::parse(Box::leak(Box::new(ask))).expect("a request")
 }
 
 fn run(fields: Value, job: &Job<'_>) -> Result<(Value, Vec<String>), Fault> {
