@@ -128,6 +128,7 @@ fn ground(config: &Config, vault: Arc<Vault>) -> Ground {
         vault,
         platforms: config.platforms.clone(),
         accounts: config.accounts.clone(),
+        oauth: config.oauth.clone(),
         tenants,
         implied_routes: config.implied_routes,
     }

@@ -412,7 +412,13 @@ impl Engine {
         }
         match wire::normalised(provider, &answer)? {
             (true, body) => Ok(body),
-            (false, body) => Err(refusal_of(&body)),
+            (false, body) => Err(match refusal_of(&body) {
+                // No client is shown here: what is not accepted is the token.
+                OAuthError::Refused { refusal: Refusal::InvalidClient, said } => {
+                    OAuthError::Refused { refusal: Refusal::InvalidGrant, said }
+                }
+                other => other,
+            }),
         }
     }
 

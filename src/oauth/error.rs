@@ -30,7 +30,7 @@ impl Refusal {
     /// The refusal of that name; a provider's own names are translated by its row first.
     pub fn of_name(name: &str) -> Self {
         match name {
-            "invalid_grant" => Refusal::InvalidGrant,
+            "invalid_grant" | "invalid_token" => Refusal::InvalidGrant,
             "invalid_client" => Refusal::InvalidClient,
             "unauthorized_client" => Refusal::UnauthorizedClient,
             "invalid_request" => Refusal::InvalidRequest,
