@@ -269,7 +269,9 @@ fn control_panel(asked: &Asked, what: &str, world: &World) -> Response<Body> {
             world.reset();
             native(Native::json(200, &json!({"ok":true})))
         }
-        _ => plain(404, "counters, times, requests?last=N, platforms, script (POST), reset (POST), idp, site"),
+        _ => {
+            plain(404, "counters, times, requests?last=N, platforms, script (POST), reset (POST), idp, site")
+        }
     }
 }
 

@@ -23,8 +23,8 @@ pub mod tokens;
 pub mod trip;
 pub mod usage;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,7 +41,7 @@ use recall::Memory;
 use rehearsal::Rehearsal;
 use route::RouteTable;
 use settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
-use tokens::TokenDesk;
+use tokens::{Renew, TokenDesk};
 use usage::Ledger;
 use usage::prices::Prices;
 
@@ -70,6 +70,8 @@ pub struct Gateway {
     pub calibration: Calibration,
     pub ledger: Ledger,
     pub tokens: TokenDesk,
+    /// Set once, where accounts live on consents.
+    pub renew: OnceLock<Box<dyn Renew>>,
     pub drain: Drain,
     /// What is to fail on purpose: in tests of a debug build, and never else.
     pub rehearsal: Rehearsal,
@@ -92,6 +94,7 @@ impl Gateway {
             calibration: Calibration::default(),
             ledger: Ledger::new(metrics.usage_overflow.clone()),
             tokens: TokenDesk::new(clock.clone()),
+            renew: OnceLock::new(),
             drain: Drain::default(),
             rehearsal: Rehearsal::default(),
             body_bytes: AtomicUsize::new(0),

@@ -3,6 +3,7 @@
 //! answer decides what that means.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use oauth2::basic::{
     BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
 };
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, ClientId, CsrfToken, DeviceAuthorizationUrl,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, CsrfToken, DeviceAuthorizationUrl,
     EmptyExtraDeviceAuthorizationFields, ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeChallenge,
     PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
     StandardDeviceAuthorizationResponse, StandardRevocableToken, StandardTokenResponse, TokenResponse,
@@ -81,6 +82,22 @@ pub enum Polled {
     /// Not yet. Not to be asked again before so long.
     Pending(Duration),
     Granted(Box<Grant>),
+}
+
+/// What the crate sends its requests by.
+struct Carrier<'a> {
+    engine: &'a Engine,
+    provider: &'a Provider,
+    client: &'a Client,
+}
+
+impl<'c> AsyncHttpClient<'c> for Carrier<'_> {
+    type Error = OAuthError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, OAuthError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.engine.carry(self.provider, self.client, request))
+    }
 }
 
 /// Talks to providers.
@@ -161,7 +178,7 @@ impl Engine {
         if let Some(verifier) = verifier {
             request = request.set_pkce_verifier(PkceCodeVerifier::new(verifier.expose().to_owned()));
         }
-        let answered = request.request_async(&|request| self.carry(provider, client, request)).await;
+        let answered = request.request_async(&Carrier { engine: self, provider, client }).await;
         grant(provider, answered)
     }
 
@@ -180,7 +197,7 @@ impl Engine {
         let token = RefreshToken::new(token.expose().to_owned());
         let answered = standard
             .exchange_refresh_token(&token)
-            .request_async(&|request| self.carry(provider, client, request))
+            .request_async(&Carrier { engine: self, provider, client })
             .await;
         match grant(provider, answered) {
             // What a provider cannot say straight is no reason to throw a token away.
@@ -207,7 +224,7 @@ impl Engine {
         let answered = standard
             .exchange_client_credentials()
             .add_scopes(scopes)
-            .request_async(&|request| self.carry(provider, client, request))
+            .request_async(&Carrier { engine: self, provider, client })
             .await;
         grant(provider, answered)
     }
@@ -252,7 +269,7 @@ impl Engine {
             verifier = Some(Secret::new(kept.secret().as_str()));
         }
         let answered: Result<Devices, _> =
-            request.request_async(&|request| self.carry(provider, client, request)).await;
+            request.request_async(&Carrier { engine: self, provider, client }).await;
         let details = answered.map_err(error_of)?;
         let _: &EmptyExtraDeviceAuthorizationFields = details.extra_fields();
         Ok(DeviceCode {

@@ -12,7 +12,9 @@ use super::kit::{Kit, Tokens};
 use super::record::sealed_row;
 use super::{AccountRecord, Consent, NewAccount, Onboard, OnboardError, TABLE, act};
 use crate::ids::TenantId;
-use crate::oauth::{Begun, Client, Engine, Flow, Found, Grant, OAuthError, Pending, PendingError, Person, Provider, Refusal};
+use crate::oauth::{
+    Begun, Client, Engine, Flow, Found, Grant, OAuthError, Pending, PendingError, Person, Provider, Refusal,
+};
 use crate::secret::Secret;
 use crate::store::{Expect, Write};
 
@@ -96,10 +98,14 @@ pub enum ConsentError {
     #[error("{0}")]
     Invalid(String),
     /// No such sign-in is pending: it is over, was never begun, or is somebody else's.
-    #[error("This sign-in is not pending: it took too long, was finished already, or was begun elsewhere. Begin again.")]
+    #[error(
+        "This sign-in is not pending: it took too long, was finished already, or was begun elsewhere. Begin again."
+    )]
     NotPending,
     /// The right state, and not the browser that began.
-    #[error("This browser did not begin the sign-in. Paste this page's whole address into where it was begun.")]
+    #[error(
+        "This browser did not begin the sign-in. Paste this page's whole address into where it was begun."
+    )]
     OtherBrowser,
     /// The person said no, or the provider did.
     #[error("The provider did not agree: {0}")]
@@ -146,13 +152,19 @@ impl Consents {
             return Err(ConsentError::Invalid(why));
         }
         if row.needs_key && ask.api_key.is_none() {
-            let why = format!("{} needs an 'api_key' beside the sign-in: its token does not open it.", platform.name);
+            let why = format!(
+                "{} needs an 'api_key' beside the sign-in: its token does not open it.",
+                platform.name
+            );
             return Err(ConsentError::Invalid(why));
         }
         let redirect_after = match ask.redirect_after.as_deref() {
             None => None,
             Some(given) => Some(ground.oauth.place(given).ok_or_else(|| {
-                ConsentError::Invalid("'redirect_after' is a path here, or a page of an origin under `oauth.return_to`.".to_owned())
+                ConsentError::Invalid(
+                    "'redirect_after' is a path here, or a page of an origin under `oauth.return_to`."
+                        .to_owned(),
+                )
             })?),
         };
         // What an account of that name would be refused for is told before anybody is sent away.
@@ -183,7 +195,8 @@ impl Consents {
     /// See [`ConsentError`]. Where it is [`ConsentError::NotPending`] or [`ConsentError::OtherBrowser`] nothing has changed.
     pub async fn finish(&self, back: Back, comer: &Comer, came_to: &str) -> Result<Landed, ConsentError> {
         let ground = self.onboard.ground();
-        let state = back.state.as_deref().ok_or_else(|| ConsentError::Invalid("There is no 'state'.".to_owned()))?;
+        let state =
+            back.state.as_deref().ok_or_else(|| ConsentError::Invalid("There is no 'state'.".to_owned()))?;
         let found: Option<Found<Login>> = self.pending.find(&ground.vault, state).await?;
         let found = found.ok_or(ConsentError::NotPending)?;
         if !is_of(&found, comer) {
@@ -208,14 +221,16 @@ impl Consents {
             return Err(ConsentError::Denied("it sent nothing back".to_owned()));
         };
         let verifier = login.verifier.as_deref().map(Secret::new);
-        let grant = self.engine.exchange(&provider, &client, &login.redirect_uri, code, verifier.as_ref()).await;
+        let grant =
+            self.engine.exchange(&provider, &client, &login.redirect_uri, code, verifier.as_ref()).await;
         let grant = grant.map_err(ConsentError::Provider)?;
         self.add(&provider, &client, login, grant).await
     }
 
     /// The provider with its endpoints, and who we are to it.
     async fn settled(&self, provider: &Provider) -> Result<(Provider, Client), ConsentError> {
-        let client = provider.client.clone().ok_or(ConsentError::Provider(OAuthError::NotOffered("client for us")))?;
+        let client =
+            provider.client.clone().ok_or(ConsentError::Provider(OAuthError::NotOffered("client for us")))?;
         let settled = self.engine.settled(&provider.for_accounts()).await.map_err(ConsentError::Provider)?;
         Ok((settled, client))
     }
@@ -238,18 +253,19 @@ impl Consents {
         let kit = Kit::of_consent(Tokens::of(&grant), login.api_key.as_deref().map(Secret::new));
         let who = &login.beginner.who;
         let owner = &login.beginner.tenant;
-        let record = match self.onboard.of_person(owner, &login.platform, &login.account_name, &consent).await? {
-            Some(held) => self.onboard.reconsent(who, &held, consent, kit).await?,
-            None => {
-                let new = NewAccount {
-                    platform: login.platform.clone(),
-                    account_name: login.account_name.clone(),
-                    owner: Some(owner.clone()),
-                    ..NewAccount::default()
-                };
-                self.onboard.add_with(who, new, consent, kit).await?
-            }
-        };
+        let record =
+            match self.onboard.of_person(owner, &login.platform, &login.account_name, &consent).await? {
+                Some(held) => self.onboard.reconsent(who, &held, consent, kit).await?,
+                None => {
+                    let new = NewAccount {
+                        platform: login.platform.clone(),
+                        account_name: login.account_name.clone(),
+                        owner: Some(owner.clone()),
+                        ..NewAccount::default()
+                    };
+                    self.onboard.add_with(who, new, consent, kit).await?
+                }
+            };
         Ok(Landed { record, redirect_after: login.redirect_after.clone() })
     }
 }
@@ -323,9 +339,13 @@ impl Onboard {
         let is_it = |held: &&super::record::Held| {
             let record = &held.record;
             let same = record.consent.as_ref().is_some_and(|known| {
-                known.provider == consent.provider && known.subject == consent.subject && known.subject.is_some()
+                known.provider == consent.provider
+                    && known.subject == consent.subject
+                    && known.subject.is_some()
             });
-            same && record.owner.as_ref() == Some(owner) && record.platform.as_str() == platform && record.name == name
+            same && record.owner.as_ref() == Some(owner)
+                && record.platform.as_str() == platform
+                && record.name == name
         };
         Ok(state.held.values().find(is_it).cloned())
     }

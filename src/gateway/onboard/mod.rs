@@ -9,6 +9,7 @@ pub mod consent;
 mod kit;
 mod listing;
 mod record;
+pub mod renewal;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

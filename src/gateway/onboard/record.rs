@@ -181,7 +181,8 @@ impl NewAccount {
             );
         }
         let [api_key, access_key, secret_key, app_id, api_secret] = parts;
-        let credential = Parts { api_key, access_key, secret_key, app_id, api_secret, ..Parts::default() }.credential();
+        let credential =
+            Parts { api_key, access_key, secret_key, app_id, api_secret, ..Parts::default() }.credential();
         let Some(credential) = credential.filter(|credential| platform.scheme.takes(credential)) else {
             return invalid(format!("{} takes {}.", platform.name, platform.scheme.wants()));
         };
@@ -293,20 +294,19 @@ fn with_headers(
     oauth: &oauth::Settings,
 ) -> Result<Arc<Platform>, String> {
     let provider = oauth.providers.iter().find(|provider| provider.name == consent.provider);
-    let Some(row) = provider.and_then(|provider| provider.account.as_ref()) else { return Ok(Arc::clone(platform)) };
+    let Some(row) = provider.and_then(|provider| provider.account.as_ref()) else {
+        return Ok(Arc::clone(platform));
+    };
     let mut changed = Platform::clone(platform);
     for (name, value) in &row.headers {
-        changed = changed.with_header(name, value).map_err(|wrong| format!("{} {}", wrong.field, wrong.why))?;
+        changed =
+            changed.with_header(name, value).map_err(|wrong| format!("{} {}", wrong.field, wrong.why))?;
     }
     Ok(Arc::new(changed))
 }
 
 /// The bytes of a row, its credential encrypted anew.
-pub(super) fn sealed_row(
-    record: &AccountRecord,
-    kit: &Kit,
-    vault: &Vault,
-) -> Result<Vec<u8>, OnboardError> {
+pub(super) fn sealed_row(record: &AccountRecord, kit: &Kit, vault: &Vault) -> Result<Vec<u8>, OnboardError> {
     row(record, kit.seal(&record.id, vault)?)
 }
 
