@@ -177,6 +177,7 @@ impl Office {
                 key_file.display()
             ));
         }
+        let (consents, renewals) = wiring::consents(&house.onboard, backing.records(), &clock)?;
         let operator = Secret::new(random_name("operator-", 43));
         let plane = Plane {
             gateway: house.gateway,
@@ -185,6 +186,9 @@ impl Office {
             records: backing.records(),
             usage_by: backing.usage_by(),
             onboard: house.onboard,
+            consents,
+            renewals,
+            own_url: wiring::own_url(&config),
             operator: Arc::new(operator.clone()),
             metrics_are_open: false,
         };

@@ -16,6 +16,8 @@ use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
 use crate::config::{Config, Openness};
 use crate::gateway::onboard::Onboard;
+use crate::gateway::onboard::consent::Consents;
+use crate::gateway::onboard::renewal::Renewals;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
@@ -107,6 +109,7 @@ pub fn run_config(
     let purse = Arc::new(purse);
     let (gateway, keys, onboard) =
         (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
+    let (consents, renewals) = wiring::consents(&onboard, backing.records(), &clock)?;
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let plane = Plane {
         gateway: Arc::clone(&gateway),
@@ -115,6 +118,9 @@ pub fn run_config(
         records: backing.records(),
         usage_by: backing.usage_by(),
         onboard: Arc::clone(&onboard),
+        consents: Arc::clone(&consents),
+        renewals: Arc::clone(&renewals),
+        own_url: wiring::own_url(config),
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
         metrics_are_open: config.metrics == Openness::Open,
     };
@@ -137,6 +143,7 @@ pub fn run_config(
     let (records, replica) = (backing.records(), backing.usage_by());
     let bookkeeper = Bookkeeper { gateway, records, replica, spool };
     attend(live, reload, certificate, bookkeeper.clone())?;
+    keep_consents(consents, renewals)?;
     let let_go = release(&backing, &purse);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     purse.close();
@@ -259,6 +266,24 @@ async fn note_reload(onboard: Arc<Onboard>) {
     if let Err(error) = onboard.note(act).await {
         tracing::error!(%error, "the reload is not in the audit log");
     }
+}
+
+/// Renews tokens ahead of their end, and forgets sign-ins that nobody finished, for as long as the process lives.
+fn keep_consents(consents: Arc<Consents>, renewals: Arc<Renewals>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = async move {
+        for tick in 0_u32.. {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            renewals.tick().await;
+            if tick % 60 == 0
+                && let Err(error) = consents.sweep().await
+            {
+                tracing::debug!(%error, "old sign-ins stay for now");
+            }
+        }
+    };
+    std::thread::Builder::new().name("renewals".into()).spawn(move || runtime.block_on(work))?;
+    Ok(())
 }
 
 /// When accounts were last used is written down once in so many ticks.

@@ -10,12 +10,15 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
+use crate::gateway::onboard::consent::Consents;
+use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Ground, Onboard};
 use crate::gateway::rehearsal::Rehearsal;
 use crate::gateway::{Gateway, World};
 use crate::identity::Identity;
 use crate::ids::random_name;
 use crate::metrics::Metrics;
+use crate::oauth::{Engine, Pending};
 use crate::pool::Pool;
 use crate::secret::Secret;
 use crate::store::{Keys, Records};
@@ -52,6 +55,26 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
         .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
         .build()?;
     Ok(client)
+}
+
+/// What adds accounts by consent, and what renews their tokens.
+pub fn consents(
+    onboard: &Arc<Onboard>,
+    records: Arc<dyn Records>,
+    clock: &Clock,
+) -> anyhow::Result<(Arc<Consents>, Arc<Renewals>)> {
+    let engine = Engine::new(Arc::new(back_office()?));
+    let pending = Pending::new(records, clock.clone());
+    let consents = Arc::new(Consents::new(Arc::clone(onboard), engine.clone(), pending));
+    let renewals = Renewals::new(Arc::clone(onboard), engine);
+    onboard.renew_by(&renewals);
+    Ok((consents, renewals))
+}
+
+/// Where this process is reached, for links to itself.
+pub fn own_url(config: &Config) -> Arc<str> {
+    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+    Arc::from(format!("{scheme}://{}", config.listen.address))
 }
 
 /// A whole gateway, without its sockets.

@@ -16,6 +16,7 @@ mod broken;
 mod budget;
 mod callers;
 mod chaos;
+mod consent;
 mod failover;
 mod leaving;
 mod lifecycle;

@@ -227,6 +227,14 @@ impl Consents {
         self.add(&provider, &client, login, grant).await
     }
 
+    /// Forgets sign-ins that nobody finished in time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sweep(&self) -> Result<(), crate::store::StoreError> {
+        self.pending.sweep().await
+    }
+
     /// The provider with its endpoints, and who we are to it.
     async fn settled(&self, provider: &Provider) -> Result<(Provider, Client), ConsentError> {
         let client =

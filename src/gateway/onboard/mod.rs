@@ -245,6 +245,12 @@ impl Onboard {
         Ok(())
     }
 
+    /// Lets requests that find a token refused ask for a newer one.
+    pub fn renew_by(&self, renewals: &Arc<renewal::Renewals>) {
+        let is_first = self.gateway.renew.set(Box::new(Arc::clone(renewals))).is_ok();
+        debug_assert!(is_first, "set once, at the start");
+    }
+
     /// What the configuration gives.
     pub(crate) fn ground(&self) -> Arc<Ground> {
         Arc::clone(&self.state.lock().ground)

@@ -85,6 +85,15 @@ impl Renewals {
         Arc::new(Self { onboard, engine, holder: random_name("ren_", 16), desks: Mutex::default() })
     }
 
+    /// Newer tokens than an account has, for whoever asks by hand.
+    pub async fn renew_now(self: &Arc<Self>, id: &AccountId) -> Renewed {
+        let known = self.onboard.state.lock().held.get(id.as_str()).and_then(|held| held.kit.tokens.clone());
+        match known {
+            Some(tokens) => self.renew(id, &tokens.access).await,
+            None => Renewed::Never,
+        }
+    }
+
     /// Newer tokens than `stale` for an account, whoever gets them.
     pub async fn renew(self: &Arc<Self>, id: &AccountId, stale: &Secret) -> Renewed {
         let (renewals, id, stale) = (Arc::clone(self), id.clone(), stale.clone());

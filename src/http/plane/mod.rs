@@ -2,6 +2,7 @@
 //! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`usage`] what was used.
 
 mod accounts;
+mod consent;
 pub mod envelope;
 mod office;
 mod usage;
@@ -22,6 +23,8 @@ use serde::de::DeserializeOwned;
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
+use crate::gateway::onboard::consent::Consents;
+use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
 use crate::identity::Caller;
 use crate::ids::TenantId;
@@ -48,6 +51,10 @@ pub struct Plane {
     /// Under whose name usage is added up.
     pub usage_by: Arc<str>,
     pub onboard: Arc<Onboard>,
+    pub consents: Arc<Consents>,
+    pub renewals: Arc<Renewals>,
+    /// Where this very process is reached, for whoever names no other address.
+    pub own_url: Arc<str>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.
@@ -72,7 +79,7 @@ pub fn public(plane: Plane) -> Router {
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    finish(health(router.merge(accounts::routes())), plane)
+    finish(health(router.merge(accounts::routes()).merge(consent::routes())), plane)
 }
 
 /// What the admin listener serves.
