@@ -51,6 +51,8 @@ pub struct Begun {
 struct Kept {
     /// Hash of what the browser shows.
     browser: String,
+    /// Milliseconds since 1970.
+    began: u64,
     /// Seconds since 1970.
     ends: u64,
     what: Sealed,
@@ -109,6 +111,7 @@ impl Pending {
         let plain = serde_json::to_string(what).map_err(|error| StoreError::record(&id, &error))?;
         let kept = Kept {
             browser: hash(begun.browser.expose()),
+            began: self.clock.wall_millis(),
             ends: self.clock.wall_seconds().saturating_add(life.as_secs()),
             what: vault.seal(KIND, &id, &Secret::new(plain))?,
         };
@@ -124,7 +127,7 @@ impl Pending {
         if own.len() < MAX_EACH {
             return Ok(());
         }
-        own.sort_by_key(|row| serde_json::from_slice::<Kept>(&row.value).map_or(0, |kept| kept.ends));
+        own.sort_by_key(|row| serde_json::from_slice::<Kept>(&row.value).map_or(0, |kept| kept.began));
         let oldest = own.iter().take(own.len() + 1 - MAX_EACH);
         let deletes = oldest.map(|row| delete(row.id.clone(), Expect::Anything)).collect();
         self.records.commit(deletes).await.map(drop)

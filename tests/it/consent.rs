@@ -119,7 +119,7 @@ async fn whoever_did_not_begin_changes_nothing() {
     refused(&begun.address.replace("/huggingface-callback", "/api/v1/oauth/callback"), &begun.cookie).await;
     refused(&house.url("/api/v1/oauth/callback"), &begun.cookie).await;
     refused(
-        &house.url(&format!("/api/v1/oauth/callback?code=c&state={}", "s".repeat(1 << 14))),
+        &house.url(&format!("/api/v1/oauth/callback?code=c&state={}", "s".repeat(1 << 12))),
         &begun.cookie,
     )
     .await;
@@ -167,7 +167,7 @@ async fn what_goes_wrong_is_told_and_nothing_is_left_behind() {
     let bare = whole(house.client.post(house.url("/api/v1/oauth/initiate")).json(&json!({}))).await;
     assert_eq!(bare.status, 401);
     // The person says no; in words that would be a script.
-    tell(&house, "settings", json!({"auto": null, "auto_deny": true})).await;
+    tell(&house, "settings", json!({"auto": "ann", "auto_deny": true})).await;
     let denied = agree(&house, json!({})).await;
     let page = whole(
         house
