@@ -10,6 +10,7 @@ pub mod calibrate;
 pub mod chat;
 pub mod drain;
 pub mod estimate;
+pub mod issuer;
 pub mod models;
 pub mod onboard;
 mod reading;
