@@ -15,6 +15,7 @@ use super::{block_on, environment, logs};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
 use crate::config::{Config, Openness};
+use crate::gateway::issuer::IssuerError;
 use crate::gateway::onboard::Onboard;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
@@ -107,6 +108,7 @@ pub fn run_config(
     let purse = Arc::new(purse);
     let (gateway, keys, onboard) =
         (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
+    let provider = Arc::clone(&house.provider);
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let plane = Plane {
         gateway: Arc::clone(&gateway),
@@ -115,6 +117,7 @@ pub fn run_config(
         records: backing.records(),
         usage_by: backing.usage_by(),
         onboard: Arc::clone(&onboard),
+        provider,
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
         metrics_are_open: config.metrics == Openness::Open,
     };
@@ -266,7 +269,7 @@ const USES_EVERY: u32 = 60;
 
 /// What is due twice a second: a key that another replica revoked is to be refused here within one.
 async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
-    let House { gateway, keys, onboard, .. } = &reload.house;
+    let House { gateway, keys, onboard, provider } = &reload.house;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reachable = true;
@@ -275,12 +278,16 @@ async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>
         let told = async {
             keys.refresh().await?;
             onboard.tick().await?;
-            if tick % USES_EVERY == 0 { onboard.keep_uses().await } else { Ok(()) }
+            provider.tick().await?;
+            if tick % USES_EVERY == 0 {
+                onboard.keep_uses().await?;
+            }
+            Ok(())
         };
         is_reachable = match told.await {
             Ok(()) => true,
             // A successor has it.
-            Err(StoreError::Released) => is_reachable,
+            Err(IssuerError::Store(StoreError::Released)) => is_reachable,
             Err(error) => {
                 if is_reachable {
                     tracing::error!(%error, "the store cannot be read: accounts and keys stay as they are known here");

@@ -142,7 +142,7 @@ impl Keeper {
         *self.vault.lock() = vault;
     }
 
-    /// Makes the first key, where tokens are to be made and there is none.
+    /// Makes the first key, where there is none: before the first token is made. Cheap where there is one.
     ///
     /// # Errors
     /// The store's.
@@ -291,14 +291,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// What is due twice a second: takes over what others changed, makes the first key where one is needed, and now and then
-    /// forgets what is over.
+    /// What is due twice a second: takes over what others changed, and now and then forgets what is over.
     ///
     /// # Errors
     /// As [`Keeper::refresh`].
     pub async fn tick(&self) -> Result<(), IssuerError> {
         self.refresh().await?;
-        self.ensure().await?;
         let now = self.clock.now();
         {
             let mut known = self.known.lock().await;

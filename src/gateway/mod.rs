@@ -13,6 +13,7 @@ pub mod estimate;
 pub mod issuer;
 pub mod models;
 pub mod onboard;
+pub mod provider;
 mod reading;
 pub mod recall;
 pub mod rehearsal;

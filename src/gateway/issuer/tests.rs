@@ -31,7 +31,7 @@ async fn replicas() -> Replicas {
     let (store, vault) = (Store::in_memory().expect("a store"), vault());
     let one = keeper(&store, &vault, &clock).await.expect("opens");
     let other = keeper(&store, &vault, &clock).await.expect("opens");
-    one.tick().await.expect("made");
+    one.ensure().await.expect("made");
     other.tick().await.expect("read");
     Replicas { one, other, hand, store, vault }
 }

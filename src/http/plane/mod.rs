@@ -1,9 +1,10 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
 
 mod accounts;
 pub mod envelope;
 mod office;
+mod provider;
 mod usage;
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
+use crate::gateway::provider::Provider;
 use crate::identity::Caller;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
@@ -48,6 +50,7 @@ pub struct Plane {
     /// Under whose name usage is added up.
     pub usage_by: Arc<str>,
     pub onboard: Arc<Onboard>,
+    pub provider: Arc<Provider>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.
@@ -72,13 +75,13 @@ pub fn public(plane: Plane) -> Router {
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    finish(health(router.merge(accounts::routes())), plane)
+    finish(health(router.merge(accounts::routes()).merge(provider::routes())), plane)
 }
 
 /// What the admin listener serves.
 pub fn admin(plane: Plane) -> Router {
     let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    finish(health(router), plane)
+    finish(health(router.merge(provider::admin_routes())), plane)
 }
 
 fn health(router: Router<Plane>) -> Router<Plane> {

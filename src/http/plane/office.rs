@@ -249,5 +249,9 @@ async fn rotate(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
     let onboard = std::sync::Arc::clone(&plane.onboard);
     let rotated = tokio::spawn(async move { onboard.rotate(&who).await }).await;
     let rotated = rotated.map_err(|_| refused(StoreError::Interrupted))?.map_err(refused)?;
-    Ok(answer(&json!({"changed": rotated.changed, "of": rotated.of, "key": rotated.key})))
+    let (signing, moved) = plane.provider.keeper().reseal().await.map_err(|error| {
+        Refused(Fault::gateway(Kind::Internal, "The signing keys could not be encrypted anew.").source(error))
+    })?;
+    let (changed, of) = (rotated.changed + moved, rotated.of + signing);
+    Ok(answer(&json!({"changed": changed, "of": of, "key": rotated.key})))
 }
