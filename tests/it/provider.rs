@@ -221,9 +221,8 @@ async fn get(house: &House, token: &str, path: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_signs_somebody_in_asks_models_and_is_let_go() {
-    let house =
-        open("callers: {tenants: {alpha: {daily_requests: 10, monthly_budget: 100000}, dev: {}}}\n").await;
+async fn a_person_is_asked_on_a_page_that_nobody_else_can_use() {
+    let house = open("").await;
     let metadata = whole(house.client.get(house.url("/.well-known/oauth-authorization-server"))).await;
     assert_eq!(metadata.header("access-control-allow-origin"), "*");
     let metadata = metadata.json();
@@ -253,8 +252,16 @@ async fn an_app_signs_somebody_in_asks_models_and_is_let_go() {
         text.contains("alice &lt;b&gt;Example") && !text.contains("<b>Example") && !text.contains("<script"),
         "{text}"
     );
+    house.settled().await;
+}
+
+const QUOTAS: &str = "callers: {tenants: {alpha: {daily_requests: 10, monthly_budget: 100000}, dev: {}}}\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_a_jwt_that_anybody_can_verify() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
     let all = granted(&house, &app, "alice", "profile balance chat").await;
-    // The token is a JWT that anybody can verify.
     let jwks: Value = whole(house.client.get(house.url("/.well-known/jwks.json"))).await.json();
     let set: jsonwebtoken::jwk::JwkSet = serde_json::from_value(jwks).expect("a set");
     let header = jsonwebtoken::decode_header(&all.access).expect("a header");
@@ -269,6 +276,13 @@ async fn an_app_signs_somebody_in_asks_models_and_is_let_go() {
         (&claims["sub"], &claims["client_id"], &claims["scope"]),
         (&json!("alice"), &json!(app.id), &json!("profile balance chat"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_gets_what_was_granted_and_no_more_until_it_is_let_go() {
+    let house = open(QUOTAS).await;
+    let app = App::register(&house, true).await;
+    let all = granted(&house, &app, "alice", "profile balance chat").await;
     // On the person's own quota.
     assert_eq!(chat(&house, &all.access).await.status, 200);
     let info = get(&house, &all.access, "/api/oauth2/userinfo").await;
@@ -285,6 +299,9 @@ async fn an_app_signs_somebody_in_asks_models_and_is_let_go() {
     // No more than was granted, and nothing of the person's own.
     let little = granted(&house, &app, "alice", "profile").await;
     assert_eq!(chat(&house, &little.access).await.error(403), "insufficient_permissions");
+    assert_eq!(get(&house, &all.access, "/v1/models").await.status, 200);
+    assert_eq!(get(&house, &little.access, "/v1/models").await.error(403), "insufficient_permissions");
+    assert_eq!(get(&house, &little.access, "/v1/models/gpt-4o").await.error(403), "insufficient_permissions");
     let info = get(&house, &little.access, "/api/oauth2/userinfo").await.json();
     assert_eq!((&info["sub"], &info["balance"]), (&json!("alice"), &Value::Null));
     let topup = get(&house, &little.access, "/api/oauth2/topup").await;
@@ -379,14 +396,10 @@ async fn replicas_go_on_with_what_others_began_and_end_it_everywhere() {
     }
 }
 
-/// Whatever is asked, the only places that a browser is sent to are those that the app registered, and our own sign-in.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_spelling_of_a_redirect_leads_elsewhere() {
-    let house = open("").await;
-    let web = App::register(&house, true).await;
-    let native = App::with(&house, true, json!(["http://127.0.0.1/cb", "com.example.app:/cb"])).await;
+/// Ways to write a redirect URI that some parser takes for the registered one, or for somebody else's.
+fn tricks() -> Vec<String> {
     let host = "https://app.example";
-    let tricks = [
+    vec![
         format!("{host}/cb/"),
         format!("{host}/cb/evil"),
         format!("{host}/cbx"),
@@ -436,7 +449,16 @@ async fn no_spelling_of_a_redirect_leads_elsewhere() {
         "com.example.app://evil.example/cb".into(),
         "com.example.app:/cb2".into(),
         "com.example.app.evil:/cb".into(),
-    ];
+    ]
+}
+
+/// Whatever is asked, the only places that a browser is sent to are those that the app registered, and our own sign-in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_spelling_of_a_redirect_leads_elsewhere() {
+    let house = open("").await;
+    let web = App::register(&house, true).await;
+    let native = App::with(&house, true, json!(["http://127.0.0.1/cb", "com.example.app:/cb"])).await;
+    let tricks = tricks();
     for trick in &tricks {
         for app in [&web, &native] {
             for auto in ["false", "true"] {
@@ -467,7 +489,12 @@ async fn no_spelling_of_a_redirect_leads_elsewhere() {
         query.push(more);
         assert_eq!(visit(&house, Some("alice"), &query).await.status, 400, "{more:?}");
     }
-    // Registering is as strict.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_registered_is_one_clear_place() {
+    let house = open("").await;
+    let tricks = tricks();
     for trick in tricks.iter().filter(|trick| {
         !trick.starts_with("https://app.example") || trick.contains(['#', '\\', ' ', '\0', '\r'])
     }) {
@@ -484,9 +511,8 @@ async fn no_spelling_of_a_redirect_leads_elsewhere() {
     }
 }
 
-/// Errors that go back to the app; and a page in somebody else's frame, form or script that gets nowhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_is_led_by_nobody_but_the_person() {
+async fn what_is_wrong_with_a_request_goes_back_to_the_app() {
     let house = open("").await;
     let app = App::register(&house, true).await;
     let challenge = challenge();
@@ -515,6 +541,13 @@ async fn a_browser_is_led_by_nobody_but_the_person() {
     query.retain(|(known, _)| *known != "state");
     let url = location(&visit(&house, Some("alice"), &query).await);
     assert_eq!((found(&url, "error").as_deref(), found(&url, "state")), (Some("invalid_request"), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_answered_by_the_person_on_our_own_page() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    let challenge = challenge();
     let good = asking(&app, "profile", &challenge);
     let no = visit(&house, Some("alice"), &good).await;
     let url = location(&say(&house, "alice", &hidden(&no, "ticket"), "no").await);
@@ -552,6 +585,25 @@ async fn a_browser_is_led_by_nobody_but_the_person() {
     assert_eq!(visit(&house, Some("bob"), &auto("profile")).await.status, 200);
 }
 
+fn basic(id: &str, secret: &str) -> Option<String> {
+    Some(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
+}
+
+/// A form for the token endpoint, with this header for authorization.
+async fn send(house: &House, authorization: Option<&String>, body: &str) -> Answer {
+    let mut request = house.client.post(house.url("/api/oauth2/token")).body(body.to_owned());
+    request = request.header("content-type", "application/x-www-form-urlencoded");
+    if let Some(authorization) = authorization {
+        request = request.header("authorization", authorization);
+    }
+    whole(request).await
+}
+
+fn code_form(code: &str) -> String {
+    let grant = ("grant_type", "authorization_code");
+    encoded(&[grant, ("code", code), ("redirect_uri", BACK), ("code_verifier", VERIFIER)])
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_token_endpoint_is_strict_and_speaks_the_standard() {
     let house = open("").await;
@@ -559,108 +611,62 @@ async fn the_token_endpoint_is_strict_and_speaks_the_standard() {
     let (public, other) = (App::register(&house, true).await, App::register(&house, false).await);
     let secret = app.secret.clone().expect("a secret");
     let fresh = async || code(&house, &house, &app, "alice", "chat").await;
-    let url = house.url("/api/oauth2/token");
-    let basic = |id: &str, secret: &str| format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
-    let send = async |authorization: Option<String>, body: String| {
-        let mut request = house.client.post(&url).body(body);
-        request = request.header("content-type", "application/x-www-form-urlencoded");
-        if let Some(authorization) = authorization {
-            request = request.header("authorization", authorization);
-        }
-        whole(request).await
-    };
-    let form = encoded;
-    let code_form = |code: &str| {
-        form(&[
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", BACK),
-            ("code_verifier", VERIFIER),
-        ])
-    };
+    let mine = basic(&app.id, &secret);
     // By header, and by body.
-    tokens(&send(Some(basic(&app.id, &secret)), code_form(&fresh().await)).await);
+    tokens(&send(&house, mine.as_ref(), &code_form(&fresh().await)).await);
     tokens(&trade(&house, &app, &fresh().await).await);
-    let good = fresh().await;
-    let wrong = send(Some(basic(&app.id, "wrong")), code_form(&good)).await;
+    let good = code_form(&fresh().await);
+    let wrong = send(&house, basic(&app.id, "wrong").as_ref(), &good).await;
     assert_eq!(refused(&wrong, 401), "invalid_client");
     assert!(wrong.header("www-authenticate").starts_with("Basic"));
-    for (authorization, body, status, error) in [
-        (Some(basic(&other.id, &secret)), code_form(&good), 401, "invalid_client"),
-        (Some("Bearer x".to_owned()), code_form(&good), 401, "invalid_client"),
-        (None, format!("{}&client_id={}", code_form(&good), app.id), 401, "invalid_client"),
-        (None, code_form(&good), 401, "invalid_client"),
-        (
-            Some(basic(&app.id, &secret)),
-            format!("{}&client_secret={secret}", code_form(&good)),
-            400,
-            "invalid_request",
-        ),
-        (
-            Some(basic(&app.id, &secret)),
-            format!("{}&client_id={}", code_form(&good), other.id),
-            400,
-            "invalid_request",
-        ),
-        (Some(basic(&app.id, &secret)), format!("{}&code=x", code_form(&good)), 400, "invalid_request"),
-        (
-            Some(basic(&app.id, &secret)),
-            form(&[("grant_type", "authorization_code")]),
-            400,
-            "invalid_request",
-        ),
-        (Some(basic(&app.id, &secret)), form(&[("grant_type", "refresh_token")]), 400, "invalid_request"),
-        (Some(basic(&app.id, &secret)), form(&[("code", &good)]), 400, "invalid_request"),
-        (
-            Some(basic(&app.id, &secret)),
-            form(&[("grant_type", "password"), ("username", "a")]),
-            400,
-            "unsupported_grant_type",
-        ),
-        (
-            Some(basic(&app.id, &secret)),
-            form(&[("grant_type", "client_credentials")]),
-            400,
-            "unsupported_grant_type",
-        ),
-        (
-            Some(basic(&app.id, &secret)),
-            form(&[("grant_type", "refresh_token"), ("refresh_token", "weir-rt-x~y~z")]),
-            400,
-            "invalid_grant",
-        ),
-        (Some(basic(&app.id, &secret)), code_form("nonsense"), 400, "invalid_grant"),
+    let stranger = basic(&other.id, other.secret.as_deref().expect("a secret"));
+    let bearer = Some("Bearer x".to_owned());
+    let refresh = "grant_type=refresh_token";
+    for (authorization, body, expected) in [
+        (&basic(&other.id, &secret), good.clone(), "401 invalid_client"),
+        (&bearer, good.clone(), "401 invalid_client"),
+        (&None, format!("{good}&client_id={}", app.id), "401 invalid_client"),
+        (&None, good.clone(), "401 invalid_client"),
+        (&mine, format!("{good}&client_secret={secret}"), "400 invalid_request"),
+        (&mine, format!("{good}&client_id={}", other.id), "400 invalid_request"),
+        (&mine, format!("{good}&code=x"), "400 invalid_request"),
+        (&mine, "grant_type=authorization_code".to_owned(), "400 invalid_request"),
+        (&mine, refresh.to_owned(), "400 invalid_request"),
+        (&mine, good.replace("grant_type", "grant"), "400 invalid_request"),
+        (&mine, "grant_type=password&username=a&password=b".to_owned(), "400 unsupported_grant_type"),
+        (&mine, "grant_type=client_credentials".to_owned(), "400 unsupported_grant_type"),
+        (&mine, format!("{refresh}&refresh_token=weir-rt-x~y~z"), "400 invalid_grant"),
+        (&mine, format!("{refresh}&refresh_token=x&scope=admin"), "400 invalid_scope"),
+        (&mine, code_form("nonsense"), "400 invalid_grant"),
         // Somebody else's code, whoever proves to be whom.
-        (
-            Some(basic(&other.id, other.secret.as_deref().expect("a secret"))),
-            code_form(&good),
-            400,
-            "invalid_grant",
-        ),
-        (None, format!("{}&client_id={}", code_form(&good), public.id), 400, "invalid_grant"),
+        (&stranger, good.clone(), "400 invalid_grant"),
+        (&None, format!("{good}&client_id={}", public.id), "400 invalid_grant"),
     ] {
-        let answer = send(authorization, body.clone()).await;
-        assert_eq!(refused(&answer, status), error, "{body}");
+        let answer = send(&house, authorization.as_ref(), &body).await;
+        let error = refused(&answer, answer.status);
+        assert_eq!(format!("{} {error}", answer.status), expected, "{body}");
     }
-    let in_url = whole(
-        house
-            .client
-            .post(format!("{url}?client_id={}&client_secret={secret}", app.id))
-            .form(&[("grant_type", "refresh_token")]),
-    )
-    .await;
-    assert_eq!(refused(&in_url, 400), "invalid_request");
-    let as_json =
-        whole(house.client.post(&url).json(&json!({"grant_type": "authorization_code", "code": good}))).await;
+    let url = house.url("/api/oauth2/token");
+    let in_url = house.client.post(format!("{url}?client_id={}&client_secret={secret}", app.id));
+    assert_eq!(
+        refused(&whole(in_url.form(&[("grant_type", "refresh_token")])).await, 400),
+        "invalid_request"
+    );
+    let as_json = whole(house.client.post(&url).json(&json!({"grant_type": "authorization_code"}))).await;
     assert_eq!(refused(&as_json, 400), "invalid_request");
     assert_eq!(whole(house.client.get(&url)).await.status, 405);
     // None of that spoiled the code.
-    let mine = tokens(&trade(&house, &app, &good).await);
-    assert_eq!(
-        refused(&renew(&house, &other, &mine.refresh).await, 400),
-        "invalid_grant",
-        "another client's"
-    );
+    let issued = tokens(&send(&house, mine.as_ref(), &good).await);
+    let theirs = renew(&house, &other, &issued.refresh).await;
+    assert_eq!(refused(&theirs, 400), "invalid_grant", "another client's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_looked_at_and_ended_by_its_own_client() {
+    let house = open("").await;
+    let (app, other) = (App::register(&house, false).await, App::register(&house, false).await);
+    let public = App::register(&house, true).await;
+    let mine = granted(&house, &app, "alice", "chat").await;
     // Introspection: of one's own, with a secret.
     let look = async |app: &App, token: &str| {
         let mut form = app.form();
@@ -749,7 +755,16 @@ async fn a_person_sees_and_takes_back_what_they_let_in() {
         assert_eq!(get(&house, &alive.access, "/api/oauth2/userinfo").await.status, 200);
     }
     assert_eq!(list("alice").await.json()["grants"].as_array().map(Vec::len), Some(1));
-    // An app's own page of a tenant: others' are not there.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_see_their_own_apps_and_operators_all_that_was_done() {
+    let house = open("").await;
+    let (app, _) = (App::register(&house, true).await, App::register(&house, true).await);
+    granted(&house, &app, "alice", "profile").await;
+    let path = format!("/api/oauth2/grants/{}", app.id);
+    let back = house.client.delete(house.url(&path)).header("cookie", cookie("alice"));
+    assert_eq!(whole(back).await.status, 200);
     for (method, path) in
         [(Method::DELETE, format!("/{}", app.id)), (Method::POST, format!("/{}/secret", app.id))]
     {

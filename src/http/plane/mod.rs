@@ -132,8 +132,17 @@ async fn identify(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Ref
     verified(plane, headers).await.map_err(Refused)
 }
 
+/// Who calls, if they may ask models. An app that somebody let in for less is told of none.
+async fn asker(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Refused> {
+    let caller = identify(plane, headers).await?;
+    if caller.ties.is_some() && !caller.has_scope(Scope::Chat) {
+        return Err(Refused(Fault::client(Kind::Forbidden, "This token lacks the scope 'chat'.")));
+    }
+    Ok(caller)
+}
+
 async fn list_models(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
-    let caller = identify(&plane, &headers).await?;
+    let caller = asker(&plane, &headers).await?;
     Ok(axum::Json(plane.gateway.list_models(&caller)).into_response())
 }
 
@@ -142,7 +151,7 @@ async fn one_model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let caller = identify(&plane, &headers).await?;
+    let caller = asker(&plane, &headers).await?;
     let model = plane.gateway.one_model(&caller, &id).map_err(Refused)?;
     Ok(axum::Json(model).into_response())
 }

@@ -19,6 +19,7 @@ use super::{Plane, Refused, operator};
 use crate::fault::{Fault, Kind};
 use crate::gateway::issuer::IssuerError;
 use crate::gateway::provider::{GrantScope, Provider, ProviderError};
+use crate::store::StoreError;
 
 /// Sign-in by pop-up for apps that run in a browser.
 const SDK: &str = include_str!("weir-oauth.js");
@@ -60,8 +61,14 @@ fn provider(plane: &Plane) -> Result<&Provider, Fault> {
     Err(Fault::client(Kind::NotFound, "Third-party apps are not served here (`provider.enabled`)."))
 }
 
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Fault {
-    Fault::gateway(Kind::Internal, "The store failed.").source(error)
+/// A failure of ours.
+fn failed(error: impl Into<ProviderError>) -> Fault {
+    match error.into() {
+        ProviderError::Store(StoreError::Released) => {
+            Fault::gateway(Kind::Shutdown, "The gateway is being replaced. Try again shortly.")
+        }
+        other => Fault::gateway(Kind::Internal, "The store failed.").source(other),
+    }
 }
 
 /// What is told of an app that could not be had.
@@ -160,6 +167,9 @@ async fn rotate_key(
         body => super::read_body(body).map_err(Refused)?,
     };
     let rotated = plane.provider.keeper().rotate(&who, at_once).await;
-    let kid = rotated.map_err(|error: IssuerError| Refused(failed(error)))?;
+    let kid = rotated.map_err(|error| match error {
+        IssuerError::Store(error) => Refused(failed(error)),
+        other => Refused(Fault::gateway(Kind::Internal, "The keys could not be changed.").source(other)),
+    })?;
     Ok((StatusCode::OK, axum::Json(json!({"kid": kid, "at_once": at_once}))).into_response())
 }

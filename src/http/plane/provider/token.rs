@@ -38,6 +38,11 @@ impl IntoResponse for Wrong {
             Self::Fault(fault) if fault.kind() == Kind::NotFound => {
                 return Refused(self.fault()).into_response();
             }
+            Self::Fault(fault) if fault.kind() == Kind::Shutdown => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "The gateway is being replaced. Try again.",
+            ),
             Self::Fault(fault) => {
                 let cause = fault.cause().map(ToString::to_string).unwrap_or_default();
                 tracing::error!(%cause, "an app could not be answered");
@@ -45,6 +50,9 @@ impl IntoResponse for Wrong {
             }
         };
         let mut headers = private();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="weir""#));
         }
