@@ -106,9 +106,7 @@ pub fn run_config(
     let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
     block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
-    let (gateway, keys, onboard) =
-        (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
-    let provider = Arc::clone(&house.provider);
+    let House { gateway, keys, onboard, provider } = house.clone();
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let plane = Plane {
         gateway: Arc::clone(&gateway),

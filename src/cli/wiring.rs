@@ -56,7 +56,8 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
     Ok(client)
 }
 
-/// A whole gateway, without its sockets.
+/// A whole gateway, without its sockets. Clones are the same one.
+#[derive(Clone)]
 pub struct House {
     pub gateway: Arc<Gateway>,
     pub keys: Arc<Keys>,
