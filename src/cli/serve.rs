@@ -15,6 +15,7 @@ use super::{block_on, environment, logs};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
 use crate::config::{Config, Openness};
+use crate::gateway::issuer::IssuerError;
 use crate::gateway::onboard::Onboard;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
@@ -107,8 +108,7 @@ pub fn run_config(
     let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
     block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
-    let (gateway, keys, onboard) =
-        (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
+    let House { gateway, keys, onboard, provider } = house.clone();
     let (consents, renewals) = wiring::consents(&onboard, backing.records(), &clock)?;
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let plane = Plane {
@@ -121,6 +121,7 @@ pub fn run_config(
         consents: Arc::clone(&consents),
         renewals: Arc::clone(&renewals),
         own_url: wiring::own_url(config),
+        provider,
         operator: Arc::new(wiring::leave_operator_token(&folder)?),
         metrics_are_open: config.metrics == Openness::Open,
     };
@@ -291,7 +292,7 @@ const USES_EVERY: u32 = 60;
 
 /// What is due twice a second: a key that another replica revoked is to be refused here within one.
 async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
-    let House { gateway, keys, onboard, .. } = &reload.house;
+    let House { gateway, keys, onboard, provider } = &reload.house;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reachable = true;
@@ -300,12 +301,16 @@ async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>
         let told = async {
             keys.refresh().await?;
             onboard.tick().await?;
-            if tick % USES_EVERY == 0 { onboard.keep_uses().await } else { Ok(()) }
+            provider.tick().await?;
+            if tick % USES_EVERY == 0 {
+                onboard.keep_uses().await?;
+            }
+            Ok(())
         };
         is_reachable = match told.await {
             Ok(()) => true,
             // A successor has it.
-            Err(StoreError::Released) => is_reachable,
+            Err(IssuerError::Store(StoreError::Released)) => is_reachable,
             Err(error) => {
                 if is_reachable {
                     tracing::error!(%error, "the store cannot be read: accounts and keys stay as they are known here");

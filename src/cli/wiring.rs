@@ -12,10 +12,12 @@ use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
+use crate::gateway::issuer::Keeper;
 use crate::gateway::onboard::{Ground, Onboard};
+use crate::gateway::provider::{self, NoVisitors, Provider, Visitors};
 use crate::gateway::rehearsal::Rehearsal;
 use crate::gateway::{Gateway, World};
-use crate::identity::Identity;
+use crate::identity::{Identity, OwnIssuer};
 use crate::ids::random_name;
 use crate::metrics::Metrics;
 use crate::oauth::{Engine, Pending};
@@ -77,11 +79,13 @@ pub fn own_url(config: &Config) -> Arc<str> {
     Arc::from(format!("{scheme}://{}", config.listen.address))
 }
 
-/// A whole gateway, without its sockets.
+/// A whole gateway, without its sockets. Clones are the same one.
+#[derive(Clone)]
 pub struct House {
     pub gateway: Arc<Gateway>,
     pub keys: Arc<Keys>,
     pub onboard: Arc<Onboard>,
+    pub provider: Arc<Provider>,
 }
 
 /// A gateway as `config` wants it, over `records`, with `pool` to take accounts from.
@@ -95,15 +99,42 @@ pub async fn house(
     clock: &Clock,
 ) -> anyhow::Result<House> {
     let keys = Arc::new(Keys::load(Arc::clone(&records)).await?);
-    let gateway = Arc::new(gateway(config, &keys, pool, clock)?);
-    let ground = ground(config, vault(config, None)?);
-    let onboard = Onboard::open(Arc::clone(&gateway), records, ground).await;
+    let own = Arc::new(OwnIssuer::new(clock.clone()));
+    name(&own, config);
+    let gateway = Arc::new(gateway(config, &keys, Arc::clone(&own), pool, clock)?);
+    let vault = vault(config, None)?;
+    let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&vault), clock.clone()).await;
+    let keeper = Arc::new(keeper.context("the signing keys in the store cannot be used")?);
+    let provider =
+        Provider::new(keeper, Arc::clone(&records), visitors(), config.provider.clone(), clock.clone());
+    let onboard = Onboard::open(Arc::clone(&gateway), records, ground(config, vault)).await;
     let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
-    Ok(House { gateway, keys, onboard })
+    Ok(House { gateway, keys, onboard, provider: Arc::new(provider) })
 }
 
-fn gateway(config: &Config, keys: &Arc<Keys>, pool: Pool, clock: &Clock) -> anyhow::Result<Gateway> {
+/// Under which name tokens are made and taken here.
+fn name(own: &OwnIssuer, config: &Config) {
+    own.rename(config.provider.public_url.as_deref(), config.provider.enabled);
+}
+
+/// Who answers for people.
+fn visitors() -> Arc<dyn Visitors> {
+    #[cfg(debug_assertions)]
+    if super::environment(provider::Rehearsed::VARIABLE).is_some() {
+        return Arc::new(provider::Rehearsed);
+    }
+    Arc::new(NoVisitors)
+}
+
+fn gateway(
+    config: &Config,
+    keys: &Arc<Keys>,
+    own: Arc<OwnIssuer>,
+    pool: Pool,
+    clock: &Clock,
+) -> anyhow::Result<Gateway> {
     let identity = Identity::new(config.identity.clone(), keys.clone(), clock.clone(), back_office()?)?;
+    let identity = identity.with_own(own);
     pool.retry_budget().set_share(config.retry.budget);
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());
     let mut gateway = Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone());
@@ -178,7 +209,12 @@ pub fn world(config: &Config, identity: Identity) -> World {
 pub fn apply(house: &House, config: &Config) -> anyhow::Result<()> {
     let identity = house.gateway.world().identity.renewed(config.identity.clone())?;
     let vault = vault(config, Some(&house.onboard.vault()))?;
-    house.onboard.put_in_force(world(config, identity), ground(config, vault))?;
+    let keeper = house.provider.keeper();
+    keeper.check(&vault).context("the signing keys in the store cannot be used")?;
+    house.onboard.put_in_force(world(config, identity), ground(config, Arc::clone(&vault)))?;
+    keeper.put_vault(vault);
+    house.provider.put_in_force(config.provider.clone());
+    name(keeper.own(), config);
     house.gateway.pool.retry_budget().set_share(config.retry.budget);
     Ok(())
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::gateway::provider;
 use crate::gateway::route::{Defaults, RouteTable};
 use crate::gateway::settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use crate::gateway::usage::prices::Prices;
@@ -71,6 +72,8 @@ pub struct Config {
     pub prices: Prices,
     pub pool: pool::settings::Settings,
     pub oauth: oauth::Settings,
+    /// Third-party apps, and the name under which Weir makes tokens itself.
+    pub provider: provider::Settings,
     pub drain: Drain,
     /// Threads that serve requests, at least 1.
     pub workers: usize,

@@ -48,6 +48,7 @@ sections! {
         prices: Named<Price>,
         pool: Pool,
         oauth: OAuth,
+        provider: Provider,
         drain: Drain,
         workers: usize,
         log: Log,
@@ -165,6 +166,12 @@ sections! {
         state_ttl: Length,
         return_to: Vec<Field<String>>,
         providers: Named<oauth::Row>,
+    }
+    Provider {
+        enabled: bool,
+        topup_url: String,
+        access_ttl: Length,
+        refresh_ttl: Length,
     }
     Drain {
         delay: Length,

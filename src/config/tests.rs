@@ -102,6 +102,7 @@ fn the_reference_says_the_defaults() {
             prices,
             pool,
             oauth,
+            provider,
             drain,
             workers,
             log,
@@ -116,7 +117,7 @@ fn the_reference_says_the_defaults() {
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {prices:?} {pool:?}"),
-            format!("{drain:?} {workers:?} {log:?} {implied_routes:?} {oauth:?}"),
+            format!("{drain:?} {workers:?} {log:?} {implied_routes:?} {oauth:?} {provider:?}"),
         ]
     };
     assert_eq!(shown(&reference), shown(&defaults));
@@ -140,7 +141,7 @@ fn the_reference_says_every_default_aloud() {
     // A default that is not written down as a live line would pass the comparison above unseen.
     let problems = report::Problems::default();
     resolved(REFERENCE, &environment, &problems).unwrap();
-    let examples_only = ["tls", "vault", "workers", "jwt", "public_url"];
+    let examples_only = ["tls", "vault", "workers", "jwt", "public_url", "topup_url"];
     for (name, fields, given) in problems.structs.take() {
         let is_empty_default = name == "Limits";
         let missing: Vec<_> = fields
@@ -191,6 +192,7 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
             "OAuth",
             "Pool",
             "Price",
+            "Provider",
             "Raw",
             "Retry",
             "Route",

@@ -23,6 +23,7 @@ mod lifecycle;
 mod misfortune;
 mod onboard;
 mod overload;
+mod provider;
 mod quota;
 mod redis_acl;
 mod redis_failover;

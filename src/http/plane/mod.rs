@@ -1,10 +1,11 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
 
 mod accounts;
 mod consent;
 pub mod envelope;
 mod office;
+mod provider;
 mod usage;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use crate::gateway::Gateway;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
+use crate::gateway::provider::Provider;
 use crate::identity::Caller;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
@@ -55,6 +57,7 @@ pub struct Plane {
     pub renewals: Arc<Renewals>,
     /// Where this very process is reached, for whoever names no other address.
     pub own_url: Arc<str>,
+    pub provider: Arc<Provider>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.
@@ -80,12 +83,13 @@ pub fn public(plane: Plane) -> Router {
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
     finish(health(router.merge(accounts::routes()).merge(consent::routes())), plane)
+    finish(health(router.merge(accounts::routes()).merge(provider::routes())), plane)
 }
 
 /// What the admin listener serves.
 pub fn admin(plane: Plane) -> Router {
     let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    finish(health(router), plane)
+    finish(health(router.merge(provider::admin_routes())), plane)
 }
 
 fn health(router: Router<Plane>) -> Router<Plane> {
@@ -136,8 +140,17 @@ async fn identify(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Ref
     verified(plane, headers).await.map_err(Refused)
 }
 
+/// Who calls, if they may ask models. An app that somebody let in for less is told of none.
+async fn asker(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Refused> {
+    let caller = identify(plane, headers).await?;
+    if caller.ties.is_some() && !caller.has_scope(Scope::Chat) {
+        return Err(Refused(Fault::client(Kind::Forbidden, "This token lacks the scope 'chat'.")));
+    }
+    Ok(caller)
+}
+
 async fn list_models(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
-    let caller = identify(&plane, &headers).await?;
+    let caller = asker(&plane, &headers).await?;
     Ok(axum::Json(plane.gateway.list_models(&caller)).into_response())
 }
 
@@ -146,7 +159,7 @@ async fn one_model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let caller = identify(&plane, &headers).await?;
+    let caller = asker(&plane, &headers).await?;
     let model = plane.gateway.one_model(&caller, &id).map_err(Refused)?;
     Ok(axum::Json(model).into_response())
 }
