@@ -112,11 +112,12 @@ pub fn at_once(visits: &[Visit]) -> u64 {
     u64::try_from(most).expect("not negative")
 }
 
-/// What the account could have carried from `from` to `until`, and what it did, both in the units of what is scarce there.
+/// What the account could have carried from `from` to `until`, and what it did, both in the units of what is scarce there. Rates: what
+/// they had allowed one life of a lease before `until`; the guarantee gives it two to be used.
 fn used(subject: &Subject, visits: &[Visit], from: f64, until: f64) -> (f64, f64) {
     let Bounds { rpm, burst, tpm, daily, slots } = subject.bounds;
     let tokens = || visits.iter().map(|visit| visit.tokens).sum::<f64>();
-    let minutes = (until - from) / 60.0;
+    let minutes = (until - TTL - from) / 60.0;
     match subject.scarce {
         Scarce::Requests => (burst as f64 + rpm as f64 * minutes, visits.len() as f64),
         Scarce::Tokens => (tpm as f64 + tpm as f64 * minutes, tokens()),
@@ -262,7 +263,7 @@ impl Stage {
             longest = longest.max(holds(subject, visits));
             let before: Vec<Visit> = visits.iter().filter(|visit| visit.came <= until).copied().collect();
             let (could, did) = used(subject, &before, from, until);
-            parts.entry(subject.scarce).or_default().push(did / could);
+            parts.entry(subject.scarce).or_default().push((did / could).min(1.0));
         }
         let summed = parts.into_iter().map(|(scarce, parts)| {
             let least = parts.iter().copied().fold(f64::MAX, f64::min);
