@@ -185,11 +185,13 @@ impl Ledger {
         }
     }
 
-    /// Notes what a request for `tokens` would have taken, and did not wait for.
+    /// Notes what a request for `tokens` would have taken, and did not wait for. Of places alone: units of a rate that are wished for
+    /// and not used go back, and not all of them come back.
     pub(super) fn wish(&mut self, model: &str, tokens: u64, now: Moment) {
         for meter in self.meters.iter_mut().filter(|meter| meter.concerns(model)) {
             let cost = meter.gauge.dimension.cost(tokens);
             if let Count::Till(till) = &mut meter.count
+                && meter.gauge.dimension == Dimension::Slots
                 && !till.covers(cost, now)
             {
                 till.wish(cost, now);

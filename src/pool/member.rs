@@ -223,8 +223,10 @@ impl Member {
     /// Every such request counts, or whoever has units at hand is chosen, has more of them next time, and the others starve.
     pub(super) fn prepare(self: &Arc<Self>, model: &str, tokens: u64, now: &Now<'_>, core: &Core) {
         let Some(purse) = &core.purse else { return };
-        self.state.lock().ledger.wish(model, tokens, now.moment);
-        if !self.is_queued.load(Ordering::Relaxed) {
+        if self.is_queued.load(Ordering::Relaxed) {
+            self.state.lock().ledger.wish(model, tokens, now.moment);
+        } else {
+            self.state.lock().ledger.ask(model, tokens, now.moment);
             purse.tell(self);
         }
     }

@@ -276,9 +276,14 @@ impl Till {
             }
             self.older.at(now)
         } else {
+            // Of a budget what was granted stays granted, but places of a lease that has ended may be somebody else's by now.
+            let held = match self.terms {
+                Terms::Slots { .. } => self.newer.at(now),
+                Terms::Rate { .. } | Terms::Budget { .. } => self.newer.units,
+            };
             // Too little for anybody here, and somebody starves: together such pieces may be enough for one.
-            let is_scrap = self.recall && self.newer.units < self.need;
-            self.newer.units = if is_scrap { 0 } else { self.newer.units.min(target) };
+            let is_scrap = self.recall && held < self.need;
+            self.newer.units = if is_scrap { 0 } else { held.min(target) };
             self.newer.units
         };
         let need = self.need.saturating_sub(keep);

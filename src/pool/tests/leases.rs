@@ -475,3 +475,17 @@ fn what_was_asked_for_long_ago_is_not_wanted_any_more() {
     let want = desk.round()[0].lines[0].want;
     assert!((20..=100).contains(&want), "20 wait, and {want} places are wanted");
 }
+
+/// A replica that nobody heard for long enough is dead to the authority, and its places are given away. When it is heard again it must
+/// not go on holding them: only what is under way there is its own.
+#[test]
+fn places_of_a_lease_that_has_ended_are_not_kept() {
+    let mut desk = Desk::new(limited("a", Limits { concurrency: Some(2), ..Limits::default() }));
+    desk.world.refusal();
+    desk.world.refusal();
+    desk.round();
+    let held = [desk.world.take().expect("leased"), desk.world.take().expect("leased")];
+    desk.pass(6_000);
+    held.into_iter().for_each(|reservation| reservation.settle(used(1)));
+    assert_eq!(desk.round()[0].lines[0].keep, 0);
+}
