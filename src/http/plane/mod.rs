@@ -82,8 +82,11 @@ pub fn public(plane: Plane) -> Router {
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    finish(health(router.merge(accounts::routes()).merge(consent::routes())), plane)
-    finish(health(router.merge(accounts::routes()).merge(provider::routes())), plane)
+    let router = router
+        .merge(accounts::routes())
+        .merge(consent::routes())
+        .merge(provider::routes());
+    finish(health(router), plane)
 }
 
 /// What the admin listener serves.
