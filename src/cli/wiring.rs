@@ -10,9 +10,9 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
+use crate::gateway::issuer::Keeper;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
-use crate::gateway::issuer::Keeper;
 use crate::gateway::onboard::{Ground, Onboard};
 use crate::gateway::provider::{self, NoVisitors, Provider, Visitors};
 use crate::gateway::rehearsal::Rehearsal;

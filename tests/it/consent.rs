@@ -190,7 +190,7 @@ async fn what_goes_wrong_is_told_and_nothing_is_left_behind() {
         (json!({"on": "token", "status": 500}), 502),
         (json!({"on": "token", "html": true}), 502),
         (json!({"on": "token", "error": "invalid_grant"}), 400),
-        (json!({"on": "token", "truncate": 20}), 502),
+        (json!({"on": "token", "truncate": true}), 502),
         (json!({"on": "token", "set": {"scope": "openid"}}), 400),
     ] {
         tell(&house, "faults", json!([])).await;

@@ -123,6 +123,17 @@ pub struct NewAccount {
     pub base_url: Option<String>,
 }
 
+fn check_names(account_name: &str, models: &[String]) -> Result<(), OnboardError> {
+    if !is_name(account_name) {
+        let why = "'account_name' is 1 to 256 bytes without control characters.";
+        return Err(OnboardError::Invalid(why.to_owned()));
+    }
+    if models.len() > MAX_LIST || !models.iter().all(|model| is_name(model)) {
+        return Err(OnboardError::Invalid("'models' are at most 1000 names of 1 to 256 bytes.".to_owned()));
+    }
+    Ok(())
+}
+
 fn check_limits(limits: &Limits, of_models: &BTreeMap<String, Limits>) -> Result<(), OnboardError> {
     if of_models.len() > MAX_LIST || !of_models.keys().all(|model| is_name(model)) {
         let why = "'model_limits' are at most 1000 names of 1 to 256 bytes.";
@@ -156,12 +167,7 @@ impl NewAccount {
             base_url,
             ..
         } = self;
-        if !is_name(&account_name) {
-            return invalid("'account_name' is 1 to 256 bytes without control characters.".to_owned());
-        }
-        if models.len() > MAX_LIST || !models.iter().all(|model| is_name(model)) {
-            return invalid("'models' are at most 1000 names of 1 to 256 bytes.".to_owned());
-        }
+        check_names(&account_name, &models)?;
         check_limits(&limits, &model_limits)?;
         if weight == Some(0) {
             return invalid("A 'weight' of 0 is never chosen.".to_owned());

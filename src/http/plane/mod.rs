@@ -82,10 +82,7 @@ pub fn public(plane: Plane) -> Router {
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    let router = router
-        .merge(accounts::routes())
-        .merge(consent::routes())
-        .merge(provider::routes());
+    let router = router.merge(accounts::routes()).merge(consent::routes()).merge(provider::routes());
     finish(health(router), plane)
 }
 
