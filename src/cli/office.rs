@@ -199,7 +199,7 @@ impl Office {
             onboard: house.onboard,
             consents,
             renewals,
-            own_url: wiring::own_url(&config),
+            own_url: wiring::own_url(config),
             provider: house.provider,
             operator: Arc::new(operator.clone()),
             metrics_are_open: false,

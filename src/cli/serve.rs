@@ -25,6 +25,7 @@ use crate::http::service::Desk;
 use crate::http::tls::{self, Certificate};
 use crate::http::wire::Patience;
 use crate::pool::Pool;
+use crate::secret::Secret;
 use crate::store::{Act, StoreError};
 
 /// How long a successor waits for the old process to let the store go.
@@ -108,23 +109,11 @@ pub fn run_config(
     let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
     block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
-    let House { gateway, keys, onboard, provider } = house.clone();
+    let (gateway, onboard) = (Arc::clone(&house.gateway), Arc::clone(&house.onboard));
     let (consents, renewals) = wiring::consents(&onboard, backing.records(), &clock)?;
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
-    let plane = Plane {
-        gateway: Arc::clone(&gateway),
-        operations: reload.clone(),
-        keys,
-        records: backing.records(),
-        usage_by: backing.usage_by(),
-        onboard: Arc::clone(&onboard),
-        consents: Arc::clone(&consents),
-        renewals: Arc::clone(&renewals),
-        own_url: wiring::own_url(config),
-        provider,
-        operator: Arc::new(wiring::leave_operator_token(&folder)?),
-        metrics_are_open: config.metrics == Openness::Open,
-    };
+    let operator = wiring::leave_operator_token(&folder)?;
+    let plane = plane(config, &reload, &backing, (Arc::clone(&consents), Arc::clone(&renewals)), operator);
     let public = Arc::new(Desk {
         gateway: Arc::clone(&gateway),
         plane: plane::public(plane.clone()),
@@ -159,6 +148,31 @@ pub fn run_config(
     }
     tracing::info!("weir is down");
     Ok(())
+}
+
+/// What the handlers of the control plane have at hand.
+fn plane(
+    config: &Config,
+    reload: &Arc<Reload>,
+    backing: &Backing,
+    (consents, renewals): (Arc<Consents>, Arc<Renewals>),
+    operator: Secret,
+) -> Plane {
+    let House { gateway, keys, onboard, provider } = reload.house.clone();
+    Plane {
+        gateway,
+        operations: reload.clone(),
+        keys,
+        records: backing.records(),
+        usage_by: backing.usage_by(),
+        onboard,
+        consents,
+        renewals,
+        own_url: wiring::own_url(config),
+        provider,
+        operator: Arc::new(operator),
+        metrics_are_open: config.metrics == Openness::Open,
+    }
 }
 
 /// Tells the running gateway to hand its sockets over.
