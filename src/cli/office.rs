@@ -200,6 +200,7 @@ impl Office {
             consents,
             renewals,
             own_url: wiring::own_url(config),
+            people: house.people,
             provider: house.provider,
             operator: Arc::new(operator.clone()),
             metrics_are_open: false,

@@ -19,6 +19,7 @@ use crate::gateway::issuer::IssuerError;
 use crate::gateway::onboard::Onboard;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
+use crate::gateway::people::People;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
@@ -109,7 +110,7 @@ pub fn run_config(
     let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
     block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
-    let (gateway, onboard) = (Arc::clone(&house.gateway), Arc::clone(&house.onboard));
+    let (gateway, onboard, people) = (house.gateway.clone(), house.onboard.clone(), house.people.clone());
     let (consents, renewals) = wiring::consents(&onboard, backing.records(), &clock)?;
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let operator = wiring::leave_operator_token(&folder)?;
@@ -133,7 +134,7 @@ pub fn run_config(
     let (records, replica) = (backing.records(), backing.usage_by());
     let bookkeeper = Bookkeeper { gateway, records, replica, spool };
     attend(live, reload, certificate, bookkeeper.clone())?;
-    keep_consents(consents, renewals)?;
+    keep_consents(consents, people, renewals)?;
     let let_go = release(&backing, &purse);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     purse.close();
@@ -158,7 +159,7 @@ fn plane(
     (consents, renewals): (Arc<Consents>, Arc<Renewals>),
     operator: Secret,
 ) -> Plane {
-    let House { gateway, keys, onboard, provider } = reload.house.clone();
+    let House { gateway, keys, onboard, people, provider } = reload.house.clone();
     Plane {
         gateway,
         operations: reload.clone(),
@@ -169,6 +170,7 @@ fn plane(
         consents,
         renewals,
         own_url: wiring::own_url(config),
+        people,
         provider,
         operator: Arc::new(operator),
         metrics_are_open: config.metrics == Openness::Open,
@@ -283,17 +285,25 @@ async fn note_reload(onboard: Arc<Onboard>) {
     }
 }
 
-/// Renews tokens ahead of their end, and forgets sign-ins that nobody finished, for as long as the process lives.
-fn keep_consents(consents: Arc<Consents>, renewals: Arc<Renewals>) -> anyhow::Result<()> {
+/// Renews tokens ahead of their end, and forgets sign-ins that nobody finished and sessions that are over, for as long as the
+/// process lives.
+fn keep_consents(
+    consents: Arc<Consents>,
+    people: Arc<People>,
+    renewals: Arc<Renewals>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = async move {
         for tick in 0_u32.. {
             tokio::time::sleep(Duration::from_secs(1)).await;
             renewals.tick().await;
-            if tick % 60 == 0
-                && let Err(error) = consents.sweep().await
-            {
-                tracing::debug!(%error, "old sign-ins stay for now");
+            if tick % 60 != 0 {
+                continue;
+            }
+            for swept in [consents.sweep().await, people.sweep().await] {
+                if let Err(error) = swept {
+                    tracing::debug!(%error, "old sign-ins stay for now");
+                }
             }
         }
     };
@@ -306,7 +316,7 @@ const USES_EVERY: u32 = 60;
 
 /// What is due twice a second: a key that another replica revoked is to be refused here within one.
 async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
-    let House { gateway, keys, onboard, provider } = &reload.house;
+    let House { gateway, keys, onboard, people, provider } = &reload.house;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reachable = true;
@@ -316,6 +326,7 @@ async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>
             keys.refresh().await?;
             onboard.tick().await?;
             provider.tick().await?;
+            people.tick().await?;
             if tick % USES_EVERY == 0 {
                 onboard.keep_uses().await?;
             }

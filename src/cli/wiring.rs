@@ -14,7 +14,8 @@ use crate::gateway::issuer::Keeper;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Ground, Onboard};
-use crate::gateway::provider::{self, NoVisitors, Provider, Visitors};
+use crate::gateway::people::{self, People};
+use crate::gateway::provider::{Provider, Visitors};
 use crate::gateway::rehearsal::Rehearsal;
 use crate::gateway::{Gateway, World};
 use crate::identity::{Identity, OwnIssuer};
@@ -85,6 +86,7 @@ pub struct House {
     pub gateway: Arc<Gateway>,
     pub keys: Arc<Keys>,
     pub onboard: Arc<Onboard>,
+    pub people: Arc<People>,
     pub provider: Arc<Provider>,
 }
 
@@ -105,11 +107,16 @@ pub async fn house(
     let vault = vault(config, None)?;
     let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&vault), clock.clone()).await;
     let keeper = Arc::new(keeper.context("the signing keys in the store cannot be used")?);
+    let entrance = entrance(config, Arc::clone(&vault));
+    let people =
+        People::new(Arc::clone(&keeper), Arc::clone(&records), back_office()?, entrance, clock.clone());
+    let people = Arc::new(people);
+    let visitors: Arc<dyn Visitors> = people.clone();
     let provider =
-        Provider::new(keeper, Arc::clone(&records), visitors(), config.provider.clone(), clock.clone());
+        Provider::new(keeper, Arc::clone(&records), visitors, config.provider.clone(), clock.clone());
     let onboard = Onboard::open(Arc::clone(&gateway), records, ground(config, vault)).await;
     let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
-    Ok(House { gateway, keys, onboard, provider: Arc::new(provider) })
+    Ok(House { gateway, keys, onboard, people, provider: Arc::new(provider) })
 }
 
 /// Under which name tokens are made and taken here.
@@ -117,13 +124,10 @@ fn name(own: &OwnIssuer, config: &Config) {
     own.rename(config.provider.public_url.as_deref(), config.provider.enabled);
 }
 
-/// Who answers for people.
-fn visitors() -> Arc<dyn Visitors> {
-    #[cfg(debug_assertions)]
-    if super::environment(provider::Rehearsed::VARIABLE).is_some() {
-        return Arc::new(provider::Rehearsed);
-    }
-    Arc::new(NoVisitors)
+/// What people sign in on. Where the configuration lets them in, it says under which name we are reached.
+fn entrance(config: &Config, vault: Arc<Vault>) -> people::Ground {
+    let url = config.provider.public_url.clone().unwrap_or_default();
+    people::Ground { settings: config.sign_in.clone(), oauth: config.oauth.clone(), url, vault }
 }
 
 fn gateway(
@@ -212,6 +216,7 @@ pub fn apply(house: &House, config: &Config) -> anyhow::Result<()> {
     let keeper = house.provider.keeper();
     keeper.check(&vault).context("the signing keys in the store cannot be used")?;
     house.onboard.put_in_force(world(config, identity), ground(config, Arc::clone(&vault)))?;
+    house.people.put_in_force(entrance(config, Arc::clone(&vault)));
     keeper.put_vault(vault);
     house.provider.put_in_force(config.provider.clone());
     name(keeper.own(), config);

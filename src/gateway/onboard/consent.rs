@@ -126,7 +126,7 @@ impl Consents {
         Self { onboard, engine, pending }
     }
 
-    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to.
+    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to; `shown` is what their browser has of us already.
     ///
     /// # Errors
     /// See [`ConsentError`].
@@ -135,6 +135,7 @@ impl Consents {
         beginner: Beginner,
         ask: Initiate,
         redirect_uri: &str,
+        shown: Option<&Secret>,
     ) -> Result<Initiated, ConsentError> {
         let ground = self.onboard.ground();
         let platform = ground.platforms.iter().find(|platform| platform.name.as_str() == ask.platform);
@@ -170,7 +171,7 @@ impl Consents {
         // What an account of that name would be refused for is told before anybody is sent away.
         check_name(&ask.account_name)?;
         let (provider, client) = self.settled(provider).await?;
-        let begun = Pending::fresh(beginner.tenant.as_str());
+        let begun = Pending::fresh(beginner.tenant.as_str(), shown);
         let authorization = self
             .engine
             .authorize(&provider, &client, redirect_uri, &begun.state, &[])
@@ -209,7 +210,9 @@ impl Consents {
         }
         let provider = ground.oauth.provider(&login.provider).ok_or(ConsentError::NotPending)?;
         let (provider, client) = self.settled(provider).await?;
-        check_issuer(&provider, back.iss.as_deref())?;
+        if !provider.may_be(back.iss.as_deref()) {
+            return Err(ConsentError::NotPending);
+        }
         if !self.pending.take(&found).await.map_err(PendingError::from)? {
             return Err(ConsentError::NotPending);
         }
@@ -253,7 +256,9 @@ impl Consents {
     ) -> Result<Landed, ConsentError> {
         check_scopes(provider, &grant)?;
         let person = match provider.userinfo_url {
-            Some(_) => Some(self.engine.who(provider, client, &grant).await.map_err(ConsentError::Provider)?),
+            Some(_) => {
+                Some(self.engine.who(provider, client, &grant, None).await.map_err(ConsentError::Provider)?)
+            }
             None => None,
         };
         let now = self.onboard.gateway.clock.wall_seconds();
@@ -282,15 +287,6 @@ impl Consents {
 fn is_of(found: &Found<Login>, comer: &Comer) -> bool {
     comer.browser.as_ref().is_some_and(|shown| found.is_of(shown))
         || comer.caller.as_ref().is_some_and(|caller| *caller == found.what.beginner)
-}
-
-/// RFC 9207: where the provider says who it is, it must be the one that was asked.
-fn check_issuer(provider: &Provider, said: Option<&str>) -> Result<(), ConsentError> {
-    match (said, &provider.issuer) {
-        (Some(said), Some(issuer)) if said != issuer => Err(ConsentError::NotPending),
-        (None, _) if provider.says_issuer => Err(ConsentError::NotPending),
-        _ => Ok(()),
-    }
 }
 
 /// A consent may be to less than was asked for.

@@ -47,7 +47,11 @@ async fn initiate(
     let ask: Initiate = read_body(&body).map_err(Enveloped)?;
     let beginner = Beginner { tenant: caller.tenant.clone(), who: who(&caller) };
     let redirect_uri = format!("{}{}", plane.public_url(), callback_of(&ask.platform));
-    let initiated = plane.consents.initiate(beginner, ask, &redirect_uri).await.map_err(refused)?;
+    let initiated = plane
+        .consents
+        .initiate(beginner, ask, &redirect_uri, plane.shown(&headers).as_ref())
+        .await
+        .map_err(refused)?;
     let data = json!({"auth_url": initiated.auth_url, "state": initiated.begun.state.expose()});
     let mut response = success(&data);
     let cookie = plane.cookie(initiated.begun.browser.expose());
@@ -128,7 +132,7 @@ async fn land(plane: &Plane, uri: &Uri, headers: &HeaderMap, came_to: &str) -> R
 }
 
 /// Each parameter once: of two states or two issuers nobody knows which one counts.
-fn read(uri: &Uri) -> Result<Back, ConsentError> {
+pub(super) fn read(uri: &Uri) -> Result<Back, ConsentError> {
     let mut back = Back::default();
     let mut seen: Vec<String> = Vec::new();
     for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
@@ -252,7 +256,7 @@ fn escaped(text: &str) -> String {
 
 impl Plane {
     /// Where browsers reach us, without a slash at the end.
-    fn public_url(&self) -> String {
+    pub(super) fn public_url(&self) -> String {
         match &self.onboard.ground().oauth.public_url {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => self.own_url.to_string(),
@@ -264,7 +268,7 @@ impl Plane {
     }
 
     /// The browser's half of a sign-in.
-    fn cookie(&self, value: &str) -> String {
+    pub(super) fn cookie(&self, value: &str) -> String {
         let life = self.onboard.ground().oauth.state_ttl.as_secs();
         let (name, secure) =
             if self.is_https() { ("__Host-weir-begun", "; Secure") } else { ("weir-begun", "") };
@@ -272,7 +276,7 @@ impl Plane {
     }
 
     /// What the browser shows of it.
-    fn shown(&self, headers: &HeaderMap) -> Option<Secret> {
+    pub(super) fn shown(&self, headers: &HeaderMap) -> Option<Secret> {
         let name = if self.is_https() { "__Host-weir-begun" } else { "weir-begun" };
         let pairs = headers
             .get_all(COOKIE)

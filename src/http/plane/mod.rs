@@ -1,10 +1,12 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
 
 mod accounts;
+mod browser;
 mod consent;
 pub mod envelope;
 mod office;
+mod people;
 mod provider;
 mod usage;
 
@@ -27,6 +29,7 @@ use crate::gateway::Gateway;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
+use crate::gateway::people::People;
 use crate::gateway::provider::Provider;
 use crate::identity::Caller;
 use crate::ids::TenantId;
@@ -57,6 +60,7 @@ pub struct Plane {
     pub renewals: Arc<Renewals>,
     /// Where this very process is reached, for whoever names no other address.
     pub own_url: Arc<str>,
+    pub people: Arc<People>,
     pub provider: Arc<Provider>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
@@ -82,14 +86,14 @@ pub fn public(plane: Plane) -> Router {
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    let router = router.merge(accounts::routes()).merge(consent::routes()).merge(provider::routes());
-    finish(health(router), plane)
+    let router = router.merge(accounts::routes()).merge(consent::routes());
+    finish(health(router.merge(people::routes()).merge(provider::routes())), plane)
 }
 
 /// What the admin listener serves.
 pub fn admin(plane: Plane) -> Router {
     let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    finish(health(router.merge(provider::admin_routes())), plane)
+    finish(health(router.merge(provider::admin_routes()).merge(people::admin_routes())), plane)
 }
 
 fn health(router: Router<Plane>) -> Router<Plane> {
