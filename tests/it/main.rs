@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod browser;
 mod canary;
 mod frames;
 mod hostile;
@@ -23,6 +24,7 @@ mod lifecycle;
 mod misfortune;
 mod onboard;
 mod overload;
+mod people;
 mod provider;
 mod quota;
 mod redis_acl;

@@ -7,17 +7,16 @@ use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
 use super::super::browser::go;
-use super::super::envelope::Enveloped;
 use super::{
-    HOME, Plane, Present, fault, guest, is_open, keep, page as pages, present, present_at_home, private,
-    told, wants_page,
+    HOME, Plane, Present, Private, fault, guest, is_open, keep, page as pages, present, present_at_home,
+    private, told, wants_page,
 };
 use crate::fault::{Fault, Kind};
 use crate::gateway::people::{Link, PersonRecord, SessionRecord};
 use crate::gateway::provider::Params;
 use crate::secret::Secret;
 
-type Answered = Result<Response, Enveloped>;
+type Answered = Result<Response, Private>;
 
 /// Somebody, as they and operators see them.
 pub(super) fn person(plane: &Plane, person: &PersonRecord) -> Value {
@@ -61,9 +60,9 @@ fn session(session: &SessionRecord, current: &str) -> Value {
 
 pub(super) async fn me(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
     let Present { person: record, session: current, guest } =
-        present(&plane, &headers).await.map_err(Enveloped)?;
+        present(&plane, &headers).await.map_err(Private)?;
     let sessions = plane.people.sessions(&record.id).await;
-    let sessions = sessions.map_err(|error| Enveloped(fault(error.into())))?;
+    let sessions = sessions.map_err(|error| Private(fault(error.into())))?;
     Ok(private(&json!({
         "person": person(&plane, &record),
         "links": record.links.iter().map(link).collect::<Vec<_>>(),
@@ -83,9 +82,9 @@ pub(super) async fn unlink(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answered {
-    let present = present_at_home(&plane, &headers, ticket(&headers)).await.map_err(Enveloped)?;
+    let present = present_at_home(&plane, &headers, ticket(&headers)).await.map_err(Private)?;
     let left = plane.people.unlink(&present.person.id, &id, &present.session.id).await;
-    let left = left.map_err(|error| Enveloped(fault(error)))?;
+    let left = left.map_err(|error| Private(fault(error)))?;
     Ok(private(&json!({"links": left.links.iter().map(link).collect::<Vec<_>>()})))
 }
 
@@ -94,8 +93,8 @@ pub(super) async fn end_session(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answered {
-    let present = present_at_home(&plane, &headers, ticket(&headers)).await.map_err(Enveloped)?;
-    plane.people.sign_out(&present.person, Some(&id)).await.map_err(|error| Enveloped(fault(error)))?;
+    let present = present_at_home(&plane, &headers, ticket(&headers)).await.map_err(Private)?;
+    plane.people.sign_out(&present.person, Some(&id)).await.map_err(|error| Private(fault(error)))?;
     Ok(private(&json!({"id": id, "deleted": true})))
 }
 

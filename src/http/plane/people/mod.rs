@@ -99,12 +99,21 @@ fn fault_of_provider(error: &OAuthError, text: String) -> Fault {
 
 /// A failure, in the shape that whoever asked can read.
 fn told(headers: &HeaderMap, fault: Fault) -> Response {
-    let mut response = match wants_page(headers) {
+    match wants_page(headers) {
         true => page::failed(refusal(&fault).status, fault.public()),
-        false => Enveloped(fault).into_response(),
-    };
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+        false => Private(fault).into_response(),
+    }
+}
+
+/// A failure as a program reads it. Kept by nobody, as what would have been told.
+struct Private(Fault);
+
+impl IntoResponse for Private {
+    fn into_response(self) -> Response {
+        let mut response = Enveloped(self.0).into_response();
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
 }
 
 /// Whatever a person's own page or program is told is theirs alone.
@@ -314,11 +323,11 @@ fn token_of(plane: &Plane, minted: &Minted) -> serde_json::Map<String, Value> {
 }
 
 /// A token of the session that this browser is in: for a page of ours that asks models.
-async fn token(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Enveloped> {
-    is_open(&plane).map_err(Enveloped)?;
-    let guest = some_guest(&plane, &headers).await.map_err(Enveloped)?;
-    check_origin(&plane, &headers, &guest, "").map_err(Enveloped)?;
+async fn token(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Private> {
+    is_open(&plane).map_err(Private)?;
+    let guest = some_guest(&plane, &headers).await.map_err(Private)?;
+    check_origin(&plane, &headers, &guest, "").map_err(Private)?;
     let minted = plane.people.mint(&guest.person, &guest.session).await;
-    let minted = minted.map_err(|error| Enveloped(fault(error)))?;
+    let minted = minted.map_err(|error| Private(fault(error)))?;
     Ok(private(&Value::from(token_of(&plane, &minted))))
 }
