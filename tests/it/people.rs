@@ -206,13 +206,19 @@ async fn ways_in_sessions_and_the_way_out(one: &House, two: &House) {
     assert_ne!(person_of(&Browser::new(one).sign_in("gitee").await), ann);
     let last = text(&first.me().await["links"][0]["id"]);
     refused(&first.script(Method::DELETE, &format!("/auth/links/{last}")).await, 400);
-    // The way out: of this session alone, with its tokens, everywhere within a second or so.
+    the_way_out(one, two, (&first, &token), &elsewhere).await;
+    assert!(stranger.is_signed_in().await, "theirs goes on");
+}
+
+/// Of one session alone, with its tokens, everywhere within a second or so; then of all of them.
+async fn the_way_out(one: &House, two: &House, (first, token): (&Browser, &String), elsewhere: &Browser) {
+    let ann = person_of(&elsewhere.get("/auth/me").await);
     let more = token_of(&first.script(Method::POST, "/auth/token").await);
     assert_eq!((chat(two, &more).await, chat(one, &more).await), (200, 200));
     let out = first.script(Method::POST, "/auth/logout").await;
     assert_eq!((out.status, &out.json()["data"]["signed_out"]), (200, &json!(true)));
     assert!(out.header("set-cookie").contains("Max-Age=0"));
-    for dead in [&token, &more] {
+    for dead in [token, &more] {
         assert_eq!(chat(one, dead).await, 401, "at once where it was said");
         let since = Instant::now();
         until("a dead token", async || chat(two, dead).await == 401).await;
@@ -231,10 +237,9 @@ async fn ways_in_sessions_and_the_way_out(one: &House, two: &House) {
     refused(&by_token(Method::POST, "/auth/token").await, 401);
     let out = by_token(Method::POST, "/auth/logout?everywhere=true").await;
     assert_eq!(out.status, 200, "{}", out.text());
-    for browser in [&here, &there, &elsewhere] {
+    for browser in [&here, &there, elsewhere] {
         assert!(!browser.is_signed_in().await && !browser.at(one).is_signed_in().await);
     }
-    assert!(stranger.is_signed_in().await, "theirs goes on");
 }
 
 const SUITE: [&str; 2] = ["github", "gitee"];
@@ -384,16 +389,13 @@ async fn a_sign_in_ends_where_it_may() {
 }
 
 /// What a provider answers instead of a token, and what is told.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_provider_does_wrong_lets_nobody_in() {
-    let house = open(&["oidc", "github", "wechat-open", "google"], "", "").await;
+fn instead_of_tokens() -> Vec<(&'static str, Value, u16)> {
     let token = |what: Value| {
         let mut fault = json!({"on": "token"});
         fault.as_object_mut().expect("an object").extend(what.as_object().expect("an object").clone());
         fault
     };
-    let claims = |claims: Value| json!({"on": "token", "claims": claims});
-    for (door, fault, status) in [
+    vec![
         ("oidc", token(json!({"status": 500})), 502),
         ("oidc", token(json!({"html": true})), 502),
         ("oidc", token(json!({"nothing": true})), 502),
@@ -406,12 +408,19 @@ async fn what_a_provider_does_wrong_lets_nobody_in() {
         ("oidc", token(json!({"drop": ["access_token"]})), 502),
         ("github", token(json!({"error": "bad_verification_code"})), 400),
         ("wechat-open", token(json!({"error": "40029"})), 400),
+    ]
+}
+
+/// ID tokens that are none for this sign-in.
+fn id_tokens() -> Vec<(&'static str, Value, u16)> {
+    let claims = |claims: Value| json!({"on": "token", "claims": claims});
+    vec![
         // ID tokens: missing, unsigned, signed by somebody else, of another sign-in, client, issuer or time.
-        ("oidc", token(json!({"drop": ["id_token"]})), 502),
-        ("oidc", token(json!({"jwt": "none"})), 502),
-        ("oidc", token(json!({"jwt": "broken"})), 502),
-        ("oidc", token(json!({"jwt": "hmac"})), 502),
-        ("oidc", token(json!({"jwt": "unknown_kid"})), 502),
+        ("oidc", json!({"on": "token", "drop": ["id_token"]}), 502),
+        ("oidc", json!({"on": "token", "jwt": "none"}), 502),
+        ("oidc", json!({"on": "token", "jwt": "broken"}), 502),
+        ("oidc", json!({"on": "token", "jwt": "hmac"}), 502),
+        ("oidc", json!({"on": "token", "jwt": "unknown_kid"}), 502),
         ("oidc", claims(json!({"nonce": "another"})), 502),
         ("oidc", json!({"on": "token", "drop_claims": ["nonce"]}), 502),
         ("oidc", claims(json!({"aud": "another"})), 502),
@@ -423,6 +432,12 @@ async fn what_a_provider_does_wrong_lets_nobody_in() {
         ("oidc", claims(json!({"sub": "sub-1"})), 502),
         ("oidc", json!({"on": "token", "drop_claims": ["sub"]}), 502),
         ("google", claims(json!({"iss": "accounts.google.com.evil"})), 502),
+    ]
+}
+
+/// Who a provider does not say that it is, and every way to say no.
+fn instead_of_people() -> Vec<(&'static str, Value, u16)> {
+    vec![
         // Userinfo: down, another's, nobody's.
         ("oidc", json!({"on": "userinfo", "status": 503}), 502),
         ("oidc", json!({"on": "userinfo", "set": {"sub": "sub-1"}}), 502),
@@ -438,7 +453,14 @@ async fn what_a_provider_does_wrong_lets_nobody_in() {
             json!({"on": "redirect", "set": {"error_description": "<script>alert(1)</script>"}, "error": "x"}),
             400,
         ),
-    ] {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_provider_does_wrong_lets_nobody_in() {
+    let house = open(&["oidc", "github", "wechat-open", "google"], "", "").await;
+    let all = [instead_of_tokens(), id_tokens(), instead_of_people()].concat();
+    for (door, fault, status) in all {
         tell(house.fake, door, "faults", &fault).await;
         let browser = Browser::new(&house);
         let back = browser.away(&format!("/auth/{door}")).await;
@@ -472,8 +494,11 @@ async fn an_issuer_that_is_away() {
     let house = open(&["oidc"], "", "").await;
     tell(house.fake, "oidc", "faults", &json!({"on": "discovery", "status": 500, "times": null})).await;
     let browser = Browser::new(&house);
-    assert!(refused(&browser.get("/auth/oidc").await, 502).contains("could not be reached"));
+    let all = join_all((0..20).map(|_| browser.get("/auth/oidc"))).await;
+    assert!(all.iter().all(|answer| refused(answer, 502).contains("could not be reached")));
+    assert_eq!(seen(house.fake, "oidc").await["endpoints"]["discovery"], 1, "one asks for all");
     tell(house.fake, "oidc", "faults", &json!([])).await;
+    until("it is asked again", async || browser.get("/auth/oidc").await.status == 303).await;
     for _ in 0..5 {
         Browser::new(&house).sign_in("oidc").await;
     }
@@ -530,8 +555,16 @@ async fn only_who_is_let_in_comes_in() {
     assert_eq!(other.error(403), "model_not_allowed");
     let accounts = whole(house.client.get(house.url("/api/v1/oauth/accounts")).bearer_auth(&token)).await;
     assert_eq!(accounts.status, 403);
-    // An operator sees them, and changes what one of them may do: whoever is signed in is signed out.
-    let id = person["id"].as_str().expect("an id").to_owned();
+}
+
+/// An operator sees them, and changes what one of them may do: whoever is signed in is signed out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_says_who_somebody_is() {
+    let house = open(&["github"], ACCOUNTS, "scopes: [chat]").await;
+    let browser = Browser::new(&house);
+    Browser::new(&house).sign_in_as("github", "bob").await;
+    let token = token_of(&browser.sign_in_as("github", "ann").await);
+    let id = browser.me().await["person"]["id"].as_str().expect("an id").to_owned();
     let put = async |body: Value| {
         let request =
             house.client.put(house.admin_url(&format!("/admin/people/{id}"))).bearer_auth(&house.token);

@@ -769,6 +769,59 @@ async fn a_token_is_looked_at_and_ended_by_its_own_client() {
     }
 }
 
+/// From the app to the page where somebody signs in, to their provider, and back to the app's question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_not_signed_in_is_asked_after_they_are() {
+    let house = open("").await;
+    tell(house.fake, "oidc", "settings", &json!({"auto": "alice"})).await;
+    let app = App::register(&house, true).await;
+    let browser = Browser::new(&house);
+    let away = browser
+        .open(&format!("/api/oauth2/authorize?{}", encoded(&asking(&app, "chat", &challenge()))))
+        .await;
+    let page = browser.open(away.header("location")).await;
+    let text = page.text().replace("&amp;", "&");
+    let link = text.split("href=\"").find_map(|part| part.strip_prefix("/auth/oidc?")).expect("a link");
+    let link = format!("/auth/oidc?{}", link.split('"').next().expect("its end"));
+    let landed = browser.open(&browser.away(&link).await).await;
+    assert_eq!(landed.status, 303, "{}", landed.text());
+    let page = browser.open(landed.header("location")).await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    let ticket = hidden(&page, "ticket");
+    let url =
+        location(&browser.submit("/api/oauth2/authorize", &[("ticket", &ticket), ("answer", "yes")]).await);
+    assert_eq!(found(&url, "state").as_deref(), Some("st&te"), "nothing of the app's question is lost");
+    assert_eq!(trade(&house, &app, &found(&url, "code").expect("a code")).await.status, 200);
+}
+
+/// What somebody let in goes with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apps_of_a_person_who_is_kept_out_end_with_them() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    for (method, body) in [
+        (Method::PUT, json!({"is_blocked": true})),
+        (Method::PUT, json!({"tenant": "other"})),
+        (Method::DELETE, json!({})),
+    ] {
+        let mine = granted(&house, &app, "alice", "profile chat").await;
+        assert_eq!(chat(&house, &mine.access).await.status, 200);
+        let id = house.id("alice").await;
+        let url = house.admin_url(&format!("/admin/people/{}", id.as_str().expect("an id")));
+        let change = async |method: Method, body: &Value| {
+            whole(house.client.request(method, &url).bearer_auth(&house.token).json(body)).await
+        };
+        assert_eq!(change(method.clone(), &body).await.status, 200);
+        assert_eq!(chat(&house, &mine.access).await.status, 401, "{body}");
+        assert_eq!(refused(&renew(&house, &app, &mine.refresh).await, 400), "invalid_grant", "{body}");
+        if method == Method::PUT {
+            assert_eq!(change(method, &json!({"is_blocked": false, "tenant": null})).await.status, 200);
+        }
+        assert_eq!(refused(&renew(&house, &app, &mine.refresh).await, 400), "invalid_grant", "gone is gone");
+        house.people.lock().await.remove("alice");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_and_takes_back_what_they_let_in() {
     let house = open("").await;

@@ -16,37 +16,63 @@ use crate::secret::Secret;
 /// How long an issuer's word holds.
 const FRESH: Duration = Duration::from_secs(600);
 
+/// How long an issuer that could not be asked is left alone.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// A provider, ready for a sign-in.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// As the configuration has it: the very same.
-    of: Arc<Provider>,
     pub provider: Provider,
     pub client: Client,
     /// Who verifies its ID tokens; more than one where it goes by more than one name; none where it gives none.
     tokens: Vec<IdTokens>,
-    at: Moment,
+}
+
+/// What is known of a provider.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// As the configuration has it: the very same.
+    of: Option<Arc<Provider>>,
+    known: Option<Arc<Known>>,
+    /// When it was asked, and for how long that holds.
+    asked: Option<(Moment, Duration)>,
+    /// What came of it, if nothing.
+    failed: Option<OAuthError>,
 }
 
 impl People {
-    /// The provider with its endpoints, who we are to it, and who verifies its tokens.
+    /// The provider with its endpoints, who we are to it, and who verifies its tokens. Whoever comes while it is asked waits for
+    /// the same answer. What was known holds on where it cannot be asked again.
     pub(super) async fn known(&self, provider: &Arc<Provider>) -> Result<Arc<Known>, PeopleError> {
-        let now = self.clock.now();
-        let held = self.known.lock().get(&provider.name).cloned();
-        if let Some(held) = held.filter(|held| Arc::ptr_eq(&held.of, provider) && now.since(held.at) < FRESH)
-        {
-            return Ok(held);
+        let slot = Arc::clone(self.known.lock().entry(provider.name.clone()).or_default());
+        let mut slot = slot.lock().await;
+        if !slot.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, provider)) {
+            *slot = Slot { of: Some(Arc::clone(provider)), ..Slot::default() };
         }
+        if slot.asked.is_none_or(|(at, hold)| self.clock.now().since(at) >= hold) {
+            let (failed, hold) = match self.ask(provider).await {
+                Ok(known) => {
+                    slot.known = Some(Arc::new(known));
+                    (None, FRESH)
+                }
+                Err(PeopleError::Provider(error)) => (Some(error), PAUSE),
+                Err(other) => return Err(other),
+            };
+            slot.failed = failed;
+            slot.asked = Some((self.clock.now(), hold));
+        }
+        let why = || slot.failed.clone().unwrap_or(OAuthError::NotOffered("way to be asked"));
+        Ok(slot.known.clone().ok_or_else(why)?)
+    }
+
+    async fn ask(&self, provider: &Arc<Provider>) -> Result<Known, PeopleError> {
         let client = provider.client.clone().ok_or(PeopleError::NoSuchDoor)?;
         let settled = self.engine.settled(provider).await?;
         let tokens = match settled.gives_id_tokens() {
             true => self.verifiers(&settled, &client)?,
             false => Vec::new(),
         };
-        let known = Known { of: Arc::clone(provider), provider: settled, client, tokens, at: now };
-        let known = Arc::new(known);
-        self.known.lock().insert(provider.name.clone(), Arc::clone(&known));
-        Ok(known)
+        Ok(Known { provider: settled, client, tokens })
     }
 
     fn verifiers(&self, provider: &Provider, client: &Client) -> Result<Vec<IdTokens>, PeopleError> {

@@ -155,7 +155,7 @@ pub struct People {
     ground: ArcSwap<Ground>,
     clock: Clock,
     /// Providers with what their issuers say of themselves, by name.
-    known: Mutex<HashMap<String, Arc<knock::Known>>>,
+    known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<knock::Slot>>>>,
 }
 
 impl People {
