@@ -12,7 +12,7 @@ use crate::secret::Secret;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1c1e21}\
 main{max-width:30rem;margin:10vh auto;padding:2rem;background:#fff;border-radius:12px;box-shadow:0 2px 12px #0002}\
-h1{font-size:1.3rem;margin-top:0}.quiet{color:#5a6068;font-size:.9rem}\
+h1{font-size:1.3rem;margin-top:0}h2{font-size:1.05rem}ul{padding-left:1.2rem}.quiet{color:#5a6068;font-size:.9rem}\
 button{font:inherit;padding:.5rem 1.2rem;border-radius:8px;border:1px solid #8a9099;background:#fff;cursor:pointer}\
 button.yes{background:#1a56db;border-color:#1a56db;color:#fff}form{display:inline}li{margin:.4rem 0}\
 @media(prefers-color-scheme:dark){body{background:#16181b;color:#e8eaed}main{background:#22252a}button{background:#22252a;color:inherit}.quiet{color:#a3a9b1}}";
@@ -63,6 +63,22 @@ pub(super) fn page(status: StatusCode, form_action: &str, title: &str, body: &st
     let mut headers = guarded(form_action);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     (status, headers, html).into_response()
+}
+
+/// A pop-up closes itself; a window that a person opened stays.
+const CLOSE: &str = "if(window.opener){setTimeout(function(){window.close()},800)}";
+
+/// As [`page`], at the end of a way that may have begun in a pop-up: the one page with a script, and with this one alone.
+pub(super) fn closing(status: StatusCode, title: &str, body: &str) -> Response {
+    let mut response = page(status, "", title, &format!("{body}<script>{CLOSE}</script>"));
+    let headers = response.headers_mut();
+    let policy = headers.get(header::CONTENT_SECURITY_POLICY).and_then(|policy| policy.to_str().ok());
+    let hash = STANDARD.encode(Sha256::digest(CLOSE));
+    let policy = format!("{}; script-src 'sha256-{hash}'", policy.unwrap_or("default-src 'none'"));
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
 }
 
 /// Something that cannot go on, in words for a person.

@@ -6,13 +6,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, REFERRER_POLICY, SET_COOKIE,
-};
+use http::header::{ACCEPT, CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::json;
 
 use super::accounts::owner;
+use super::browser::{closing, escaped, guarded};
 use super::envelope::{Enveloped, success};
 use super::{Plane, fault_of, read_body, verified, who};
 use crate::fault::{Fault, Kind};
@@ -65,11 +64,13 @@ async fn initiate(
 
 async fn callback(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
     let landed = land(&plane, &uri, &headers, CALLBACK).await;
-    let wants_page = headers
-        .get(ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/html"));
-    if wants_page { page(landed) } else { as_json(landed) }
+    if wants_page(&headers) { page(landed) } else { as_json(landed) }
+}
+
+/// Whether it is a browser that comes back, and not a program.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// The address that a browser came back to, pasted by whoever began, with credentials of their own.
@@ -95,7 +96,11 @@ async fn pasted(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> 
 
 async fn hugging_face(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
     let back = read(&uri);
-    match land(&plane, &uri, &headers, HUGGING_FACE).await {
+    let landed = land(&plane, &uri, &headers, HUGGING_FACE).await;
+    if wants_page(&headers) {
+        return page(landed);
+    }
+    match landed {
         Err(error) => refused(error).into_response(),
         Ok(landed) => {
             let back = back.unwrap_or_default();
@@ -207,51 +212,11 @@ fn page(landed: Result<Landed, ConsentError>) -> Response {
     let link = next.map_or_else(String::new, |next| {
         format!("<p><a id=\"next\" href=\"{}\">Go on</a></p>", escaped(&next))
     });
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title} - Weir</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1rem}}</style>\
-         <h1>{title}</h1><p id=\"text\">{}</p>{link}<script>{CLOSE}</script></html>",
-        escaped(&text)
-    );
-    let mut response = (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response();
-    harden(response.headers_mut());
-    response
-}
-
-/// A pop-up closes itself; a window that a person opened stays.
-const CLOSE: &str = "if(window.opener){setTimeout(function(){window.close()},800)}";
-
-/// The hash of [`CLOSE`]: no other script runs on the page.
-fn policy() -> String {
-    use base64::Engine as _;
-    use sha2::Digest as _;
-    let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(CLOSE));
-    format!(
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    )
+    closing(status, title, &format!("<p id=\"text\">{}</p>{link}", escaped(&text)))
 }
 
 fn harden(headers: &mut HeaderMap) {
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    if let Ok(policy) = HeaderValue::try_from(policy()) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
+    headers.extend(guarded(""));
 }
 
 impl Plane {
