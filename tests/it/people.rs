@@ -337,6 +337,21 @@ async fn whoever_did_not_begin_changes_nothing() {
     assert_eq!((good.len(), bad.iter().filter(|answer| answer.status == 400).count()), (1, 9));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_too_long_begins_again() {
+    let fake = start_fake("");
+    let fragment = doors(fake, &["github"], None, "").await.replace("return_to", "state_ttl: 2s, return_to");
+    let house = House::start_beside(fake, &fragment, &[]).await;
+    register(fake, &["github"], &house.url("")).await;
+    tell(fake, "github", "settings", &json!({"auto": "ann"})).await;
+    let (slow, quick) = (Browser::new(&house), Browser::new(&house));
+    let (late, soon) = (slow.away("/auth/github").await, quick.away("/auth/github").await);
+    assert_eq!(quick.get(&soon).await.status, 200);
+    sleep(Duration::from_secs(3)).await;
+    assert!(refused(&slow.get(&late).await, 400).contains("too long"));
+    assert_eq!(seen(fake, "github").await["grants"]["authorization_code"], 1, "no code went out");
+}
+
 /// Nobody leads anybody elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sign_in_ends_where_it_may() {
@@ -570,7 +585,15 @@ async fn an_operator_says_who_somebody_is() {
             house.client.put(house.admin_url(&format!("/admin/people/{id}"))).bearer_auth(&house.token);
         whole(request.json(&body)).await
     };
-    assert_eq!(put(json!({"isblocked": true})).await.status, 400);
+    for wrong in [
+        json!({"isblocked": true}),
+        json!({"tenant": ""}),
+        json!({"scopes": ["fly"]}),
+        json!({"models": ["m".repeat(257)]}),
+        json!({"models": vec!["m".repeat(200); 21]}),
+    ] {
+        assert_eq!(put(wrong.clone()).await.status, 400, "{wrong}");
+    }
     let changed = put(json!({"scopes": ["chat", "admin"], "tenant": "alpha", "models": null})).await;
     assert_eq!((changed.status, &changed.json()["tenant"]), (200, &json!("alpha")), "{}", changed.text());
     assert_eq!(chat(&house, &token).await, 401);

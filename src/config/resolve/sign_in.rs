@@ -5,7 +5,7 @@ use super::super::field::Field;
 use super::super::raw::{self, Raw};
 use super::super::report::{Position, Problems};
 use super::{seconds, time};
-use crate::gateway::people::{Admission, Settings};
+use crate::gateway::people::{Admission, Settings, fit};
 use crate::identity::MAX_LIFETIME;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
@@ -78,6 +78,13 @@ fn check(section: &raw::SignIn, settings: &Settings, public_url: Option<&str>, p
                 "write `admit: [\"*@example.com\"]`, or `admit: [\"*\"]` for everybody whom these providers know",
             );
         }
+    }
+    if settings.models.as_deref().is_some_and(|models| !fit(models)) {
+        problems.add_with(
+            section.models.at(at),
+            "more names than fit into a token",
+            "all together 4096 bytes: use globs",
+        );
     }
     if settings.session_ttl > seconds(LONGEST) {
         problems.add(section.session_ttl.at(at), "somebody stays signed in for 90 days at most");

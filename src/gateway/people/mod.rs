@@ -39,7 +39,7 @@ use crate::vault::Vault;
 pub use office::Change;
 pub use record::{Link, PersonRecord, SessionRecord};
 pub use session::Guest;
-pub use settings::{Admission, Settings};
+pub use settings::{Admission, Settings, fit};
 pub use sign_in::{Landed, Started};
 
 /// People, by id.

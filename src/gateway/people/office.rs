@@ -4,13 +4,13 @@
 use serde::{Deserialize, Deserializer};
 
 use super::links::{put_person, shut};
+use super::settings::fit;
 use super::{PEOPLE, People, PeopleError, PersonRecord, TRIES, act, from_row};
 use crate::ids::TenantId;
 use crate::keybook::Scope;
 use crate::store::{Expect, StoreError, Write};
 
-/// Most models of a person, and longest name of a tenant or model, in bytes.
-const MAX_LIST: usize = 1000;
+/// Longest name of a tenant or model, in bytes.
 const MAX_NAME: usize = 256;
 
 /// What an operator changes of a person. `null` is what the configuration says again; what is left out stays.
@@ -39,8 +39,8 @@ impl Change {
                 .models
                 .iter()
                 .flatten()
-                .all(|models| models.len() <= MAX_LIST && models.iter().all(|model| is_name(model)));
-        let why = "A tenant and at most 1000 models are names of 1 to 256 bytes.";
+                .all(|models| fit(models) && models.iter().all(|model| is_name(model)));
+        let why = "A tenant and models are names of 1 to 256 bytes, all models together of 4096.";
         if is_good { Ok(()) } else { Err(PeopleError::Invalid(why.to_owned())) }
     }
 

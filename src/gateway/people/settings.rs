@@ -53,6 +53,11 @@ impl Settings {
     }
 }
 
+/// Whether a list of models fits into a token beside what else it says.
+pub fn fit(models: &[String]) -> bool {
+    models.iter().map(String::len).sum::<usize>() <= 4096
+}
+
 /// Whom a line of `admit` lets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
