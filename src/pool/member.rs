@@ -26,10 +26,6 @@ use crate::ids::{AccountId, PlatformName, TenantId};
 use crate::platform::auth::Credential;
 use crate::platform::judge::Scope;
 
-/// A rest longer than this ends by no clock but by somebody who pays or consents, and starts the gateway again: the account is
-/// then tried once more.
-pub(super) const LONGEST_KEPT: Duration = Duration::from_secs(40 * 86_400);
-
 /// What every account needs and none owns.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -321,7 +317,7 @@ impl Member {
         }
         for rest in &reply.rests {
             let length = Duration::from_millis(rest.until.saturating_sub(reply.now));
-            if is_first && length > LONGEST_KEPT {
+            if is_first && length > Rest::LONGEST_KEPT {
                 continue;
             }
             let why = if rest.is_exhausted { Why::Exhausted } else { Why::Cooling };
