@@ -9,7 +9,6 @@ use anyhow::Context;
 use super::block_on;
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
-use crate::ids::random_name;
 use crate::redis_link::{Address, Link};
 use crate::store::{self, Records, Store, StoreError};
 
@@ -19,7 +18,7 @@ pub enum Backing {
     /// A file, or memory.
     Own(Arc<Store>),
     /// A Redis: the line for leases, and the records over a line of their own, so that neither waits for the other.
-    Shared { leases: Link, records: Arc<store::Redis>, usage_by: Arc<str> },
+    Shared { leases: Link, records: Arc<store::Redis> },
 }
 
 /// How long a Redis that does not answer is waited for at the start.
@@ -46,19 +45,6 @@ impl Backing {
                 Err(error) => return Err(error).context("the store cannot be opened"),
             }
         }
-    }
-
-    /// Under whose name usage is added up: a file has one process at a time, a Redis many, each with numbers of its own.
-    pub fn usage_by(&self) -> Arc<str> {
-        match self {
-            Self::Own(_) => Arc::from("usage"),
-            Self::Shared { usage_by, .. } => Arc::clone(usage_by),
-        }
-    }
-
-    /// Whether a successor takes it over as a whole.
-    pub fn is_handed_over(&self) -> bool {
-        matches!(self, Self::Own(_))
     }
 
     /// What is kept.
@@ -93,6 +79,5 @@ pub async fn reach(address: &Address) -> anyhow::Result<Backing> {
     }
     tracing::info!(redis = shown, version = fitness.version, "the store is shared");
     let records = Arc::new(store::Redis::new(records, fitness.confirms));
-    let usage_by = Arc::from(random_name("usage_", 16));
-    Ok(Backing::Shared { leases, records, usage_by })
+    Ok(Backing::Shared { leases, records })
 }

@@ -38,7 +38,6 @@ struct Meter {
 /// Tills are large, and lie side by side all the same: a choice looks at the limits of accounts that it has not seen for long, and each step to
 /// another place in memory costs it more than all its arithmetic.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "see above")]
 enum Count {
     Rate(Rate),
     Budget(Budget),

@@ -64,7 +64,8 @@ struct State {
     last_taken: Moment,
     health: Health,
     ledger: Ledger,
-    talk: Talk,
+    /// Apart: a choice looks at what is above, of many accounts, and this is large.
+    talk: Box<Talk>,
 }
 
 /// What is said between this account and the authority.
@@ -158,7 +159,7 @@ impl Member {
                 zone_of(account),
                 core.purse.is_some(),
             ),
-            talk: Talk::default(),
+            talk: Box::default(),
         };
         let hash = hash_of(account.id.as_str());
         Self { id: account.id.clone(), hash, state: Mutex::new(state), is_queued: AtomicBool::new(false) }

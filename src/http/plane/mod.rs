@@ -45,8 +45,6 @@ pub struct Plane {
     pub operations: Arc<dyn Operations>,
     pub keys: Arc<Keys>,
     pub records: Arc<dyn Records>,
-    /// Under whose name usage is added up.
-    pub usage_by: Arc<str>,
     pub onboard: Arc<Onboard>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
