@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::block_on;
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
-use crate::redis_link::{Address, Link};
+use crate::redis_link::{self, Address, Link};
 use crate::store::{self, Records, Store, StoreError};
 
 /// The store that a configuration names, opened.
@@ -64,7 +64,8 @@ pub async fn reach(address: &Address) -> anyhow::Result<Backing> {
     // Said once, before the first TLS connection.
     drop(rustls::crypto::ring::default_provider().install_default());
     let shown = address.shown();
-    let (leases, records) = (Link::new(address.clone())?, Link::new(address.clone())?);
+    let leases = Link::new(address.clone(), redis_link::QUICK)?;
+    let records = Link::new(address.clone(), redis_link::CALM)?;
     let fitness = async {
         leases.wait(PATIENCE).await?;
         records.wait(PATIENCE).await?;
