@@ -96,8 +96,7 @@ pub fn run_config(
     clock: Clock,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let folder = wiring::state_folder(config);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = wiring::make_state_folder(config)?;
     let handover =
         Handover { socket: folder.join(wiring::HANDOVER_SOCKET).display().to_string(), is_successor };
     let process_file = folder.join("weir.pid");
@@ -107,7 +106,7 @@ pub fn run_config(
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
     let backing = Backing::open(config, patience, &clock)?;
     let (pool, purse) = Purse::open(&config.pool, &backing, &clock)?;
-    let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
+    let house = block_on(wiring::house(config, backing.records(), pool, Some(&folder), &clock))?;
     block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
     let (gateway, onboard, people) = (house.gateway.clone(), house.onboard.clone(), house.people.clone());
@@ -130,17 +129,16 @@ pub fn run_config(
     let opened = Box::new(move || tracing::info!(%listen, %admin, "weir is up"));
     let server = serve::build(listeners, &handover, &connections, ending, opened)?;
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
-    let spool = backing.is_handed_over().then_some(folder);
-    let (records, replica) = (backing.records(), backing.usage_by());
-    let bookkeeper = Bookkeeper { gateway, records, replica, spool };
+    let bookkeeper = Bookkeeper { gateway, records: backing.records(), journals: folder };
     attend(live, reload, certificate, bookkeeper.clone())?;
     keep_consents(consents, people, renewals)?;
     let let_go = release(&backing, &purse);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     purse.close();
-    if let Err(error) = block_on(bookkeeper.close()) {
-        tracing::error!(%error, "the last usage is lost");
-    }
+    block_on(async {
+        bookkeeper.close().await;
+        Ok(())
+    })?;
     // Best effort: a successor may have the store by now.
     drop(block_on(async { Ok(onboard.keep_uses().await?) }));
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
@@ -165,7 +163,6 @@ fn plane(
         operations: reload.clone(),
         keys,
         records: backing.records(),
-        usage_by: backing.usage_by(),
         onboard,
         consents,
         renewals,

@@ -1,7 +1,8 @@
 //! From a configuration to a gateway: which part gets what. The only place that knows all of them.
 
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,35 @@ pub fn state_folder(config: &Config) -> PathBuf {
         StoreUrl::Embedded(folder) => folder.clone(),
         _ => std::env::temp_dir().join(format!("weir-{}", config.listen.address.port())),
     }
+}
+
+/// Makes the state folder, for the owner's eyes alone.
+///
+/// # Errors
+/// It cannot be made, or is somebody else's: a temporary one has a name that anybody can guess.
+pub fn make_state_folder(config: &Config) -> anyhow::Result<PathBuf> {
+    let folder = state_folder(config);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.with_context(|| format!("cannot make {}", folder.display()))?;
+    if !matches!(config.store, StoreUrl::Embedded(_)) {
+        let own = our_number(&folder).with_context(|| format!("cannot write in {}", folder.display()))?;
+        let found = std::fs::symlink_metadata(&folder)?;
+        anyhow::ensure!(
+            found.is_dir() && found.uid() == own && found.mode() & 0o022 == 0,
+            "{} belongs to somebody else: remove it, or let TMPDIR name a folder of your own",
+            folder.display()
+        );
+    }
+    Ok(folder)
+}
+
+/// The number of the user that we are, as the system has it: that of the owner of a file that we make in `folder`.
+fn our_number(folder: &Path) -> std::io::Result<u32> {
+    let path = folder.join(random_name("whose-", 12));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let owner = file.metadata()?.uid();
+    std::fs::remove_file(&path)?;
+    Ok(owner)
 }
 
 /// Removes what stands in the state folder where that is a temporary one: nobody has taken over.
@@ -90,7 +120,8 @@ pub struct House {
     pub provider: Arc<Provider>,
 }
 
-/// A gateway as `config` wants it, over `records`, with `pool` to take accounts from.
+/// A gateway as `config` wants it, over `records`, with `pool` to take accounts from. Where it is to serve, `journals` is the
+/// folder in which it writes down what was used.
 ///
 /// # Errors
 /// Where a part of it refuses its settings, or the records hold what cannot be read or decrypted.
@@ -98,12 +129,17 @@ pub async fn house(
     config: &Config,
     records: Arc<dyn Records>,
     pool: Pool,
+    journals: Option<&Path>,
     clock: &Clock,
 ) -> anyhow::Result<House> {
     let keys = Arc::new(Keys::load(Arc::clone(&records)).await?);
     let own = Arc::new(OwnIssuer::new(clock.clone()));
     name(&own, config);
-    let gateway = Arc::new(gateway(config, &keys, Arc::clone(&own), pool, clock)?);
+    let mut gateway = gateway(config, &keys, Arc::clone(&own), pool, clock)?;
+    if let Some(folder) = journals {
+        gateway.ledger.write_down(folder.to_owned()).context("usage cannot be written down")?;
+    }
+    let gateway = Arc::new(gateway);
     let vault = vault(config, None)?;
     let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&vault), clock.clone()).await;
     let keeper = Arc::new(keeper.context("the signing keys in the store cannot be used")?);
@@ -238,7 +274,7 @@ pub fn leave_operator_token(folder: &Path) -> anyhow::Result<Secret> {
     let token = Secret::new(random_name("operator-", 43));
     let path = folder.join(OPERATOR_TOKEN);
     drop(std::fs::remove_file(&path));
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let written = file.and_then(|mut file| file.write_all(token.expose().as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(token)
@@ -276,7 +312,7 @@ mod tests {
     async fn replica(store: &Store, keys: &[(&str, &str)]) -> anyhow::Result<House> {
         let (config, clock) = (config(keys), Clock::system());
         let pool = Pool::new(config.pool.clone(), clock.clone(), None);
-        house(&config, Arc::new(store.clone()), pool, &clock).await
+        house(&config, Arc::new(store.clone()), pool, None, &clock).await
     }
 
     fn account(name: &str) -> NewAccount {

@@ -53,8 +53,6 @@ pub struct Plane {
     pub operations: Arc<dyn Operations>,
     pub keys: Arc<Keys>,
     pub records: Arc<dyn Records>,
-    /// Under whose name usage is added up.
-    pub usage_by: Arc<str>,
     pub onboard: Arc<Onboard>,
     pub consents: Arc<Consents>,
     pub renewals: Arc<Renewals>,
