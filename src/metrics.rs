@@ -55,6 +55,8 @@ pub struct Metrics {
     pub body_bytes: IntGauge,
     /// Panics caught in requests.
     pub leases_lost: IntCounter,
+    /// Accounts whose consent has ended.
+    pub needs_reauth: IntCounter,
     /// 1 while the pool's authority answers.
     pub authority_up: IntGauge,
     pub replicas: IntGauge,
@@ -138,6 +140,7 @@ impl Metrics {
             leases_lost: make.counter("weir_lease_lost_total", "Units of budgets that a process was granted and did not live to use or give back; they count as spent.")?,
             authority_up: make.gauge("weir_pool_authority_up", "1 while whoever grants the pool's leases answers, 0 while not.")?,
             replicas: make.gauge("weir_replicas", "Processes that share the pool's limits, as last heard.")?,
+            needs_reauth: make.counter("weir_accounts_need_consent_total", "Accounts whose provider no longer renews their token: somebody must agree again.")?,
             panics: make.counter("weir_panics_total", "Panics caught in requests.")?,
             registry,
         })

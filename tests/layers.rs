@@ -13,6 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["dialect"],
     &["platform"],
     &["identity", "pool", "store", "upstream", "vault"],
+    &["oauth"],
     &["gateway"],
     &["config"],
     &["http"],

@@ -27,6 +27,11 @@ pub async fn run(listen: SocketAddr, script: Option<PathBuf>) -> anyhow::Result<
         writeln!(out, "{name:<12} {base_url}")?;
     }
     writeln!(out, "{:<12} http://{addr}/_fake/counters  (also requests, script, reset)", "books")?;
+    writeln!(
+        out,
+        "{:<12} http://{addr}/_fake/idp  (simulated OAuth servers and their addresses)",
+        "sign-in"
+    )?;
     drop(out);
     Ok(serve(listener, Settings { script }, Clock::system()).await?)
 }

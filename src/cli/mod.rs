@@ -100,6 +100,13 @@ enum Command {
         #[command(subcommand)]
         command: office::VaultCommand,
     },
+    /// Third-party apps, and the tokens that Weir makes itself.
+    Provider {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        command: office::ProviderCommand,
+    },
     /// Who did what, and when.
     Audit {
         #[command(flatten)]
@@ -233,6 +240,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Vault { config, command } => {
             return in_office(config.config.as_deref(), async |office| office.vault(command).await);
+        }
+        Command::Provider { config, command } => {
+            return in_office(config.config.as_deref(), async |office| office.provider(command).await);
         }
         Command::Audit { config, command } => {
             return in_office(config.config.as_deref(), async |office| office.audit(command).await);

@@ -114,6 +114,17 @@ pub enum VaultCommand {
     Rotate,
 }
 
+/// Weir as an issuer of tokens.
+#[derive(clap::Subcommand, Debug)]
+pub enum ProviderCommand {
+    /// Makes a new signing key. The old one verifies until the last token that it signed is dead.
+    RotateKey {
+        /// End the old keys at once, with every token: for a key that somebody else may have.
+        #[arg(long)]
+        at_once: bool,
+    },
+}
+
 /// The audit log.
 #[derive(clap::Subcommand, Debug)]
 pub enum AuditCommand {
@@ -177,6 +188,7 @@ impl Office {
                 key_file.display()
             ));
         }
+        let (consents, renewals) = wiring::consents(&house.onboard, backing.records(), &clock)?;
         let operator = Secret::new(random_name("operator-", 43));
         let plane = Plane {
             gateway: house.gateway,
@@ -184,6 +196,11 @@ impl Office {
             keys: house.keys,
             records: backing.records(),
             onboard: house.onboard,
+            consents,
+            renewals,
+            own_url: wiring::own_url(config),
+            people: house.people,
+            provider: house.provider,
             operator: Arc::new(operator.clone()),
             metrics_are_open: false,
         };
@@ -277,6 +294,14 @@ impl Office {
                 of("key")
             )
         })
+    }
+
+    /// Runs a command on the signing keys.
+    pub async fn provider(&self, command: ProviderCommand) -> anyhow::Result<bool> {
+        let ProviderCommand::RotateKey { at_once } = command;
+        let body = json!({"at_once": at_once});
+        let answer = self.ask(Method::POST, &["provider", "rotate-key"], &[], Some(&body)).await?;
+        told(&answer, |answer| format!("The new signing key is {}.\n", text(answer.get("kid"))))
     }
 
     /// Runs a command on the audit log. Whether the log is right.

@@ -15,13 +15,18 @@ use super::{block_on, environment, logs};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
 use crate::config::{Config, Openness};
+use crate::gateway::issuer::IssuerError;
 use crate::gateway::onboard::Onboard;
+use crate::gateway::onboard::consent::Consents;
+use crate::gateway::onboard::renewal::Renewals;
+use crate::gateway::people::People;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
 use crate::http::tls::{self, Certificate};
 use crate::http::wire::Patience;
 use crate::pool::Pool;
+use crate::secret::Secret;
 use crate::store::{Act, StoreError};
 
 /// How long a successor waits for the old process to let the store go.
@@ -104,18 +109,11 @@ pub fn run_config(
     let house = block_on(wiring::house(config, backing.records(), pool, Some(&folder), &clock))?;
     block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
-    let (gateway, keys, onboard) =
-        (Arc::clone(&house.gateway), Arc::clone(&house.keys), Arc::clone(&house.onboard));
+    let (gateway, onboard, people) = (house.gateway.clone(), house.onboard.clone(), house.people.clone());
+    let (consents, renewals) = wiring::consents(&onboard, backing.records(), &clock)?;
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
-    let plane = Plane {
-        gateway: Arc::clone(&gateway),
-        operations: reload.clone(),
-        keys,
-        records: backing.records(),
-        onboard: Arc::clone(&onboard),
-        operator: Arc::new(wiring::leave_operator_token(&folder)?),
-        metrics_are_open: config.metrics == Openness::Open,
-    };
+    let operator = wiring::leave_operator_token(&folder)?;
+    let plane = plane(config, &reload, &backing, (Arc::clone(&consents), Arc::clone(&renewals)), operator);
     let public = Arc::new(Desk {
         gateway: Arc::clone(&gateway),
         plane: plane::public(plane.clone()),
@@ -133,6 +131,7 @@ pub fn run_config(
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
     let bookkeeper = Bookkeeper { gateway, records: backing.records(), journals: folder };
     attend(live, reload, certificate, bookkeeper.clone())?;
+    keep_consents(consents, people, renewals)?;
     let let_go = release(&backing, &purse);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     purse.close();
@@ -148,6 +147,31 @@ pub fn run_config(
     }
     tracing::info!("weir is down");
     Ok(())
+}
+
+/// What the handlers of the control plane have at hand.
+fn plane(
+    config: &Config,
+    reload: &Arc<Reload>,
+    backing: &Backing,
+    (consents, renewals): (Arc<Consents>, Arc<Renewals>),
+    operator: Secret,
+) -> Plane {
+    let House { gateway, keys, onboard, people, provider } = reload.house.clone();
+    Plane {
+        gateway,
+        operations: reload.clone(),
+        keys,
+        records: backing.records(),
+        onboard,
+        consents,
+        renewals,
+        own_url: wiring::own_url(config),
+        people,
+        provider,
+        operator: Arc::new(operator),
+        metrics_are_open: config.metrics == Openness::Open,
+    }
 }
 
 /// Tells the running gateway to hand its sockets over.
@@ -258,12 +282,38 @@ async fn note_reload(onboard: Arc<Onboard>) {
     }
 }
 
+/// Renews tokens ahead of their end, and forgets sign-ins that nobody finished and sessions that are over, for as long as the
+/// process lives.
+fn keep_consents(
+    consents: Arc<Consents>,
+    people: Arc<People>,
+    renewals: Arc<Renewals>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = async move {
+        for tick in 0_u32.. {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            renewals.tick().await;
+            if tick % 60 != 0 {
+                continue;
+            }
+            for swept in [consents.sweep().await, people.sweep().await] {
+                if let Err(error) = swept {
+                    tracing::debug!(%error, "old sign-ins stay for now");
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("renewals".into()).spawn(move || runtime.block_on(work))?;
+    Ok(())
+}
+
 /// When accounts were last used is written down once in so many ticks.
 const USES_EVERY: u32 = 60;
 
 /// What is due twice a second: a key that another replica revoked is to be refused here within one.
 async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
-    let House { gateway, keys, onboard, .. } = &reload.house;
+    let House { gateway, keys, onboard, people, provider } = &reload.house;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reachable = true;
@@ -272,12 +322,17 @@ async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>
         let told = async {
             keys.refresh().await?;
             onboard.tick().await?;
-            if tick % USES_EVERY == 0 { onboard.keep_uses().await } else { Ok(()) }
+            provider.tick().await?;
+            people.tick().await?;
+            if tick % USES_EVERY == 0 {
+                onboard.keep_uses().await?;
+            }
+            Ok(())
         };
         is_reachable = match told.await {
             Ok(()) => true,
             // A successor has it.
-            Err(StoreError::Released) => is_reachable,
+            Err(IssuerError::Store(StoreError::Released)) => is_reachable,
             Err(error) => {
                 if is_reachable {
                     tracing::error!(%error, "the store cannot be read: accounts and keys stay as they are known here");

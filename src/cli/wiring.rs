@@ -11,12 +11,18 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
+use crate::gateway::issuer::Keeper;
+use crate::gateway::onboard::consent::Consents;
+use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Ground, Onboard};
+use crate::gateway::people::{self, People};
+use crate::gateway::provider::{Provider, Visitors};
 use crate::gateway::rehearsal::Rehearsal;
 use crate::gateway::{Gateway, World};
-use crate::identity::Identity;
+use crate::identity::{Identity, OwnIssuer};
 use crate::ids::random_name;
 use crate::metrics::Metrics;
+use crate::oauth::{Engine, Pending};
 use crate::pool::Pool;
 use crate::secret::Secret;
 use crate::store::{Keys, Records};
@@ -84,11 +90,34 @@ pub fn back_office() -> anyhow::Result<reqwest::Client> {
     Ok(client)
 }
 
-/// A whole gateway, without its sockets.
+/// What adds accounts by consent, and what renews their tokens.
+pub fn consents(
+    onboard: &Arc<Onboard>,
+    records: Arc<dyn Records>,
+    clock: &Clock,
+) -> anyhow::Result<(Arc<Consents>, Arc<Renewals>)> {
+    let engine = Engine::new(Arc::new(back_office()?));
+    let pending = Pending::new(records, clock.clone());
+    let consents = Arc::new(Consents::new(Arc::clone(onboard), engine.clone(), pending));
+    let renewals = Renewals::new(Arc::clone(onboard), engine);
+    onboard.renew_by(&renewals);
+    Ok((consents, renewals))
+}
+
+/// Where this process is reached, for links to itself.
+pub fn own_url(config: &Config) -> Arc<str> {
+    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+    Arc::from(format!("{scheme}://{}", config.listen.address))
+}
+
+/// A whole gateway, without its sockets. Clones are the same one.
+#[derive(Clone)]
 pub struct House {
     pub gateway: Arc<Gateway>,
     pub keys: Arc<Keys>,
     pub onboard: Arc<Onboard>,
+    pub people: Arc<People>,
+    pub provider: Arc<Provider>,
 }
 
 /// A gateway as `config` wants it, over `records`, with `pool` to take accounts from. Where it is to serve, `journals` is the
@@ -104,19 +133,48 @@ pub async fn house(
     clock: &Clock,
 ) -> anyhow::Result<House> {
     let keys = Arc::new(Keys::load(Arc::clone(&records)).await?);
-    let mut gateway = gateway(config, &keys, pool, clock)?;
+    let own = Arc::new(OwnIssuer::new(clock.clone()));
+    name(&own, config);
+    let mut gateway = gateway(config, &keys, Arc::clone(&own), pool, clock)?;
     if let Some(folder) = journals {
         gateway.ledger.write_down(folder.to_owned()).context("usage cannot be written down")?;
     }
     let gateway = Arc::new(gateway);
-    let ground = ground(config, vault(config, None)?);
-    let onboard = Onboard::open(Arc::clone(&gateway), records, ground).await;
+    let vault = vault(config, None)?;
+    let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&vault), clock.clone()).await;
+    let keeper = Arc::new(keeper.context("the signing keys in the store cannot be used")?);
+    let entrance = entrance(config, Arc::clone(&vault));
+    let people =
+        People::new(Arc::clone(&keeper), Arc::clone(&records), back_office()?, entrance, clock.clone());
+    let people = Arc::new(people);
+    let visitors: Arc<dyn Visitors> = people.clone();
+    let provider =
+        Provider::new(keeper, Arc::clone(&records), visitors, config.provider.clone(), clock.clone());
+    let onboard = Onboard::open(Arc::clone(&gateway), records, ground(config, vault)).await;
     let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
-    Ok(House { gateway, keys, onboard })
+    Ok(House { gateway, keys, onboard, people, provider: Arc::new(provider) })
 }
 
-fn gateway(config: &Config, keys: &Arc<Keys>, pool: Pool, clock: &Clock) -> anyhow::Result<Gateway> {
+/// Under which name tokens are made and taken here.
+fn name(own: &OwnIssuer, config: &Config) {
+    own.rename(config.provider.public_url.as_deref(), config.provider.enabled);
+}
+
+/// What people sign in on. Where the configuration lets them in, it says under which name we are reached.
+fn entrance(config: &Config, vault: Arc<Vault>) -> people::Ground {
+    let url = config.provider.public_url.clone().unwrap_or_default();
+    people::Ground { settings: config.sign_in.clone(), oauth: config.oauth.clone(), url, vault }
+}
+
+fn gateway(
+    config: &Config,
+    keys: &Arc<Keys>,
+    own: Arc<OwnIssuer>,
+    pool: Pool,
+    clock: &Clock,
+) -> anyhow::Result<Gateway> {
     let identity = Identity::new(config.identity.clone(), keys.clone(), clock.clone(), back_office()?)?;
+    let identity = identity.with_own(own);
     pool.retry_budget().set_share(config.retry.budget);
     let upstream = Upstream::new(config.workers, Vec::new(), clock.clone());
     let mut gateway = Gateway::new(world(config, identity), pool, upstream, Metrics::new()?, clock.clone());
@@ -164,6 +222,7 @@ fn ground(config: &Config, vault: Arc<Vault>) -> Ground {
         vault,
         platforms: config.platforms.clone(),
         accounts: config.accounts.clone(),
+        oauth: config.oauth.clone(),
         tenants,
         implied_routes: config.implied_routes,
     }
@@ -190,7 +249,13 @@ pub fn world(config: &Config, identity: Identity) -> World {
 pub fn apply(house: &House, config: &Config) -> anyhow::Result<()> {
     let identity = house.gateway.world().identity.renewed(config.identity.clone())?;
     let vault = vault(config, Some(&house.onboard.vault()))?;
-    house.onboard.put_in_force(world(config, identity), ground(config, vault))?;
+    let keeper = house.provider.keeper();
+    keeper.check(&vault).context("the signing keys in the store cannot be used")?;
+    house.onboard.put_in_force(world(config, identity), ground(config, Arc::clone(&vault)))?;
+    house.people.put_in_force(entrance(config, Arc::clone(&vault)));
+    keeper.put_vault(vault);
+    house.provider.put_in_force(config.provider.clone());
+    name(keeper.own(), config);
     house.gateway.pool.retry_budget().set_share(config.retry.budget);
     Ok(())
 }

@@ -16,10 +16,11 @@ use serde::Deserialize;
 use crate::gateway::route::{Defaults, RouteTable};
 use crate::gateway::settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use crate::gateway::usage::prices::Prices;
+use crate::gateway::{people, provider};
 use crate::platform::profile::Platform;
 use crate::redis_link::Address;
 use crate::vault::MasterKey;
-use crate::{identity, pool};
+use crate::{identity, oauth, pool};
 
 mod field;
 mod interpolate;
@@ -70,6 +71,11 @@ pub struct Config {
     pub model_field: ModelField,
     pub prices: Prices,
     pub pool: pool::settings::Settings,
+    pub oauth: oauth::Settings,
+    /// Who signs in, and by what.
+    pub sign_in: people::Settings,
+    /// Third-party apps, and the name under which Weir makes tokens itself.
+    pub provider: provider::Settings,
     pub drain: Drain,
     /// Threads that serve requests, at least 1.
     pub workers: usize,

@@ -80,7 +80,7 @@ fn compiled(name: &str, row: Row) -> Result<Platform, RowError> {
 }
 
 /// Names stand in front of `/` in model names, in labels and in keys.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let is_plain =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
     (1..=64).contains(&name.len()) && name.bytes().all(is_plain)

@@ -8,6 +8,7 @@ use super::quantity::{Length, Size};
 use crate::dialect::Unsupported;
 use crate::gateway::settings::{Heartbeat, ModelField, OnBudget};
 use crate::limits::Limits;
+use crate::oauth;
 use crate::platform::profile::Row;
 use crate::pool::settings::{OnOutage, Strategy};
 use crate::secret::Secret;
@@ -46,6 +47,9 @@ sections! {
         on_budget: OnBudget,
         prices: Named<Price>,
         pool: Pool,
+        oauth: OAuth,
+        sign_in: SignIn,
+        provider: Provider,
         drain: Drain,
         workers: usize,
         log: Log,
@@ -157,6 +161,27 @@ sections! {
     Pool {
         lease_ttl: Length,
         on_outage: OnOutage,
+    }
+    OAuth {
+        public_url: String,
+        state_ttl: Length,
+        return_to: Vec<Field<String>>,
+        providers: Named<oauth::Row>,
+    }
+    SignIn {
+        providers: Vec<Field<String>>,
+        admit: Vec<Field<String>>,
+        tenant: String,
+        scopes: Vec<Field<String>>,
+        models: Vec<Field<String>>,
+        session_ttl: Length,
+        token_ttl: Length,
+    }
+    Provider {
+        enabled: bool,
+        topup_url: String,
+        access_ttl: Length,
+        refresh_ttl: Length,
     }
     Drain {
         delay: Length,

@@ -9,6 +9,7 @@ use http::Response;
 use crate::fake::brain::{self, Answer, Question};
 use crate::fake::counters::{Exchange, Left};
 use crate::fake::fault::{Class, Directives, Refusal, Wreck};
+use crate::fake::oauth::{self, Held};
 use crate::fake::script::Account;
 use crate::fake::server::{Hang, World, respond, standing};
 use crate::fake::stream::{Body, bend, gzip_bomb};
@@ -26,7 +27,15 @@ pub async fn answer(
     world: &World,
 ) -> Result<Response<Body>, Hang> {
     let rest = below(asked, rest);
-    let caller = match front.caller(asked, &rest, world) {
+    let caller = match holder(front, asked, world) {
+        Some(Ok(caller)) => Ok(Some(caller)),
+        Some(Err((key, native))) => {
+            let exchange = world.counters.open(front.name(), &key, &world.clock);
+            return Ok(told(native, 0, exchange));
+        }
+        None => front.caller(asked, &rest, world),
+    };
+    let caller = match caller {
         Ok(caller) => caller.unwrap_or_else(|| Caller::new(NOBODY)),
         Err(refusal) => {
             let exchange = world.counters.open(front.name(), NOBODY, &world.clock);
@@ -62,11 +71,26 @@ pub async fn answer(
                 Err(refusal) => refused(front, &refusal, exchange),
             })
         }
+        Want::Chat(question) if !oauth::entitled(&world.providers, &caller.key, &question.model) => {
+            Ok(refused(front, &Refusal::of(Class::NotEntitled), exchange))
+        }
         Want::Chat(question) => {
             let chat = Chat { front, world, question: &question, caller: &caller, account };
             chat.answer(exchange).await
         }
     }
+}
+
+/// Who calls with an access token of a simulated OAuth server; a refusal in the platform's words, counted under a name.
+fn holder(front: Front, asked: &Asked, world: &World) -> Option<Result<Caller, (String, Native)>> {
+    let token = asked.bearer().filter(|_| asked.header("x-goog-api-key").is_empty())?;
+    let refuse = |class| front.refuse(&Refusal::of(class));
+    Some(match world.providers.held(front.name(), token, world.clock.wall_millis())? {
+        Held::Good(key) => Ok(Caller { key, token: token.to_owned(), expired: false }),
+        Held::Dead(key) => Err((key, refuse(Class::TokenExpired))),
+        Held::Foreign(key) => Err((key, refuse(Class::AuthInvalid))),
+        Held::Narrow(key, username) => Err((key, oauth::narrow(front.name(), &username))),
+    })
 }
 
 /// The path below the platform, with its query.

@@ -6,18 +6,21 @@
 //! - `brain` answers, deterministically, the same on every wire;
 //! - `fault` knows what can go wrong and the words (`@error=…`) that make it happen; `stream` does it to the bytes;
 //! - `script` says who the accounts are and what they may; `counters` keeps the books;
+//! - `oauth` hands out tokens: identity providers, the platforms' own OAuth, and a site to log in to;
 //! - `server` is the listener that ties these together.
 
 mod answer;
 mod brain;
 mod counters;
 mod fault;
+mod oauth;
 mod script;
 mod server;
 mod socket;
 mod stream;
 mod wire;
 
+pub use oauth::Setup;
 pub use script::{Account, Script};
 pub use server::{Settings, endpoints, serve};
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::fake::oauth::Setup;
+
 /// The whole script. Empty = every well-formed key is good and nothing is limited.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +19,8 @@ pub struct Script {
     pub only_listed: bool,
     /// Longest prompt, in tokens; a longer one is refused as too long.
     pub context_tokens: u64,
+    /// Simulated OAuth servers by name (`github`, …; `all`): clients, settings, people.
+    pub idp: BTreeMap<String, Setup>,
 }
 
 impl Default for Script {
@@ -26,6 +30,7 @@ impl Default for Script {
             accounts: BTreeMap::new(),
             only_listed: false,
             context_tokens: 200_000,
+            idp: BTreeMap::new(),
         }
     }
 }

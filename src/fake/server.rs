@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::fake::answer;
 use crate::fake::counters::Counters;
 use crate::fake::fault::{Class, Refusal};
+use crate::fake::oauth;
 use crate::fake::script::Script;
 use crate::fake::socket;
 use crate::fake::stream::Body;
@@ -45,6 +46,8 @@ pub struct Settings {
 pub struct World {
     pub clock: Clock,
     pub counters: Counters,
+    pub providers: oauth::Providers,
+    pub site: oauth::Site,
     script: ArcSwap<Script>,
     /// Who first sent each text with `@once`.
     firsts: Mutex<HashMap<(&'static str, String), String>>,
@@ -64,9 +67,13 @@ struct Token {
 
 impl World {
     fn new(settings: Settings, clock: Clock) -> Self {
+        let providers = oauth::Providers::default();
+        providers.set_up(&settings.script.idp);
         Self {
             clock,
             counters: Counters::default(),
+            providers,
+            site: oauth::Site::default(),
             script: ArcSwap::from_pointee(settings.script),
             firsts: Mutex::default(),
             request_ids: Mutex::default(),
@@ -179,6 +186,13 @@ async fn handle(mut request: Request<Incoming>, world: Arc<World>) -> Result<Res
     let asked =
         Arc::new(Asked { method: parts.method, target, headers: parts.headers, body: body.to_bytes() });
     let path = parts.uri.path();
+    let now = world.clock.wall_millis();
+    if let Some(what) = path.strip_prefix("/_fake/idp") {
+        return Ok(native(oauth::control(&world.providers, &asked, what, now).await));
+    }
+    if let Some(what) = path.strip_prefix("/_fake/site") {
+        return Ok(native(world.site.control(&asked, what)));
+    }
     if let Some(control) = path.strip_prefix("/_fake/") {
         return Ok(control_panel(&asked, control, &world));
     }
@@ -186,9 +200,45 @@ async fn handle(mut request: Request<Incoming>, world: Arc<World>) -> Result<Res
     if let Some(rest) = path.strip_prefix("/spark-ws") {
         return Ok(socket::answer(&asked, path, rest, upgrade, &world));
     }
+    if let Some(below) = path.strip_prefix("/idp/") {
+        return world.providers.answer(&asked, below, now).await;
+    }
+    // RFC 8414: the well-known part goes between host and path.
+    if let Some(name) = path.strip_prefix("/.well-known/oauth-authorization-server/idp/") {
+        let below = format!("{name}/.well-known/oauth-authorization-server");
+        return world.providers.answer(&asked, &below, now).await;
+    }
+    if let Some(below) = path.strip_prefix("/site-api") {
+        return site_api(&asked, below, &world).await;
+    }
+    if let Some(below) = path.strip_prefix("/site").filter(|below| below.is_empty() || below.starts_with('/'))
+    {
+        return Ok(native(oauth::site_page(&world.site, &asked, below)));
+    }
     match Front::of(path) {
         Some((front, rest)) => answer::answer(front, &asked, rest, &world).await,
         None => Ok(plain(404, "no such platform; see /_fake/platforms")),
+    }
+}
+
+/// The login site's own API: who somebody is, and OpenAI's wire.
+async fn site_api(asked: &Asked, below: &str, world: &World) -> Result<Response<Body>, Hang> {
+    let (token, username) = match oauth::site_api(&world.site, asked) {
+        Ok(known) => known,
+        Err(refusal) => return Ok(native(refusal)),
+    };
+    if below == "/me" {
+        return Ok(native(Native::json(200, &json!({ "username": username }))));
+    }
+    let mut headers = asked.headers.clone();
+    if let Ok(bearer) = http::HeaderValue::from_str(&format!("Bearer {token}")) {
+        headers.insert(http::header::AUTHORIZATION, bearer);
+    }
+    let (method, target, body) = (asked.method.clone(), asked.target.clone(), asked.body.clone());
+    let asked = Arc::new(Asked { method, target, headers, body });
+    match ROWS.iter().find(|row| row.name == "openai") {
+        Some(row) => answer::answer(Front::OpenAiLike(row), &asked, below, world).await,
+        None => Ok(plain(404, "no such platform")),
     }
 }
 
@@ -208,6 +258,7 @@ fn control_panel(asked: &Asked, what: &str, world: &World) -> Response<Body> {
         }
         (&Method::POST, "script") => match Script::parse(&String::from_utf8_lossy(&asked.body)) {
             Ok(script) => {
+                world.providers.set_up(&script.idp);
                 world.script.store(Arc::new(script));
                 world.scripts.fetch_add(1, Ordering::SeqCst);
                 native(Native::json(200, &json!({"ok":true})))
@@ -218,7 +269,9 @@ fn control_panel(asked: &Asked, what: &str, world: &World) -> Response<Body> {
             world.reset();
             native(Native::json(200, &json!({"ok":true})))
         }
-        _ => plain(404, "counters, times, requests?last=N, platforms, script (POST), reset (POST)"),
+        _ => {
+            plain(404, "counters, times, requests?last=N, platforms, script (POST), reset (POST), idp, site")
+        }
     }
 }
 

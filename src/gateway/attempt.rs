@@ -14,7 +14,7 @@ use super::trip::{Aim, Trip, Trouble, Victory, Won, broken};
 use crate::api::ask::{Ask, Task};
 use crate::dialect::{Dialect, Encoded, Unsupported};
 use crate::fault::{Fault, Kind};
-use crate::platform::auth::{Outgoing, Token, TokenRefused, TokenScope};
+use crate::platform::auth::{Credential, Outgoing, Token, TokenRefused, TokenScope};
 use crate::platform::judge::{Judgement, NEVER, Scope, Verdict};
 use crate::platform::profile::{BaseScheme, Platform};
 use crate::pool::TransportFailure;
@@ -30,25 +30,46 @@ pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble>
     let stream = is_chat && (trip.ask.stream || aim.platform().must_stream(trip.ask, &aim.model));
     let encoded = encode(trip, aim, stream).await?;
     let mut stale = None;
+    let mut credential = aim.account.credential.clone();
+    let mut is_renewed = false;
     loop {
         let token = token(trip, aim, stale.as_ref()).await?;
-        let tried = exchange(trip, aim, &encoded, token.as_deref(), stream).await;
+        let tried = exchange(trip, aim, &encoded, (&credential, token.as_deref()), stream).await;
         match tried {
+            // A token of a consent: one renewal, one more try with the same account.
+            Err(Trouble::Judged(judgement))
+                if is_about_the_token(judgement.verdict) && token.is_none() && !is_renewed =>
+            {
+                is_renewed = true;
+                match newer(trip, aim, &credential).await {
+                    Some(newer) => credential = newer,
+                    None => return Err(refused(judgement)),
+                }
+            }
             Err(Trouble::Judged(judgement))
                 if is_about_the_token(judgement.verdict) && token.is_some() && stale.is_none() =>
             {
                 stale = token;
             }
-            // A credential that cannot be renewed is not expired but refused.
-            Err(Trouble::Judged(judgement))
-                if judgement.verdict == Verdict::TokenExpired && token.is_none() =>
-            {
-                return Err(Trouble::Judged(Judgement { verdict: Verdict::AuthInvalid, ..judgement }));
-            }
+            Err(Trouble::Judged(judgement)) if token.is_none() => return Err(refused(judgement)),
             Err(trouble) => return Err(trouble),
             Ok(won) => return Ok(Victory { won, dropped: encoded.dropped }),
         }
     }
+}
+
+/// What a renewal of an account's credential brings, where it can be renewed.
+async fn newer(trip: &Trip<'_>, aim: &Aim<'_>, stale: &Credential) -> Option<Credential> {
+    trip.gateway.renew.get()?.newer(&aim.account.id, stale).await
+}
+
+/// A credential that cannot be renewed is not expired but refused.
+fn refused(judgement: Judgement) -> Trouble {
+    let verdict = match judgement.verdict {
+        Verdict::TokenExpired => Verdict::AuthInvalid,
+        other => other,
+    };
+    Trouble::Judged(Judgement { verdict, ..judgement })
 }
 
 fn is_about_the_token(verdict: Verdict) -> bool {
@@ -141,7 +162,7 @@ async fn exchange(
     trip: &Trip<'_>,
     aim: &Aim<'_>,
     encoded: &Encoded,
-    token: Option<&Token>,
+    (credential, token): (&Credential, Option<&Token>),
     stream: bool,
 ) -> Result<Won, Trouble> {
     let gateway = trip.gateway;
@@ -159,10 +180,7 @@ async fn exchange(
         headers: &mut headers,
         body: &mut body,
     };
-    platform
-        .scheme
-        .apply(&aim.account.credential, token, &mut outgoing, &gateway.clock)
-        .map_err(Trouble::Unfit)?;
+    platform.scheme.apply(credential, token, &mut outgoing, &gateway.clock).map_err(Trouble::Unfit)?;
     let request = upstream::Request { origin: &origin, method: Method::POST, path: &path, headers, body };
     let asked_at = gateway.clock.now();
     let answered = if platform.dialect == Dialect::Spark {

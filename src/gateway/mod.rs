@@ -10,21 +10,25 @@ pub mod calibrate;
 pub mod chat;
 pub mod drain;
 pub mod estimate;
+pub mod issuer;
 pub mod models;
 pub mod onboard;
+pub mod people;
+pub mod provider;
 mod reading;
 pub mod recall;
 pub mod rehearsal;
 pub mod relay;
 pub mod route;
+mod secrets;
 pub mod settings;
 pub mod ticket;
 pub mod tokens;
 pub mod trip;
 pub mod usage;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,7 +45,7 @@ use recall::Memory;
 use rehearsal::Rehearsal;
 use route::RouteTable;
 use settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
-use tokens::TokenDesk;
+use tokens::{Renew, TokenDesk};
 use usage::Ledger;
 use usage::prices::Prices;
 
@@ -70,6 +74,8 @@ pub struct Gateway {
     pub calibration: Calibration,
     pub ledger: Ledger,
     pub tokens: TokenDesk,
+    /// Set once, where accounts live on consents.
+    pub renew: OnceLock<Box<dyn Renew>>,
     pub drain: Drain,
     /// What is to fail on purpose: in tests of a debug build, and never else.
     pub rehearsal: Rehearsal,
@@ -92,6 +98,7 @@ impl Gateway {
             calibration: Calibration::default(),
             ledger: Ledger::new(metrics.usage_overflow.clone()),
             tokens: TokenDesk::new(clock.clone()),
+            renew: OnceLock::new(),
             drain: Drain::default(),
             rehearsal: Rehearsal::default(),
             body_bytes: AtomicUsize::new(0),

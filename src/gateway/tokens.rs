@@ -9,7 +9,14 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Moment};
 use crate::ids::AccountId;
-use crate::platform::auth::Token;
+use crate::platform::auth::{Credential, Token};
+
+/// Who can get a newer credential for an account than one that its platform has just refused.
+#[async_trait::async_trait]
+pub trait Renew: Send + Sync + std::fmt::Debug {
+    /// A newer one than `stale`, whoever got it; `None` where there is none to be had now.
+    async fn newer(&self, account: &AccountId, stale: &Credential) -> Option<Credential>;
+}
 
 /// Whose token: an account's, or an account's for one model.
 type Holder = (AccountId, Option<String>);

@@ -19,6 +19,8 @@ pub(super) enum Source {
     Issuer { place: usize, generation: u64 },
     /// The key book, in this generation.
     Book { generation: u64 },
+    /// Weir itself, in this generation of its keys and settings.
+    Own { generation: u64 },
 }
 
 #[derive(Debug, Clone)]
@@ -102,6 +104,7 @@ mod tests {
             scopes: Scopes::CHAT,
             limiter: Limiter::new(Limits::default(), clock),
             expires,
+            ties: None,
         };
         Entry { caller: Arc::new(caller), source: Source::Book { generation: 0 } }
     }

@@ -24,6 +24,35 @@ pub struct Caller {
     pub limiter: Arc<Limiter>,
     /// Seconds since 1970 after which the token or key is no longer good; `None`: no end.
     pub expires: Option<u64>,
+    /// Of a token that Weir made itself.
+    pub ties: Option<Ties>,
+}
+
+/// What a token that Weir made itself hangs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ties {
+    /// The app that holds it, or [`OWN_CLIENT`](super::OWN_CLIENT).
+    pub client_id: Arc<str>,
+    /// The grant or session: when that is revoked, the token is dead.
+    pub session: Arc<str>,
+    /// Its `jti`.
+    pub token_id: Arc<str>,
+    /// Names with spaces between, as granted.
+    pub scope: Arc<str>,
+    /// Seconds since 1970.
+    pub issued: u64,
+}
+
+impl Ties {
+    /// Whether a third party's app holds the token.
+    pub fn is_app(&self) -> bool {
+        &*self.client_id != super::OWN_CLIENT
+    }
+
+    /// Whether `scope` was granted, by its exact name.
+    pub fn has(&self, scope: &str) -> bool {
+        self.scope.split(' ').any(|one| one == scope)
+    }
 }
 
 impl Caller {

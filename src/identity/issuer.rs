@@ -129,7 +129,7 @@ impl Issuer {
     }
 }
 
-fn verify_signature(token: &Unverified<'_>, key: &DecodingKey) -> Result<(), Refusal> {
+pub(super) fn verify_signature(token: &Unverified<'_>, key: &DecodingKey) -> Result<(), Refusal> {
     let signed = token.signed.as_bytes();
     match jsonwebtoken::crypto::verify(token.signature, signed, key, token.algorithm) {
         Ok(true) => Ok(()),

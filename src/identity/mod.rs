@@ -5,9 +5,11 @@
 
 mod cache;
 mod caller;
+mod id_token;
 mod issuer;
 mod keys;
 pub mod limits;
+mod own;
 pub mod settings;
 mod token;
 
@@ -24,7 +26,11 @@ use crate::fault::Fault;
 use crate::ids::Subject;
 use crate::keybook::{self, KeyBook, KeyHash, KeyRecord};
 
-pub use caller::{Caller, ModelRules, Scopes};
+pub use caller::{Caller, ModelRules, Scopes, Ties};
+pub use id_token::{IdTokens, Sought};
+pub use own::{
+    Claims, KeyError, MAX_LIFETIME, MintError, Minted, OWN_CLIENT, OwnIssuer, Seen, SigningKey, Timed,
+};
 pub use settings::Settings;
 
 use cache::{Cache, Entry, Source};
@@ -68,6 +74,7 @@ pub struct Identity {
     places: HashMap<Arc<str>, usize>,
     takes_keys: bool,
     book: Arc<dyn KeyBook>,
+    own: Arc<OwnIssuer>,
     limiters: Limiters,
     cache: Cache,
     clock: Clock,
@@ -92,7 +99,14 @@ impl Identity {
         back_office: reqwest::Client,
     ) -> Result<Self, SettingsError> {
         let limiters = Limiters::new(settings.default_limits, settings.tenant_limits.clone(), clock.clone());
-        Self::assemble(&settings, keys, clock, back_office, limiters?)
+        let own = Arc::new(OwnIssuer::new(clock.clone()));
+        Self::assemble(&settings, (keys, own), clock, back_office, limiters?)
+    }
+
+    /// Takes the tokens of this issuer, too: Weir itself.
+    #[must_use]
+    pub fn with_own(self, own: Arc<OwnIssuer>) -> Self {
+        Self { own, ..self }
     }
 
     /// The same under new settings: what callers have used up so far still counts.
@@ -101,13 +115,13 @@ impl Identity {
     /// As [`Identity::new`].
     pub fn renewed(&self, settings: Settings) -> Result<Self, SettingsError> {
         let limiters = self.limiters.renewed(settings.default_limits, settings.tenant_limits.clone())?;
-        let (book, client) = (Arc::clone(&self.book), self.back_office.clone());
-        Self::assemble(&settings, book, self.clock.clone(), client, limiters)
+        let (book, own) = (Arc::clone(&self.book), Arc::clone(&self.own));
+        Self::assemble(&settings, (book, own), self.clock.clone(), self.back_office.clone(), limiters)
     }
 
     fn assemble(
         settings: &Settings,
-        book: Arc<dyn KeyBook>,
+        (book, own): (Arc<dyn KeyBook>, Arc<OwnIssuer>),
         clock: Clock,
         back_office: reqwest::Client,
         limiters: Limiters,
@@ -122,7 +136,17 @@ impl Identity {
             issuers.push(issuer);
         }
         let cache = Cache::new(CACHE_CAPACITY);
-        Ok(Self { issuers, places, takes_keys: settings.keys, book, limiters, cache, clock, back_office })
+        Ok(Self {
+            issuers,
+            places,
+            takes_keys: settings.keys,
+            book,
+            own,
+            limiters,
+            cache,
+            clock,
+            back_office,
+        })
     }
 
     /// Who calls, where that is known without waiting: the hot path. `None` says nothing about the caller; ask
@@ -171,6 +195,7 @@ impl Identity {
                 self.issuers.get(place)?.keys.current().generation == generation
             }
             Source::Book { generation } => self.book.generation() == generation,
+            Source::Own { generation } => self.own.still_holds(generation, entry.caller.ties.as_ref()),
         };
         is_same.then_some(entry.caller)
     }
@@ -207,6 +232,7 @@ impl Identity {
             scopes: record.scopes.iter().copied().collect(),
             limiter,
             expires: record.expires,
+            ties: None,
         }
     }
 
@@ -214,6 +240,11 @@ impl Identity {
         let token = Unverified::parse(token)?;
         // Not yet to be believed: it only says whose keys to try.
         let claimed = token.claims.text("iss")?.ok_or(Refusal::Malformed("no iss"))?;
+        if self.own.is_named(&claimed) {
+            let (bearer, ties, generation) = self.own.verify(&token)?;
+            let caller = Arc::new(self.jwt_caller(Arc::from(claimed), bearer, Some(ties)));
+            return Ok(Entry { caller, source: Source::Own { generation } });
+        }
         let place =
             self.places.get(claimed.as_str()).copied().ok_or(Refusal::Invalid("an unknown issuer"))?;
         let issuer = self.issuers.get(place).ok_or(Refusal::Invalid("an unknown issuer"))?;
@@ -225,20 +256,21 @@ impl Identity {
             set = issuer.keys.seek().await;
         }
         let bearer = issuer.verify(&token, &set, self.clock.wall_seconds())?;
-        let caller = Arc::new(self.jwt_caller(issuer, bearer));
+        let caller = Arc::new(self.jwt_caller(Arc::clone(&issuer.name), bearer, None));
         Ok(Entry { caller, source: Source::Issuer { place, generation: set.generation } })
     }
 
-    fn jwt_caller(&self, issuer: &Issuer, bearer: Bearer) -> Caller {
+    fn jwt_caller(&self, issuer: Arc<str>, bearer: Bearer, ties: Option<Ties>) -> Caller {
         Caller {
             limiter: self.limiters.of_tenant(&bearer.tenant),
             tenant: bearer.tenant,
             subject: bearer.subject,
-            issuer: Some(Arc::clone(&issuer.name)),
+            issuer: Some(issuer),
             key_id: None,
             models: bearer.models,
             scopes: bearer.scopes,
             expires: Some(bearer.expires),
+            ties,
         }
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Unverified<'t> {
     pub signature: &'t str,
     pub algorithm: Algorithm,
     pub kid: Option<String>,
+    /// The header's `typ`, in small letters.
+    pub kind: Option<String>,
     pub claims: Claims,
 }
 
@@ -78,25 +80,24 @@ impl<'t> Unverified<'t> {
         if signature.is_empty() {
             return Err(Refusal::Malformed("no signature"));
         }
-        let (algorithm, kid) = read_header(&Claims::decode(header)?)?;
+        let (algorithm, kid, kind) = read_header(&Claims::decode(header)?)?;
         let signed = token.get(..header.len() + 1 + payload.len()).unwrap_or_default();
-        Ok(Self { signed, signature, algorithm, kid, claims: Claims::decode(payload)? })
+        Ok(Self { signed, signature, algorithm, kid, kind, claims: Claims::decode(payload)? })
     }
 }
 
-fn read_header(header: &Claims) -> Result<(Algorithm, Option<String>), Refusal> {
+fn read_header(header: &Claims) -> Result<(Algorithm, Option<String>, Option<String>), Refusal> {
     if REFUSED_HEADERS.iter().any(|name| header.raw(name).is_some()) {
         return Err(Refusal::Malformed("a header field that is not taken"));
     }
-    if let Some(kind) = header.text("typ")?
-        && !["jwt", "at+jwt", "application/at+jwt"].contains(&kind.to_ascii_lowercase().as_str())
-    {
+    let kind = header.text("typ")?.map(|kind| kind.to_ascii_lowercase());
+    if kind.as_deref().is_some_and(|kind| !["jwt", "at+jwt", "application/at+jwt"].contains(&kind)) {
         return Err(Refusal::Malformed("a typ that is no access token"));
     }
     let algorithm = header.text("alg")?.ok_or(Refusal::Malformed("no alg"))?;
     // `none`, in any spelling, is no algorithm.
     let algorithm = algorithm.parse().map_err(|_| Refusal::Invalid("an alg that is not taken"))?;
-    Ok((algorithm, header.name("kid")?))
+    Ok((algorithm, header.name("kid")?, kind))
 }
 
 /// A JSON object out of a token: its claims, or its header.
@@ -116,6 +117,11 @@ impl Claims {
 
     fn raw(&self, name: &str) -> Option<&[u8]> {
         self.fields.get(&self.bytes, name)
+    }
+
+    /// All of them, as JSON.
+    pub fn all(&self) -> Result<serde_json::Value, Refusal> {
+        serde_json::from_slice(&self.bytes).map_err(|_| Refusal::Malformed("not a JSON object"))
     }
 
     /// A claim that must be a string where it is given.

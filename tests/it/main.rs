@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod browser;
 mod canary;
 mod frames;
 mod hostile;
@@ -16,12 +17,15 @@ mod broken;
 mod budget;
 mod callers;
 mod chaos;
+mod consent;
 mod failover;
 mod leaving;
 mod lifecycle;
 mod misfortune;
 mod onboard;
 mod overload;
+mod people;
+mod provider;
 mod quota;
 mod redis_acl;
 mod redis_failover;

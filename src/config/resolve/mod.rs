@@ -16,14 +16,17 @@ use crate::pool;
 
 mod accounts;
 mod callers;
+mod oauth;
 mod prices;
 mod process;
+mod provider;
 mod routes;
+mod sign_in;
 
 /// Resolves a whole file.
 pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>) -> Config {
     let platforms = platforms::resolve(raw.platforms.get(), problems);
-    let admin_listen = process::admin_listen(raw, problems);
+    let (listen, admin_listen) = (process::listen(raw, problems), process::admin_listen(raw, problems));
     let identity = callers::identity(raw, problems);
     let accounts = accounts::accounts(raw, &platforms, problems);
     let timeouts = timeouts(raw.timeouts.get().unwrap_or(&raw::Timeouts::default()), problems);
@@ -33,10 +36,14 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         timeouts,
         on_budget: raw.on_budget.or(Default::default()),
     };
+    let oauth = oauth::settings(raw.oauth.get().unwrap_or(&raw::OAuth::default()), problems);
+    let provider = provider::settings(raw, &oauth, &listen, problems);
     Config {
+        sign_in: sign_in::settings(raw, &oauth, provider.public_url.as_deref(), problems),
+        provider,
+        listen,
         implied_routes: raw.routes.get().is_none_or(Vec::is_empty).then_some(defaults),
         routes: routes::table(raw, &platforms, &accounts, defaults, problems),
-        listen: process::listen(raw, problems),
         metrics: process::metrics(raw, admin_listen),
         admin_listen,
         store: process::store(&raw.store, problems),
@@ -51,6 +58,7 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         model_field: raw.model_field.or(Default::default()),
         prices: prices::table(raw, problems),
         pool: pool(raw.pool.get().unwrap_or(&raw::Pool::default()), problems),
+        oauth,
         drain: drain(raw.drain.get().unwrap_or(&raw::Drain::default())),
         workers: workers(&raw.workers, problems),
         log: log(raw.log.get().unwrap_or(&raw::Log::default()), problems),

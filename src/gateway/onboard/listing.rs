@@ -82,6 +82,7 @@ fn record_of_state(state: &AccountState) -> AccountRecord {
         base_url: None,
         created: 0,
         updated: 0,
+        consent: None,
     }
 }
 
@@ -106,5 +107,6 @@ fn record_of(account: &Account) -> AccountRecord {
         base_url: None,
         created: 0,
         updated: 0,
+        consent: None,
     }
 }

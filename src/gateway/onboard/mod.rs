@@ -5,8 +5,11 @@
 //! A change is written to the store together with its entry in the audit log, then taken over into the pool. What other
 //! processes change is noticed by [`Onboard::tick`].
 
+pub mod consent;
+mod kit;
 mod listing;
 mod record;
+pub mod renewal;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,13 +20,16 @@ use parking_lot::Mutex;
 use super::route::{Defaults, RouteTable};
 use super::{Gateway, World};
 use crate::ids::{AccountId, TenantId};
+use crate::oauth;
+use crate::platform::auth::Credential;
 use crate::platform::profile::Platform;
 use crate::pool::settings::{Account, LastUsed};
 use crate::store::{self, Act, Audit, Expect, Name, Records, StoreError, Write};
 use crate::vault::{Vault, VaultError};
 
+use kit::Kit;
 pub use listing::Listed;
-pub use record::{AccountRecord, NewAccount};
+pub use record::{AccountRecord, Consent, NewAccount};
 use record::{Held, row, sealed_row};
 pub use trial::Trial;
 
@@ -60,6 +66,8 @@ pub struct Ground {
     pub platforms: Vec<Arc<Platform>>,
     /// Accounts of the file. Where an account of the store has the same id, the file's counts.
     pub accounts: Vec<Account>,
+    /// Through whom accounts are added by consent.
+    pub oauth: oauth::Settings,
     /// Tenants that the file names.
     pub tenants: Vec<TenantId>,
     /// Where the file names no routes: what those that follow from the accounts have in common.
@@ -183,7 +191,7 @@ impl Onboard {
                 continue;
             }
             let last_used = state.uses.entry(id.clone()).or_default().clone();
-            match held.account(&ground.platforms, last_used) {
+            match held.account(&ground.platforms, &ground.oauth, last_used) {
                 Ok(account) => accounts.push(account),
                 Err(why) => problems.push(format!("the account {id} is left out: {why}")),
             }
@@ -237,11 +245,31 @@ impl Onboard {
         Ok(())
     }
 
+    /// Lets requests that find a token refused ask for a newer one.
+    pub fn renew_by(&self, renewals: &Arc<renewal::Renewals>) {
+        let is_first = self.gateway.renew.set(Box::new(Arc::clone(renewals))).is_ok();
+        debug_assert!(is_first, "set once, at the start");
+    }
+
+    /// What the configuration gives.
+    pub(crate) fn ground(&self) -> Arc<Ground> {
+        Arc::clone(&self.state.lock().ground)
+    }
+
     /// Adds an account, for `who`. It may be used at once.
     ///
     /// # Errors
     /// What is asked for makes no sense, or the store's.
     pub async fn add(&self, who: &str, new: NewAccount) -> Result<AccountRecord, OnboardError> {
+        let (record, credential) = self.read(new)?;
+        let value = sealed_row(&record, &Kit::of(credential), &self.vault())?;
+        let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Absent };
+        self.write(act(who, "account.added", &record), vec![put]).await?;
+        Ok(record)
+    }
+
+    /// What is asked for, checked against the platform and against how many there may be.
+    fn read(&self, new: NewAccount) -> Result<(AccountRecord, Credential), OnboardError> {
         let ground = Arc::clone(&self.state.lock().ground);
         let platform = ground.platforms.iter().find(|platform| platform.name.as_str() == new.platform);
         let Some(platform) = platform else {
@@ -256,10 +284,7 @@ impl Onboard {
                 return Err(OnboardError::Invalid(format!("There are {MAX_PER_TENANT} accounts already.")));
             }
         }
-        let value = sealed_row(&record, &credential, &ground.vault)?;
-        let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Absent };
-        self.write(act(who, "account.added", &record), vec![put]).await?;
-        Ok(record)
+        Ok((record, credential))
     }
 
     /// Switches an account on (and forgets what stood against it) or off; to the other of the two where `on` is `None`.
@@ -352,7 +377,7 @@ impl Onboard {
             if vault.is_current(&held.sealed) {
                 return Ok(false);
             }
-            let value = sealed_row(&held.record, &held.credential, vault)?;
+            let value = sealed_row(&held.record, &held.kit, vault)?;
             let expect = Expect::Version(row.version);
             match self.records.commit(vec![Write::Put { table: TABLE, id: row.id, value, expect }]).await {
                 Err(StoreError::Conflict) => {}

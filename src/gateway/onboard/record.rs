@@ -6,17 +6,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::OnboardError;
+use super::kit::{Kit, Parts};
 use crate::ids::{AccountId, PlatformName, TenantId, random_name};
 use crate::limits::Limits;
+use crate::oauth;
 use crate::platform::auth::Credential;
 use crate::platform::profile::Platform;
 use crate::pool::settings::{Account, LastUsed};
 use crate::secret::Secret;
 use crate::store::{Row, StoreError};
 use crate::vault::{Sealed, Vault};
-
-/// What the vault binds credentials of accounts to.
-const KIND: &str = "account";
 
 /// Longest name, in bytes.
 const MAX_NAME: usize = 256;
@@ -59,6 +58,33 @@ pub struct AccountRecord {
     pub created: u64,
     /// Seconds since 1970.
     pub updated: u64,
+    /// Given where it came by OAuth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
+}
+
+/// Whose consent an account lives on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    /// Through which provider.
+    pub provider: String,
+    /// Who agreed, as the provider knows them.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Their name there.
+    #[serde(default)]
+    pub person: Option<String>,
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// When the access token ends, in seconds since 1970; `None`: not by itself.
+    #[serde(default)]
+    pub expires: Option<u64>,
+    /// How long it lived when it was new, in seconds.
+    #[serde(default)]
+    pub lifetime: Option<u64>,
+    /// Why it cannot be renewed any more: somebody must agree again.
+    #[serde(default)]
+    pub needs_reauth: Option<String>,
 }
 
 /// A row of the table of accounts.
@@ -97,60 +123,15 @@ pub struct NewAccount {
     pub base_url: Option<String>,
 }
 
-/// A credential as it is encrypted.
-#[derive(Default, Deserialize)]
-struct Parts {
-    api_key: Option<Secret>,
-    access_key: Option<Secret>,
-    secret_key: Option<Secret>,
-    app_id: Option<Secret>,
-    api_secret: Option<Secret>,
-}
-
-/// The same on its way out: a secret does not serialize by itself.
-#[derive(Default, Serialize)]
-struct Exposed<'a> {
-    api_key: Option<&'a str>,
-    access_key: Option<&'a str>,
-    secret_key: Option<&'a str>,
-    app_id: Option<&'a str>,
-    api_secret: Option<&'a str>,
-}
-
-impl Parts {
-    /// The credential that the parts make up.
-    fn credential(self) -> Option<Credential> {
-        match (self.api_key, self.access_key, self.secret_key, self.app_id, self.api_secret) {
-            (None, None, None, None, None) => Some(Credential::None),
-            (Some(key), None, None, None, None) => Some(Credential::ApiKey(key)),
-            (None, Some(access_key), Some(secret_key), None, None) => {
-                Some(Credential::KeyPair { access_key, secret_key })
-            }
-            (Some(api_key), None, None, Some(app_id), Some(api_secret)) => {
-                Some(Credential::App { app_id: app_id.expose().to_owned(), api_key, api_secret })
-            }
-            _ => None,
-        }
+fn check_names(account_name: &str, models: &[String]) -> Result<(), OnboardError> {
+    if !is_name(account_name) {
+        let why = "'account_name' is 1 to 256 bytes without control characters.";
+        return Err(OnboardError::Invalid(why.to_owned()));
     }
-}
-
-fn plain(credential: &Credential) -> Result<Secret, serde_json::Error> {
-    let parts = match credential {
-        Credential::ApiKey(key) => Exposed { api_key: Some(key.expose()), ..Exposed::default() },
-        Credential::KeyPair { access_key, secret_key } => Exposed {
-            access_key: Some(access_key.expose()),
-            secret_key: Some(secret_key.expose()),
-            ..Exposed::default()
-        },
-        Credential::App { app_id, api_key, api_secret } => Exposed {
-            app_id: Some(app_id),
-            api_key: Some(api_key.expose()),
-            api_secret: Some(api_secret.expose()),
-            ..Exposed::default()
-        },
-        Credential::None => Exposed::default(),
-    };
-    serde_json::to_string(&parts).map(Secret::new)
+    if models.len() > MAX_LIST || !models.iter().all(|model| is_name(model)) {
+        return Err(OnboardError::Invalid("'models' are at most 1000 names of 1 to 256 bytes.".to_owned()));
+    }
+    Ok(())
 }
 
 fn check_limits(limits: &Limits, of_models: &BTreeMap<String, Limits>) -> Result<(), OnboardError> {
@@ -186,12 +167,7 @@ impl NewAccount {
             base_url,
             ..
         } = self;
-        if !is_name(&account_name) {
-            return invalid("'account_name' is 1 to 256 bytes without control characters.".to_owned());
-        }
-        if models.len() > MAX_LIST || !models.iter().all(|model| is_name(model)) {
-            return invalid("'models' are at most 1000 names of 1 to 256 bytes.".to_owned());
-        }
+        check_names(&account_name, &models)?;
         check_limits(&limits, &model_limits)?;
         if weight == Some(0) {
             return invalid("A 'weight' of 0 is never chosen.".to_owned());
@@ -211,7 +187,8 @@ impl NewAccount {
             );
         }
         let [api_key, access_key, secret_key, app_id, api_secret] = parts;
-        let credential = Parts { api_key, access_key, secret_key, app_id, api_secret }.credential();
+        let credential =
+            Parts { api_key, access_key, secret_key, app_id, api_secret, ..Parts::default() }.credential();
         let Some(credential) = credential.filter(|credential| platform.scheme.takes(credential)) else {
             return invalid(format!("{} takes {}.", platform.name, platform.scheme.wants()));
         };
@@ -230,6 +207,7 @@ impl NewAccount {
             base_url,
             created: now,
             updated: now,
+            consent: None,
         };
         Ok((record, credential))
     }
@@ -250,7 +228,7 @@ pub(super) struct Held {
     pub version: u64,
     pub record: Arc<AccountRecord>,
     pub sealed: Sealed,
-    pub credential: Credential,
+    pub kit: Kit,
 }
 
 impl Held {
@@ -262,32 +240,42 @@ impl Held {
         if kept.record.id != row.id {
             return Err(StoreError::record(&row.id, &"it belongs to another id").into());
         }
-        let credential = open(&kept.record.id, &kept.credential, vault)?;
-        Ok(Self { version: row.version, record: Arc::new(kept.record), sealed: kept.credential, credential })
+        let kit = Kit::open(&kept.record.id, &kept.credential, vault)?;
+        Ok(Self { version: row.version, record: Arc::new(kept.record), sealed: kept.credential, kit })
     }
 
     /// The same, as `vault` reads it.
     pub fn reopened(&self, vault: &Vault) -> Result<Self, OnboardError> {
-        Ok(Self { credential: open(&self.record.id, &self.sealed, vault)?, ..self.clone() })
+        Ok(Self { kit: Kit::open(&self.record.id, &self.sealed, vault)?, ..self.clone() })
     }
 
     /// What the pool is given; an error where the configuration has no place for it.
-    pub fn account(&self, platforms: &[Arc<Platform>], last_used: LastUsed) -> Result<Account, String> {
+    pub fn account(
+        &self,
+        platforms: &[Arc<Platform>],
+        oauth: &oauth::Settings,
+        last_used: LastUsed,
+    ) -> Result<Account, String> {
         let record = &self.record;
         let platform = platforms.iter().find(|platform| platform.name == record.platform);
         let platform =
             platform.ok_or_else(|| format!("there is no platform '{}' any more", record.platform))?;
-        if !platform.scheme.takes(&self.credential) {
+        let credential = self.kit.credential();
+        if !platform.scheme.takes(&credential) {
             return Err(format!("{} takes {} now", platform.name, platform.scheme.wants()));
         }
-        let platform = match &record.base_url {
+        let platform = match record.base_url.clone().or_else(|| self.kit.resource_url()) {
             None => Arc::clone(platform),
-            Some(url) => Arc::new(platform.with_base_url(url).map_err(|wrong| wrong.why.to_string())?),
+            Some(url) => Arc::new(platform.with_base_url(&url).map_err(|wrong| wrong.why.to_string())?),
+        };
+        let platform = match &record.consent {
+            None => platform,
+            Some(consent) => with_headers(&platform, consent, oauth)?,
         };
         Ok(Account {
             id: AccountId::from(record.id.as_str()),
             platform,
-            credential: self.credential.clone(),
+            credential,
             owner: record.owner.clone(),
             tenants: record.tenants.clone(),
             models: record.models.clone(),
@@ -305,21 +293,27 @@ impl Held {
     }
 }
 
-fn open(id: &str, sealed: &Sealed, vault: &Vault) -> Result<Credential, OnboardError> {
-    let opened = vault.open(KIND, id, sealed)?;
-    let parts: Option<Parts> = serde_json::from_str(opened.expose()).ok();
-    let credential = parts.and_then(Parts::credential);
-    credential.ok_or_else(|| StoreError::record(id, &"its credential is of no known kind").into())
+/// The platform, with what goes out with every request of an account that came this way.
+fn with_headers(
+    platform: &Arc<Platform>,
+    consent: &Consent,
+    oauth: &oauth::Settings,
+) -> Result<Arc<Platform>, String> {
+    let provider = oauth.providers.iter().find(|provider| provider.name == consent.provider);
+    let Some(row) = provider.and_then(|provider| provider.account.as_ref()) else {
+        return Ok(Arc::clone(platform));
+    };
+    let mut changed = Platform::clone(platform);
+    for (name, value) in &row.headers {
+        changed =
+            changed.with_header(name, value).map_err(|wrong| format!("{} {}", wrong.field, wrong.why))?;
+    }
+    Ok(Arc::new(changed))
 }
 
 /// The bytes of a row, its credential encrypted anew.
-pub(super) fn sealed_row(
-    record: &AccountRecord,
-    credential: &Credential,
-    vault: &Vault,
-) -> Result<Vec<u8>, OnboardError> {
-    let plain = plain(credential).map_err(|error| StoreError::record(&record.id, &error))?;
-    row(record, vault.seal(KIND, &record.id, &plain)?)
+pub(super) fn sealed_row(record: &AccountRecord, kit: &Kit, vault: &Vault) -> Result<Vec<u8>, OnboardError> {
+    row(record, kit.seal(&record.id, vault)?)
 }
 
 /// The bytes of a row.

@@ -85,7 +85,7 @@ impl Onboard {
         let of_file = state.ground.accounts.iter().find(|account| account.id.as_str() == id).cloned();
         let found = of_file.or_else(|| {
             let held = state.held.get(id)?;
-            held.account(&state.ground.platforms, LastUsed::default()).ok()
+            held.account(&state.ground.platforms, &state.ground.oauth, LastUsed::default()).ok()
         });
         found.filter(|account| tenant.is_none() || account.owner.as_ref() == tenant)
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::envelope::{Enveloped, page, success};
 use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
+use crate::gateway::onboard::renewal::Renewed;
 use crate::gateway::onboard::{Listed, NewAccount};
 use crate::identity::Caller;
 use crate::keybook::Scope;
@@ -32,7 +33,7 @@ pub(super) fn routes() -> Router<Plane> {
 }
 
 /// Who calls, if they may manage accounts.
-async fn owner(plane: &Plane, headers: &HeaderMap) -> Result<std::sync::Arc<Caller>, Enveloped> {
+pub(super) async fn owner(plane: &Plane, headers: &HeaderMap) -> Result<std::sync::Arc<Caller>, Enveloped> {
     let caller = verified(plane, headers).await.map_err(Enveloped)?;
     if caller.has_scope(Scope::Accounts) {
         return Ok(caller);
@@ -106,7 +107,9 @@ fn account(listed: &Listed, title: &str) -> Value {
         "quota_used": used,
         "quota_limit": limit,
         "is_active": state.map_or(record.enabled, |state| state.is_enabled),
-        "is_expired": state.is_some_and(|state| state.is_expired),
+        "is_expired": state.is_some_and(|state| state.is_expired)
+            || record.consent.as_ref().is_some_and(|consent| consent.needs_reauth.is_some()),
+        "consent": record.consent,
         "is_available": state.is_some(),
         "source": if listed.is_of_file { "configuration" } else { "store" },
         "last_used_at": listed.last_used,
@@ -167,8 +170,21 @@ async fn remove(State(plane): State<Plane>, Path(id): Path<String>, headers: Hea
 
 async fn refresh(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
     let caller = owner(&plane, &headers).await?;
-    if plane.onboard.one(Some(&caller.tenant), &id).is_none() {
+    let Some(listed) = plane.onboard.one(Some(&caller.tenant), &id) else {
         return Err(refused(crate::gateway::onboard::OnboardError::NotFound));
+    };
+    if listed.record.consent.is_some() {
+        return match plane.renewals.renew_now(&crate::ids::AccountId::from(id.as_str())).await {
+            Renewed::Newer => shown(&plane, &caller, &id),
+            Renewed::NotNow => {
+                let why = "The provider does not renew the token just now. Try again in a minute.";
+                Err(Enveloped(Fault::upstream(Kind::UpstreamError, why)))
+            }
+            Renewed::Never => {
+                let why = "The consent has ended: add the account again with its owner's sign-in.";
+                Err(Enveloped(Fault::client(Kind::BadRequest, why)))
+            }
+        };
     }
     let why = "There is nothing to refresh: this account has a key, which does not expire by itself.";
     Err(Enveloped(Fault::client(Kind::BadRequest, why)))

@@ -1,9 +1,13 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
 
 mod accounts;
+mod browser;
+mod consent;
 pub mod envelope;
 mod office;
+mod people;
+mod provider;
 mod usage;
 
 use std::convert::Infallible;
@@ -22,7 +26,11 @@ use serde::de::DeserializeOwned;
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
+use crate::gateway::onboard::consent::Consents;
+use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
+use crate::gateway::people::People;
+use crate::gateway::provider::Provider;
 use crate::identity::Caller;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
@@ -46,6 +54,12 @@ pub struct Plane {
     pub keys: Arc<Keys>,
     pub records: Arc<dyn Records>,
     pub onboard: Arc<Onboard>,
+    pub consents: Arc<Consents>,
+    pub renewals: Arc<Renewals>,
+    /// Where this very process is reached, for whoever names no other address.
+    pub own_url: Arc<str>,
+    pub people: Arc<People>,
+    pub provider: Arc<Provider>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.
@@ -70,13 +84,14 @@ pub fn public(plane: Plane) -> Router {
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    finish(health(router.merge(accounts::routes())), plane)
+    let router = router.merge(accounts::routes()).merge(consent::routes());
+    finish(health(router.merge(people::routes()).merge(provider::routes())), plane)
 }
 
 /// What the admin listener serves.
 pub fn admin(plane: Plane) -> Router {
     let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    finish(health(router), plane)
+    finish(health(router.merge(provider::admin_routes()).merge(people::admin_routes())), plane)
 }
 
 fn health(router: Router<Plane>) -> Router<Plane> {
@@ -127,8 +142,17 @@ async fn identify(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Ref
     verified(plane, headers).await.map_err(Refused)
 }
 
+/// Who calls, if they may ask models. An app that somebody let in for less is told of none.
+async fn asker(plane: &Plane, headers: &HeaderMap) -> Result<Arc<Caller>, Refused> {
+    let caller = identify(plane, headers).await?;
+    if caller.ties.is_some() && !caller.has_scope(Scope::Chat) {
+        return Err(Refused(Fault::client(Kind::Forbidden, "This token lacks the scope 'chat'.")));
+    }
+    Ok(caller)
+}
+
 async fn list_models(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Refused> {
-    let caller = identify(&plane, &headers).await?;
+    let caller = asker(&plane, &headers).await?;
     Ok(axum::Json(plane.gateway.list_models(&caller)).into_response())
 }
 
@@ -137,7 +161,7 @@ async fn one_model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let caller = identify(&plane, &headers).await?;
+    let caller = asker(&plane, &headers).await?;
     let model = plane.gateway.one_model(&caller, &id).map_err(Refused)?;
     Ok(axum::Json(model).into_response())
 }

@@ -1,6 +1,7 @@
 //! `/admin`: what operators see and change, of all tenants.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -246,8 +247,13 @@ async fn verify_audit(State(plane): State<Plane>, headers: HeaderMap) -> Answere
 async fn rotate(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
     let who = operator(&plane, &headers).await?;
     // On a task of its own: who asked may go away, and it goes on.
-    let onboard = std::sync::Arc::clone(&plane.onboard);
-    let rotated = tokio::spawn(async move { onboard.rotate(&who).await }).await;
-    let rotated = rotated.map_err(|_| refused(StoreError::Interrupted))?.map_err(refused)?;
-    Ok(answer(&json!({"changed": rotated.changed, "of": rotated.of, "key": rotated.key})))
+    let (onboard, keeper) = (Arc::clone(&plane.onboard), Arc::clone(plane.provider.keeper()));
+    let work = tokio::spawn(async move { (onboard.rotate(&who).await, keeper.reseal().await) }).await;
+    let (rotated, resealed) = work.map_err(|_| refused(StoreError::Interrupted))?;
+    let rotated = rotated.map_err(refused)?;
+    let (signing, moved) = resealed.map_err(|error| {
+        Refused(Fault::gateway(Kind::Internal, "The signing keys could not be encrypted anew.").source(error))
+    })?;
+    let (changed, of) = (rotated.changed + moved, rotated.of + signing);
+    Ok(answer(&json!({"changed": changed, "of": of, "key": rotated.key})))
 }

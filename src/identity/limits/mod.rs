@@ -44,6 +44,23 @@ struct State {
     used: Used,
 }
 
+/// One quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Quota {
+    #[serde(rename = "limit")]
+    pub of: u64,
+    #[serde(rename = "remaining")]
+    pub left: u64,
+}
+
+/// What is left of a caller's quotas; `None`: no such limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Left {
+    pub daily_requests: Option<Quota>,
+    pub daily_tokens: Option<Quota>,
+    pub monthly_tokens: Option<Quota>,
+}
+
 /// Leave for one request. Gives back its place among those under way when dropped; its tokens stay charged as estimated
 /// unless it is settled.
 #[derive(Debug)]
@@ -154,6 +171,18 @@ impl Limiter {
         Standing {
             requests: by_rate(self.request_rate(), state.requests).or(daily_requests),
             tokens: by_rate(self.token_rate(), state.tokens).or(daily_tokens),
+        }
+    }
+
+    /// What is left of the quotas of the day and the month, as this process has counted.
+    pub fn left(&self) -> Left {
+        let mut state = *self.state.lock();
+        state.used = state.used.on(Today::at(self.clock.wall_millis()));
+        let of = |limit: Option<u64>, used: u64| limit.map(|of| Quota { of, left: of.saturating_sub(used) });
+        Left {
+            daily_requests: of(self.limits.daily_requests, state.used.day_requests),
+            daily_tokens: of(self.limits.daily_tokens, state.used.day_tokens),
+            monthly_tokens: of(self.limits.monthly_budget, state.used.month_tokens),
         }
     }
 

@@ -6,6 +6,7 @@ mod cached;
 mod claims;
 mod corpus;
 mod jwks;
+mod own_tokens;
 mod weir_keys;
 
 use std::sync::Arc;

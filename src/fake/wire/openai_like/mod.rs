@@ -26,6 +26,8 @@ pub fn read(row: &Row, asked: &Asked, rest: &str, world: &World) -> Result<Want,
     let nowhere = || Refusal::of(Class::NoSuchPath);
     let below = match (row.style, path) {
         (Style::Spark, _) => spark_path(path).ok_or_else(nowhere)?,
+        // Where Qwen's OAuth accounts are served: `<resource_url>/v1`.
+        (Style::Qwen, _) if path.starts_with("/v1/") => path.strip_prefix("/v1").ok_or_else(nowhere)?,
         _ => path.strip_prefix(row.base).ok_or_else(nowhere)?,
     };
     match (&asked.method, below) {

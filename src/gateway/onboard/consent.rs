@@ -1,0 +1,394 @@
+//! Accounts by consent: somebody is sent to a provider, agrees there, and comes back with a code; or types one in elsewhere. What is
+//! kept until then is in [`Pending`]; who may come back is the browser that began, or whoever began, shown by the same
+//! credentials.
+//!
+//! A callback that is not for anybody (a stale tab, a made-up state, another browser) changes nothing: the pending one goes on.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::kit::{Kit, Tokens};
+use super::record::sealed_row;
+use super::{AccountRecord, Consent, NewAccount, Onboard, OnboardError, TABLE, act};
+use crate::ids::TenantId;
+use crate::oauth::{
+    Begun, Client, Engine, Flow, Found, Grant, OAuthError, Pending, PendingError, Person, Provider, Refusal,
+};
+use crate::secret::Secret;
+use crate::store::{Expect, Write};
+
+/// Who begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beginner {
+    pub tenant: TenantId,
+    /// For the audit log.
+    pub who: String,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Initiate {
+    pub platform: String,
+    pub account_name: String,
+    /// Where the browser goes afterwards: a path of ours, or a page of a listed origin.
+    pub redirect_after: Option<String>,
+    /// Where the consent does not open the platform.
+    pub api_key: Option<Secret>,
+}
+
+/// Where somebody is to be sent.
+#[derive(Clone, Debug)]
+pub struct Initiated {
+    pub auth_url: String,
+    pub begun: Begun,
+}
+
+/// What came back from a provider.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Back {
+    pub state: Option<String>,
+    pub code: Option<Secret>,
+    pub error: Option<String>,
+    pub error_description: Option<String>,
+    pub iss: Option<String>,
+}
+
+/// Who comes back.
+#[derive(Clone, Debug, Default)]
+pub struct Comer {
+    /// What the browser shows.
+    pub browser: Option<Secret>,
+    /// Whoever shows credentials of their own.
+    pub caller: Option<Beginner>,
+}
+
+/// An account that was added.
+#[derive(Clone, Debug)]
+pub struct Landed {
+    pub record: AccountRecord,
+    pub redirect_after: Option<String>,
+}
+
+/// What is kept until somebody comes back.
+#[derive(Serialize, Deserialize)]
+struct Login {
+    provider: String,
+    platform: String,
+    account_name: String,
+    beginner: Beginner,
+    redirect_uri: String,
+    redirect_after: Option<String>,
+    /// Of PKCE, and a key: secrets, encrypted where they lie.
+    verifier: Option<String>,
+    api_key: Option<String>,
+}
+
+/// Why nobody could be sent, or came back in vain.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsentError {
+    #[error(transparent)]
+    Onboard(#[from] OnboardError),
+    #[error(transparent)]
+    Pending(#[from] PendingError),
+    #[error(transparent)]
+    Provider(OAuthError),
+    /// For whoever asked.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such sign-in is pending: it is over, was never begun, or is somebody else's.
+    #[error(
+        "This sign-in is not pending: it took too long, was finished already, or was begun elsewhere. Begin again."
+    )]
+    NotPending,
+    /// The right state, and not the browser that began.
+    #[error(
+        "This browser did not begin the sign-in. Paste this page's whole address into where it was begun."
+    )]
+    OtherBrowser,
+    /// The person said no, or the provider did.
+    #[error("The provider did not agree: {0}")]
+    Denied(String),
+}
+
+/// The flows by which accounts are added.
+#[derive(Debug)]
+pub struct Consents {
+    onboard: Arc<Onboard>,
+    engine: Engine,
+    pending: Pending,
+}
+
+impl Consents {
+    /// Over these parts.
+    pub fn new(onboard: Arc<Onboard>, engine: Engine, pending: Pending) -> Self {
+        Self { onboard, engine, pending }
+    }
+
+    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to; `shown` is what their browser has of us already.
+    ///
+    /// # Errors
+    /// See [`ConsentError`].
+    pub async fn initiate(
+        &self,
+        beginner: Beginner,
+        ask: Initiate,
+        redirect_uri: &str,
+        shown: Option<&Secret>,
+    ) -> Result<Initiated, ConsentError> {
+        let ground = self.onboard.ground();
+        let platform = ground.platforms.iter().find(|platform| platform.name.as_str() == ask.platform);
+        let Some(platform) = platform else {
+            let named = crate::gateway::chat::printable(&ask.platform);
+            return Err(ConsentError::Invalid(format!("There is no platform '{named}'.")));
+        };
+        let Some(provider) = ground.oauth.for_platform(platform.name.as_str()) else {
+            let why = format!("{} has no sign-in here: add the account with its key.", platform.name);
+            return Err(ConsentError::Invalid(why));
+        };
+        let row = provider.account.clone().unwrap_or_default();
+        if !row.flows.contains(&Flow::Code) {
+            let why = format!("{} is added by a device code.", platform.name);
+            return Err(ConsentError::Invalid(why));
+        }
+        if row.needs_key && ask.api_key.is_none() {
+            let why = format!(
+                "{} needs an 'api_key' beside the sign-in: its token does not open it.",
+                platform.name
+            );
+            return Err(ConsentError::Invalid(why));
+        }
+        let redirect_after = match ask.redirect_after.as_deref() {
+            None => None,
+            Some(given) => Some(ground.oauth.place(given).ok_or_else(|| {
+                ConsentError::Invalid(
+                    "'redirect_after' is a path here, or a page of an origin under `oauth.return_to`."
+                        .to_owned(),
+                )
+            })?),
+        };
+        // What an account of that name would be refused for is told before anybody is sent away.
+        check_name(&ask.account_name)?;
+        let (provider, client) = self.settled(provider).await?;
+        let begun = Pending::fresh(beginner.tenant.as_str(), shown);
+        let authorization = self
+            .engine
+            .authorize(&provider, &client, redirect_uri, &begun.state, &[])
+            .map_err(ConsentError::Provider)?;
+        let login = Login {
+            provider: provider.name.clone(),
+            platform: ask.platform,
+            account_name: ask.account_name,
+            beginner,
+            redirect_uri: redirect_uri.to_owned(),
+            redirect_after,
+            verifier: authorization.verifier.map(|verifier| verifier.expose().to_owned()),
+            api_key: ask.api_key.map(|key| key.expose().to_owned()),
+        };
+        self.pending.keep(&ground.vault, &begun, &login, ground.oauth.state_ttl).await?;
+        Ok(Initiated { auth_url: authorization.url.to_string(), begun })
+    }
+
+    /// Finishes what [`Consents::initiate`] began: verifies who comes back, trades the code, and adds the account.
+    ///
+    /// # Errors
+    /// See [`ConsentError`]. Where it is [`ConsentError::NotPending`] or [`ConsentError::OtherBrowser`] nothing has changed.
+    pub async fn finish(&self, back: Back, comer: &Comer, came_to: &str) -> Result<Landed, ConsentError> {
+        let ground = self.onboard.ground();
+        let state =
+            back.state.as_deref().ok_or_else(|| ConsentError::Invalid("There is no 'state'.".to_owned()))?;
+        let found: Option<Found<Login>> = self.pending.find(&ground.vault, state).await?;
+        let found = found.ok_or(ConsentError::NotPending)?;
+        if !is_of(&found, comer) {
+            return Err(ConsentError::OtherBrowser);
+        }
+        let login = &found.what;
+        // A provider's answer to another callback is another provider's answer (mix-up).
+        if login.redirect_uri != came_to {
+            return Err(ConsentError::NotPending);
+        }
+        let provider = ground.oauth.provider(&login.provider).ok_or(ConsentError::NotPending)?;
+        let (provider, client) = self.settled(provider).await?;
+        if !provider.may_be(back.iss.as_deref()) {
+            return Err(ConsentError::NotPending);
+        }
+        if !self.pending.take(&found).await.map_err(PendingError::from)? {
+            return Err(ConsentError::NotPending);
+        }
+        if let Some(error) = &back.error {
+            let said = back.error_description.as_deref().unwrap_or_default();
+            return Err(ConsentError::Denied(crate::gateway::chat::printable(&format!("{error} {said}"))));
+        }
+        let Some(code) = &back.code else {
+            return Err(ConsentError::Denied("it sent nothing back".to_owned()));
+        };
+        let verifier = login.verifier.as_deref().map(Secret::new);
+        let grant =
+            self.engine.exchange(&provider, &client, &login.redirect_uri, code, verifier.as_ref()).await;
+        let grant = grant.map_err(ConsentError::Provider)?;
+        self.add(&provider, &client, login, grant).await
+    }
+
+    /// Forgets sign-ins that nobody finished in time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sweep(&self) -> Result<(), crate::store::StoreError> {
+        self.pending.sweep().await
+    }
+
+    /// The provider with its endpoints, and who we are to it.
+    async fn settled(&self, provider: &Provider) -> Result<(Provider, Client), ConsentError> {
+        let client =
+            provider.client.clone().ok_or(ConsentError::Provider(OAuthError::NotOffered("client for us")))?;
+        let settled = self.engine.settled(&provider.for_accounts()).await.map_err(ConsentError::Provider)?;
+        Ok((settled, client))
+    }
+
+    /// Adds the account that a consent is for; or, where this person's account of that name is there already, renews it.
+    async fn add(
+        &self,
+        provider: &Provider,
+        client: &Client,
+        login: &Login,
+        grant: Grant,
+    ) -> Result<Landed, ConsentError> {
+        check_scopes(provider, &grant)?;
+        let person = match provider.userinfo_url {
+            Some(_) => {
+                Some(self.engine.who(provider, client, &grant, None).await.map_err(ConsentError::Provider)?)
+            }
+            None => None,
+        };
+        let now = self.onboard.gateway.clock.wall_seconds();
+        let consent = consent_of(provider, &grant, person.as_ref(), now);
+        let kit = Kit::of_consent(Tokens::of(&grant), login.api_key.as_deref().map(Secret::new));
+        let who = &login.beginner.who;
+        let owner = &login.beginner.tenant;
+        let record =
+            match self.onboard.of_person(owner, &login.platform, &login.account_name, &consent).await? {
+                Some(held) => self.onboard.reconsent(who, &held, consent, kit).await?,
+                None => {
+                    let new = NewAccount {
+                        platform: login.platform.clone(),
+                        account_name: login.account_name.clone(),
+                        owner: Some(owner.clone()),
+                        ..NewAccount::default()
+                    };
+                    self.onboard.add_with(who, new, consent, kit).await?
+                }
+            };
+        Ok(Landed { record, redirect_after: login.redirect_after.clone() })
+    }
+}
+
+/// Whether the one who comes back is the one who began: by the browser's half, or by the same credentials.
+fn is_of(found: &Found<Login>, comer: &Comer) -> bool {
+    comer.browser.as_ref().is_some_and(|shown| found.is_of(shown))
+        || comer.caller.as_ref().is_some_and(|caller| *caller == found.what.beginner)
+}
+
+/// A consent may be to less than was asked for.
+fn check_scopes(provider: &Provider, grant: &Grant) -> Result<(), ConsentError> {
+    let needs = provider.account.as_ref().map_or(&[][..], |account| account.needs.as_slice());
+    // A provider that does not say granted what was asked for (RFC 6749, 5.1).
+    if needs.is_empty() || grant.scopes.is_empty() || needs.iter().any(|need| grant.scopes.contains(need)) {
+        return Ok(());
+    }
+    Err(ConsentError::Denied(format!("the consent does not hold {}", needs.join(" or "))))
+}
+
+fn check_name(name: &str) -> Result<(), ConsentError> {
+    let is_name = (1..=256).contains(&name.len()) && !name.contains(char::is_control);
+    let why = "'account_name' is 1 to 256 bytes without control characters.";
+    if is_name { Ok(()) } else { Err(ConsentError::Invalid(why.to_owned())) }
+}
+
+/// What is known of a consent at `now`.
+pub(super) fn consent_of(provider: &Provider, grant: &Grant, person: Option<&Person>, now: u64) -> Consent {
+    Consent {
+        provider: provider.name.clone(),
+        subject: person.map(|person| person.subject.clone()),
+        person: person.and_then(|person| person.name.clone().or_else(|| person.email.clone())),
+        scopes: grant.scopes.clone(),
+        expires: grant.lifetime.map(|lifetime| now.saturating_add(lifetime.as_secs())),
+        lifetime: grant.lifetime.map(|lifetime| lifetime.as_secs()),
+        needs_reauth: None,
+    }
+}
+
+impl ConsentError {
+    /// Whether the provider, and not whoever asks, is in trouble.
+    pub fn is_of_provider(&self) -> bool {
+        match self {
+            ConsentError::Provider(OAuthError::Refused { refusal, .. }) => *refusal == Refusal::InvalidClient,
+            ConsentError::Provider(_) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Onboard {
+    /// This person's account of that name, at that platform, in that tenant.
+    async fn of_person(
+        &self,
+        owner: &TenantId,
+        platform: &str,
+        name: &str,
+        consent: &Consent,
+    ) -> Result<Option<super::record::Held>, OnboardError> {
+        self.refresh().await?;
+        let state = self.state.lock();
+        let is_it = |held: &&super::record::Held| {
+            let record = &held.record;
+            let same = record.consent.as_ref().is_some_and(|known| {
+                known.provider == consent.provider
+                    && known.subject == consent.subject
+                    && known.subject.is_some()
+            });
+            same && record.owner.as_ref() == Some(owner)
+                && record.platform.as_str() == platform
+                && record.name == name
+        };
+        Ok(state.held.values().find(is_it).cloned())
+    }
+
+    /// Adds an account that came by consent.
+    async fn add_with(
+        &self,
+        who: &str,
+        new: NewAccount,
+        consent: Consent,
+        kit: Kit,
+    ) -> Result<AccountRecord, OnboardError> {
+        let mut new = new;
+        // Checked as any key of that platform: what goes out is the same kind of thing.
+        if let crate::platform::auth::Credential::ApiKey(key) = kit.credential() {
+            new.api_key = Some(key);
+        }
+        let (record, _) = self.read(new)?;
+        let record = AccountRecord { consent: Some(consent), ..record };
+        let value = sealed_row(&record, &kit, &self.vault())?;
+        let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Absent };
+        self.write(act(who, "account.consented", &record), vec![put]).await?;
+        Ok(record)
+    }
+
+    /// Gives an account the tokens of a new consent.
+    async fn reconsent(
+        &self,
+        who: &str,
+        held: &super::record::Held,
+        consent: Consent,
+        kit: Kit,
+    ) -> Result<AccountRecord, OnboardError> {
+        let updated = self.gateway.clock.wall_seconds();
+        let record = AccountRecord { consent: Some(consent), updated, ..AccountRecord::clone(&held.record) };
+        let value = sealed_row(&record, &kit, &self.vault())?;
+        let expect = Expect::Version(held.version);
+        let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect };
+        self.write(act(who, "account.reconsented", &record), vec![put]).await?;
+        Ok(record)
+    }
+}

@@ -1,0 +1,136 @@
+//! What a person granted, for that person to look at and to take back.
+
+use serde::Serialize;
+
+use super::consent::{CONSENTS, Consent, consent_id};
+use super::scope::GrantScopes;
+use super::token::{GRANTS, Grant};
+use super::visitors::Who;
+use super::{Provider, ProviderError, TRIES, act, from_row};
+use crate::store::{Expect, MAX_PAGE, Name, Row, StoreError, Write};
+
+/// An app that a person let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GrantedApp {
+    pub client_id: String,
+    pub name: String,
+    pub description: String,
+    pub scope: GrantScopes,
+    /// When they first agreed; seconds since 1970.
+    pub granted_at: u64,
+    /// When it last got a new token; seconds since 1970.
+    pub last_used_at: Option<u64>,
+    /// Whether it holds a refresh token now.
+    pub is_active: bool,
+}
+
+impl Provider {
+    /// The apps that `who` let in, in the order of their ids.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn granted(&self, who: &Who) -> Result<Vec<GrantedApp>, ProviderError> {
+        let grants = self.grants(who).await?;
+        let now = self.now();
+        let mut found = Vec::new();
+        for row in self.rows_of(CONSENTS, who).await? {
+            let consent: Consent = from_row(&row)?;
+            let Some(app) = self.app(&consent.client_id).await? else { continue };
+            let mine =
+                || grants.iter().map(|(_, grant)| grant).filter(|grant| grant.client_id == consent.client_id);
+            found.push(GrantedApp {
+                last_used_at: mine().map(|grant| grant.used).max(),
+                is_active: mine().any(|grant| now < grant.expires),
+                client_id: app.record.client_id,
+                name: app.record.name,
+                description: app.record.description,
+                scope: consent.scope,
+                granted_at: consent.created,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Takes back what `who` granted to an app: all of its tokens are dead, and it has to ask again.
+    ///
+    /// # Errors
+    /// They granted it nothing, or the store's.
+    pub async fn take_back(&self, who: &Who, client_id: &str) -> Result<(), ProviderError> {
+        for _ in 0..TRIES {
+            // Read before the grants: whatever is granted in between changes it.
+            let Some((_, version)) = self.consent(who, client_id).await? else {
+                return Err(ProviderError::NotFound);
+            };
+            let mut grants = self.grants(who).await?;
+            grants.retain(|(_, grant)| grant.client_id == client_id);
+            let id = consent_id(who, client_id);
+            let consent = Write::Delete { table: CONSENTS, id, expect: Expect::Version(version) };
+            match self.drop_grants(who, "grant.taken_back", client_id, &grants, vec![consent]).await {
+                Err(StoreError::Conflict) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Takes back everything that `who` granted to anybody: for a person who is gone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_person(&self, who: &Who) -> Result<(), ProviderError> {
+        for _ in 0..TRIES {
+            let consents = self.rows_of(CONSENTS, who).await?;
+            let grants = self.grants(who).await?;
+            let deletes = consents.into_iter().map(|row| Write::Delete {
+                table: CONSENTS,
+                id: row.id,
+                expect: Expect::Version(row.version),
+            });
+            let deletes = deletes.collect();
+            match self.drop_grants(who, "grant.all_taken_back", &who.shown(), &grants, deletes).await {
+                Err(StoreError::Conflict) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    async fn drop_grants(
+        &self,
+        who: &Who,
+        what: &str,
+        on: &str,
+        grants: &[(String, Grant)],
+        mut changes: Vec<Write>,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<String> = grants.iter().map(|(id, _)| id.clone()).collect();
+        changes.extend(ids.iter().map(|id| Write::Delete {
+            table: GRANTS,
+            id: id.clone(),
+            expect: Expect::Anything,
+        }));
+        let act = act(&who.shown(), what, on, format!("{} grants", ids.len()));
+        self.keeper.revoke(act, &ids, changes).await
+    }
+
+    async fn grants(&self, who: &Who) -> Result<Vec<(String, Grant)>, StoreError> {
+        let rows = self.rows_of(GRANTS, who).await?;
+        rows.into_iter().map(|row| Ok((row.id.clone(), from_row(&row)?))).collect()
+    }
+
+    /// The rows whose ids begin with the person's key.
+    async fn rows_of(&self, table: Name, who: &Who) -> Result<Vec<Row>, StoreError> {
+        let prefix = format!("{}.", who.key());
+        let mut found: Vec<Row> = Vec::new();
+        loop {
+            let after = found.last().map_or(prefix.as_str(), |row| row.id.as_str()).to_owned();
+            let page = self.records.list(table, Some(&after), MAX_PAGE).await?;
+            let is_full = page.len() == MAX_PAGE;
+            let before = found.len();
+            found.extend(page.into_iter().take_while(|row| row.id.starts_with(&prefix)));
+            if !is_full || found.len() - before < MAX_PAGE {
+                return Ok(found);
+            }
+        }
+    }
+}

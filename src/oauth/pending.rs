@@ -1,0 +1,244 @@
+//! Sign-ins that have begun and not ended: what must be kept until somebody comes back from a provider. In the store, so that they may
+//! come back to any replica; encrypted, since a PKCE verifier is among it; under the hash of `state`, so that whoever
+//! reads the store cannot come back in somebody's place. Each is taken once.
+//!
+//! Whoever begins very many pushes out their own oldest, and nobody else's: rows are sorted by who began them. Those who come to
+//! sign in are nobody yet: each begins as one of many by chance, so that all of them together are bounded, and it takes ten
+//! thousand in one sign-in's time to push that one out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::clock::Clock;
+use crate::secret::Secret;
+use crate::store::{self, Expect, Name, Records, StoreError, Write};
+use crate::vault::{Sealed, Vault, VaultError};
+
+/// Of those who add accounts, and of those who come in: what is begun as one is not finished as the other.
+const ACCOUNTS: Name = "pending_sign_ins";
+const PEOPLE: Name = "pending_people";
+
+/// Among so many those are spread who say nobody of themselves.
+const SHARDS: u32 = 512;
+
+/// What the vault binds them to.
+const KIND: &str = "sign-in";
+
+/// Most at a time for one who begins them.
+const MAX_EACH: usize = 20;
+
+/// Longest `state` that is looked at, in bytes.
+const MAX_STATE: usize = 200;
+
+/// What could not be kept or found again.
+#[derive(Debug, thiserror::Error)]
+pub enum PendingError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// What goes out when a sign-in begins.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// For the provider, which gives it back.
+    pub state: Secret,
+    /// For the browser that began, and for no other.
+    pub browser: Secret,
+}
+
+/// What is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// Hash of what the browser shows.
+    browser: String,
+    /// Milliseconds since 1970.
+    began: u64,
+    /// Seconds since 1970.
+    ends: u64,
+    what: Sealed,
+}
+
+/// A pending sign-in that was found again.
+#[derive(Debug)]
+pub struct Found<T> {
+    pub what: T,
+    id: String,
+    version: u64,
+    browser: String,
+}
+
+impl<T> Found<T> {
+    /// Whether the browser that comes back is the one that began.
+    pub fn is_of(&self, shown: &Secret) -> bool {
+        Secret::new(self.browser.as_str()) == Secret::new(hash(shown.expose()))
+    }
+}
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    table: Name,
+    records: Arc<dyn Records>,
+    clock: Clock,
+}
+
+impl Pending {
+    /// Of those who add accounts, in this store.
+    pub fn new(records: Arc<dyn Records>, clock: Clock) -> Self {
+        Self { table: ACCOUNTS, records, clock }
+    }
+
+    /// Of those who come in, in this store.
+    pub fn of_people(records: Arc<dyn Records>, clock: Clock) -> Self {
+        Self { table: PEOPLE, records, clock }
+    }
+
+    /// A `state` and a browser's half for a sign-in that `who` is about to begin. A browser that shows a half of ours keeps it, so
+    /// that it may begin in two tabs and finish both.
+    pub fn fresh(who: &str, shown: Option<&Secret>) -> Begun {
+        let owner = hash(who);
+        let state = Secret::new(format!("{}.{}", owner.get(..16).unwrap_or_default(), random()));
+        let known = shown.filter(|shown| is_random(shown.expose())).cloned();
+        Begun { state, browser: known.unwrap_or_else(|| Secret::new(random())) }
+    }
+
+    /// The same for somebody of whom nothing is known.
+    pub fn fresh_of_nobody(shown: Option<&Secret>) -> Begun {
+        Self::fresh(&format!("nobody {}", rand::rng().random_range(0..SHARDS)), shown)
+    }
+
+    /// Keeps `what` until somebody comes back with the state, for `life` at most.
+    ///
+    /// # Errors
+    /// The store's or the vault's.
+    pub async fn keep<T: Serialize>(
+        &self,
+        vault: &Vault,
+        begun: &Begun,
+        what: &T,
+        life: Duration,
+    ) -> Result<(), PendingError> {
+        let id = id_of(begun.state.expose());
+        let owner = id.split('.').next().unwrap_or_default().to_owned();
+        self.make_room(&owner).await?;
+        let plain = serde_json::to_string(what).map_err(|error| StoreError::record(&id, &error))?;
+        let kept = Kept {
+            browser: hash(begun.browser.expose()),
+            began: self.clock.wall_millis(),
+            ends: self.clock.wall_seconds().saturating_add(life.as_secs()),
+            what: vault.seal(KIND, &id, &Secret::new(plain))?,
+        };
+        let value = serde_json::to_vec(&kept).map_err(|error| StoreError::record(&id, &error))?;
+        self.records
+            .commit(vec![Write::Put { table: self.table, id, value, expect: Expect::Absent }])
+            .await?;
+        Ok(())
+    }
+
+    /// Leaves room for one more of this owner's.
+    async fn make_room(&self, owner: &str) -> Result<(), StoreError> {
+        let rows = self.records.list(self.table, Some(owner), MAX_EACH + 1).await?;
+        let mut own: Vec<_> = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}."))).collect();
+        if own.len() < MAX_EACH {
+            return Ok(());
+        }
+        own.sort_by_key(|row| serde_json::from_slice::<Kept>(&row.value).map_or(0, |kept| kept.began));
+        let oldest = own.iter().take(own.len() + 1 - MAX_EACH);
+        let deletes = oldest.map(|row| self.delete(row.id.clone(), Expect::Anything)).collect();
+        self.records.commit(deletes).await.map(drop)
+    }
+
+    /// The sign-in of this state, if it is pending. It stays so.
+    ///
+    /// # Errors
+    /// The store's or the vault's.
+    pub async fn find<T: DeserializeOwned>(
+        &self,
+        vault: &Vault,
+        state: &str,
+    ) -> Result<Option<Found<T>>, PendingError> {
+        if state.len() > MAX_STATE {
+            return Ok(None);
+        }
+        let id = id_of(state);
+        let Some(row) = self.records.get(self.table, &id).await? else { return Ok(None) };
+        let kept: Kept =
+            serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&id, &error))?;
+        if kept.ends <= self.clock.wall_seconds() {
+            return Ok(None);
+        }
+        let plain = vault.open(KIND, &id, &kept.what)?;
+        let what = serde_json::from_str(plain.expose()).map_err(|error| StoreError::record(&id, &error))?;
+        Ok(Some(Found { what, id, version: row.version, browser: kept.browser }))
+    }
+
+    /// Ends it. False where somebody else was quicker: what was found is then not this one's to use.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn take<T>(&self, found: &Found<T>) -> Result<bool, StoreError> {
+        match self.records.commit(vec![self.delete(found.id.clone(), Expect::Version(found.version))]).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn delete(&self, id: String, expect: Expect) -> Write {
+        Write::Delete { table: self.table, id, expect }
+    }
+
+    /// Forgets those whose time is over.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        let now = self.clock.wall_seconds();
+        let is_over = |row: &store::Row| {
+            serde_json::from_slice::<Kept>(&row.value).map_or(true, |kept| kept.ends <= now)
+        };
+        let over: Vec<Write> = store::all(&*self.records, self.table)
+            .await?
+            .into_iter()
+            .filter(is_over)
+            .map(|row| self.delete(row.id, Expect::Anything))
+            .collect();
+        if over.is_empty() { Ok(()) } else { self.records.commit(over).await.map(drop) }
+    }
+}
+
+/// Who began it, in front, and the hash of the whole.
+fn id_of(state: &str) -> String {
+    let owner = state.split('.').next().unwrap_or_default();
+    let owner: String = owner.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    format!("{owner}.{}", hash(state))
+}
+
+fn hash(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(text.as_bytes()) {
+        write!(hex, "{byte:02x}").unwrap_or_default();
+    }
+    hex
+}
+
+/// 256 bits, base64url.
+fn random() -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 32]>())
+}
+
+/// Whether a text can be what [`random`] gives.
+fn is_random(text: &str) -> bool {
+    use base64::Engine as _;
+    let decoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text);
+    decoded.is_ok_and(|bytes| bytes.len() == 32)
+}
