@@ -18,6 +18,7 @@ mod budget;
 mod callers;
 mod chaos;
 mod consent;
+mod endpoints;
 mod failover;
 mod leaving;
 mod lifecycle;

@@ -1,11 +1,9 @@
 //! `/api/v1/oauth/initiate` and the callbacks: how an account is added by its owner's consent. JSON in the envelope for programs, a small
 //! page that closes its pop-up for browsers.
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use http::header::{ACCEPT, CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::json;
@@ -13,6 +11,7 @@ use serde_json::json;
 use super::accounts::owner;
 use super::browser::{closing, escaped, guarded};
 use super::envelope::{Enveloped, success};
+use super::listed::{Routes, get, post};
 use super::{Plane, fault_of, read_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::consent::{Back, Beginner, Comer, ConsentError, Initiate, Landed};
@@ -24,8 +23,8 @@ use crate::secret::Secret;
 const CALLBACK: &str = "/api/v1/oauth/callback";
 const HUGGING_FACE: &str = "/huggingface-callback";
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/api/v1/oauth/initiate", post(initiate))
         .route(CALLBACK, get(callback).post(pasted))
         .route(HUGGING_FACE, get(hugging_face))
