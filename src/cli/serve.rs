@@ -283,19 +283,35 @@ async fn note_reload(onboard: Arc<Onboard>) {
     }
 }
 
-/// Renews tokens ahead of their end, and forgets sign-ins that nobody finished, for as long as the process lives.
+/// Between two looks at what is due of sign-ins and tokens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Renews tokens ahead of their end, asks what became of devices, and forgets sign-ins that nobody finished, for as long as the
+/// process lives. Side by side: a provider that is slow to renew keeps nobody from signing in.
 fn keep_consents(consents: Arc<Consents>, renewals: Arc<Renewals>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let work = async move {
-        for tick in 0_u32.. {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+    let renew = async move {
+        loop {
+            tokio::time::sleep(LOOK).await;
             renewals.tick().await;
+        }
+    };
+    let sign_in = async move {
+        for tick in 0_u32.. {
+            tokio::time::sleep(LOOK).await;
+            if let Err(error) = consents.ask_devices().await {
+                tracing::debug!(%error, "devices are asked about later");
+            }
             if tick % 60 == 0
                 && let Err(error) = consents.sweep().await
             {
                 tracing::debug!(%error, "old sign-ins stay for now");
             }
         }
+    };
+    let work = async move {
+        tokio::spawn(renew);
+        sign_in.await;
     };
     std::thread::Builder::new().name("renewals".into()).spawn(move || runtime.block_on(work))?;
     Ok(())

@@ -137,6 +137,15 @@ async fn token(
     }
 }
 
+/// Trades the account's credential for a token once more, though the one at hand may be good.
+///
+/// # Errors
+/// [`Trouble`], as for an attempt.
+pub async fn traded_anew(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<(), Trouble> {
+    let known = token(trip, aim, None).await?;
+    token(trip, aim, known.as_ref()).await.map(drop)
+}
+
 fn no_token(refused: TokenRefused) -> Trouble {
     tracing::info!(%refused, "a token exchange was refused");
     Trouble::Judged(Judgement {

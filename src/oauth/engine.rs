@@ -581,7 +581,10 @@ fn granted(provider: &Provider, answered: &Answered) -> Grant {
         _ => None,
     };
     let carried = provider.carry.iter().filter_map(|name| Some((name.clone(), text(name)?)));
-    let carried = carried.filter(|(name, value)| name != "resource_url" || provider.trusts(value));
+    let carried = carried.filter_map(|(name, value)| match name.as_str() {
+        "resource_url" => Some((name, provider.resource(&value)?)),
+        _ => Some((name, value)),
+    });
     Grant {
         access: Secret::new(answered.access_token().secret().as_str()),
         refresh: answered.refresh_token().map(|token| Secret::new(token.secret().as_str())),
@@ -614,22 +617,4 @@ fn in_its_words(provider: &Provider, page: &Url, standard: &Url) -> Url {
         url.set_fragment(Some(fragment));
     }
     url
-}
-
-impl Provider {
-    /// Whether a token may be sent to the host that an answer names.
-    fn trusts(&self, resource: &str) -> bool {
-        let bare = resource.strip_prefix("https://").unwrap_or(resource);
-        let Ok(url) = Url::parse(&format!("https://{bare}")) else { return false };
-        let Some(host) = url.host_str().filter(|_| url.username().is_empty() && url.password().is_none())
-        else {
-            return false;
-        };
-        self.resource_hosts.iter().any(|known| match known.strip_prefix("*.") {
-            Some(domain) => {
-                host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
-            }
-            None => known == host,
-        })
-    }
 }

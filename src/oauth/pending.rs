@@ -87,10 +87,32 @@ impl Pending {
         Self { records, clock }
     }
 
+    /// What rows of one who begins have in front.
+    pub fn owner_of(who: &str) -> String {
+        hash(who).get(..16).unwrap_or_default().to_owned()
+    }
+
+    /// Under what a state's row is kept, here or elsewhere.
+    pub fn row_of(state: &str) -> String {
+        id_of(state)
+    }
+
+    /// How many sign-ins of `who` are pending, and when the first of them ends by itself, in seconds since 1970.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn waiting(&self, who: &str) -> Result<(usize, u64), StoreError> {
+        let (owner, now) = (Self::owner_of(who), self.clock.wall_seconds());
+        let rows = self.records.list(TABLE, Some(&owner), MAX_EACH + 1).await?;
+        let own = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}.")));
+        let ends = own.filter_map(|row| Some(serde_json::from_slice::<Kept>(&row.value).ok()?.ends));
+        let ends: Vec<u64> = ends.filter(|ends| *ends > now).collect();
+        Ok((ends.len(), ends.iter().min().copied().unwrap_or(now)))
+    }
+
     /// A `state` and a browser's half for a sign-in that `who` is about to begin.
     pub fn fresh(who: &str) -> Begun {
-        let owner = hash(who);
-        let state = Secret::new(format!("{}.{}", owner.get(..16).unwrap_or_default(), random()));
+        let state = Secret::new(format!("{}.{}", Self::owner_of(who), random()));
         Begun { state, browser: Secret::new(random()) }
     }
 

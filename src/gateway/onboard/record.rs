@@ -249,6 +249,13 @@ impl Held {
         Ok(Self { kit: Kit::open(&self.record.id, &self.sealed, vault)?, ..self.clone() })
     }
 
+    /// Where its tokens are good, if they may go there by the configuration of today.
+    fn resource(&self, oauth: &oauth::Settings) -> Option<String> {
+        let name = &self.record.consent.as_ref()?.provider;
+        let provider = oauth.providers.iter().find(|provider| provider.name == *name)?;
+        provider.resource(self.kit.resource_url()?)
+    }
+
     /// What the pool is given; an error where the configuration has no place for it.
     pub fn account(
         &self,
@@ -264,7 +271,7 @@ impl Held {
         if !platform.scheme.takes(&credential) {
             return Err(format!("{} takes {} now", platform.name, platform.scheme.wants()));
         }
-        let platform = match record.base_url.clone().or_else(|| self.kit.resource_url()) {
+        let platform = match record.base_url.clone().or_else(|| self.resource(oauth)) {
             None => Arc::clone(platform),
             Some(url) => Arc::new(platform.with_base_url(&url).map_err(|wrong| wrong.why.to_string())?),
         };
@@ -305,8 +312,9 @@ fn with_headers(
     };
     let mut changed = Platform::clone(platform);
     for (name, value) in &row.headers {
-        changed =
-            changed.with_header(name, value).map_err(|wrong| format!("{} {}", wrong.field, wrong.why))?;
+        changed = changed
+            .with_fixed_header(name, value)
+            .map_err(|wrong| format!("{} {}", wrong.field, wrong.why))?;
     }
     Ok(Arc::new(changed))
 }
