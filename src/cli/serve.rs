@@ -34,6 +34,9 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the start waits to hear which accounts rest.
 const INTRODUCTIONS: Duration = Duration::from_secs(2);
 
+/// How long a provider that is just renewing a token is waited for at the end: its answer must be kept.
+const LAST_TOKENS: Duration = Duration::from_secs(10);
+
 /// Between two requests on one connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -133,9 +136,10 @@ pub fn run_config(
     let (records, replica) = (backing.records(), backing.usage_by());
     let bookkeeper = Bookkeeper { gateway, records, replica, spool };
     attend(live, reload, certificate, bookkeeper.clone())?;
-    keep_consents(consents, renewals)?;
-    let let_go = release(&backing, &purse);
+    keep_consents(consents, Arc::clone(&renewals))?;
+    let let_go = release(&backing, &purse, &renewals);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
+    renewals.close(LAST_TOKENS);
     purse.close();
     if let Err(error) = block_on(bookkeeper.close()) {
         tracing::error!(%error, "the last usage is lost");
@@ -188,14 +192,19 @@ fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
 }
 
 /// What is let go of before the sockets are handed over: the embedded store can be open in one process only.
-fn release(backing: &Backing, purse: &Arc<Purse>) -> impl Fn() + Send + Sync + 'static {
+fn release(
+    backing: &Backing,
+    purse: &Arc<Purse>,
+    renewals: &Arc<Renewals>,
+) -> impl Fn() + Send + Sync + 'static {
     let store = match backing {
         Backing::Own(store) => Some(Arc::clone(store)),
         Backing::Shared { .. } => None,
     };
-    let purse = Arc::clone(purse);
+    let (purse, renewals) = (Arc::clone(purse), Arc::clone(renewals));
     move || {
         if let Some(store) = &store {
+            renewals.close(LAST_TOKENS);
             purse.hand_over();
             store.release();
         }
@@ -290,10 +299,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// process lives. Side by side: a provider that is slow to renew keeps nobody from signing in.
 fn keep_consents(consents: Arc<Consents>, renewals: Arc<Renewals>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let at_work = Arc::clone(&renewals);
     let renew = async move {
         loop {
             tokio::time::sleep(LOOK).await;
-            renewals.tick().await;
+            at_work.tick().await;
         }
     };
     let sign_in = async move {
@@ -309,6 +319,7 @@ fn keep_consents(consents: Arc<Consents>, renewals: Arc<Renewals>) -> anyhow::Re
             }
         }
     };
+    renewals.live_on(runtime.handle().clone());
     let work = async move {
         tokio::spawn(renew);
         sign_in.await;

@@ -51,7 +51,15 @@ pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble>
             {
                 stale = token;
             }
-            Err(Trouble::Judged(judgement)) if token.is_none() => return Err(refused(judgement)),
+            Err(Trouble::Judged(judgement)) if token.is_none() => {
+                if is_renewed
+                    && is_about_the_token(judgement.verdict)
+                    && let Some(renew) = trip.gateway.renew.get()
+                {
+                    renew.was_futile(&aim.account.id);
+                }
+                return Err(refused(judgement));
+            }
             Err(trouble) => return Err(trouble),
             Ok(won) => return Ok(Victory { won, dropped: encoded.dropped }),
         }

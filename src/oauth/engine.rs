@@ -476,7 +476,7 @@ impl Engine {
             (false, body) => Err(refusal_of(&body)),
             (true, body) => {
                 let answered: Result<Answered, _> = serde_json::from_value(Value::from(body));
-                answered.map(|answered| granted(provider, &answered)).map_err(|_| no_token())
+                granted(provider, &answered.map_err(|_| no_token())?)
             }
         }
     }
@@ -550,7 +550,7 @@ fn grant(
     provider: &Provider,
     answered: Result<Answered, RequestTokenError<OAuthError, BasicErrorResponse>>,
 ) -> Result<Grant, OAuthError> {
-    answered.map(|answered| granted(provider, &answered)).map_err(error_of)
+    granted(provider, &answered.map_err(error_of)?)
 }
 
 /// Never with the answer's text: a token may stand in it.
@@ -573,7 +573,10 @@ fn refusal_of(body: &Map<String, Value>) -> OAuthError {
     OAuthError::Refused { refusal: Refusal::of_name(text("error")), said: said.trim().to_owned() }
 }
 
-fn granted(provider: &Provider, answered: &Answered) -> Grant {
+fn granted(provider: &Provider, answered: &Answered) -> Result<Grant, OAuthError> {
+    if !wire::is_token(answered.access_token().secret()) {
+        return Err(no_token());
+    }
     let extra = &answered.extra_fields().all;
     let text = |name: &str| match extra.get(name)? {
         Value::String(text) => Some(text.clone()),
@@ -585,14 +588,14 @@ fn granted(provider: &Provider, answered: &Answered) -> Grant {
         "resource_url" => Some((name, provider.resource(&value)?)),
         _ => Some((name, value)),
     });
-    Grant {
+    Ok(Grant {
         access: Secret::new(answered.access_token().secret().as_str()),
         refresh: answered.refresh_token().map(|token| Secret::new(token.secret().as_str())),
         lifetime: answered.expires_in().or(provider.default_lifetime),
         scopes: answered.scopes().into_iter().flatten().map(|scope| scope.to_string()).collect(),
         id_token: text("id_token").map(Secret::new),
         carried: carried.collect(),
-    }
+    })
 }
 
 /// The authorize URL with the provider's names for things, in the order in which its own pages have them.

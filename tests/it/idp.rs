@@ -126,3 +126,64 @@ pub async fn agree(house: &House, token: &str, ask: Value) -> Returning {
 pub fn is_slow() -> bool {
     std::env::var_os("WEIR_SLOW").is_some()
 }
+
+/// Rows of `oauth.providers` at the simulated ones. `house` is a provider that nobody has heard of, an issuer of OpenID Connect, for
+/// a platform of the operator's own.
+const ROWS: [(&str, &str); 5] = [
+    (
+        "huggingface",
+        "client_id: weir-huggingface, client_secret: secret-huggingface, issuer: \"$IDP\", \
+         authorize_url: \"$IDP/oauth/authorize\", token_url: \"$IDP/oauth/token\", device_url: \"$IDP/oauth/device\", \
+         userinfo_url: \"$IDP/oauth/userinfo\", jwks_url: \"$IDP/oauth/jwks\"",
+    ),
+    (
+        "google",
+        "client_id: weir-google, client_secret: secret-google, issuer: \"$IDP\", authorize_url: \"$IDP/o/oauth2/v2/auth\", \
+         token_url: \"$IDP/token\", revoke_url: \"$IDP/revoke\", userinfo_url: \"$IDP/v1/userinfo\", \
+         jwks_url: \"$IDP/oauth2/v3/certs\"",
+    ),
+    (
+        "aihubmix",
+        "client_id: weir-aihubmix, client_secret: secret-aihubmix, authorize_url: \"$IDP/api/oauth2/authorize\", \
+         token_url: \"$IDP/api/oauth2/token\", userinfo_url: \"$IDP/api/oauth2/userinfo\"",
+    ),
+    (
+        "qwen",
+        "client_id: weir-qwen, token_url: \"$IDP/api/v1/oauth2/token\", device_url: \"$IDP/api/v1/oauth2/device/code\", \
+         resource_hosts: [\"127.0.0.1\"]",
+    ),
+    (
+        "oidc",
+        "client_id: weir-oidc, client_secret: secret-oidc, issuer: \"$IDP\", scopes: [openid, profile, email, offline_access], \
+         person: {subject: [[sub]], name: [name]}, account: {platform: house, flows: [code, device]}",
+    ),
+];
+
+/// The part of a configuration that names these providers; `oidc` with a platform of its own, `house`.
+pub fn providers(names: &[&str]) -> String {
+    let mut text = "oauth:\n  providers:\n".to_owned();
+    for name in names {
+        let (_, row) = ROWS.iter().find(|(known, _)| known == name).expect("a row");
+        text.push_str(&format!(
+            "    {name}: {{{}}}\n",
+            row.replace("$IDP", &format!("http://$FAKE/idp/{name}"))
+        ));
+    }
+    if names.contains(&"oidc") {
+        text.push_str("platforms:\n  house: {dialect: openai, base_url: \"http://$FAKE/doubao/api/v3\", auth: bearer, models: [doubao-seed-2-1-pro-260915]}\n");
+    }
+    text
+}
+
+/// Tells a provider that takes no address but those it was told where this gateway's callbacks are.
+pub async fn register(house: &House, idp: &Idp) {
+    let name = idp.name;
+    let paths = [
+        "/api/v1/oauth/callback".to_owned(),
+        format!("/api/v1/oauth/callback/{name}"),
+        "/huggingface-callback".to_owned(),
+    ];
+    let uris: Vec<String> = paths.iter().map(|path| house.url(path)).collect();
+    let client = json!({"client_id": format!("weir-{name}"), "client_secret": format!("secret-{name}"), "redirect_uris": uris});
+    idp.tell("clients", client).await;
+}

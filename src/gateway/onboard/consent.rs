@@ -419,6 +419,7 @@ pub(super) fn consent_of(provider: &Provider, grant: &Grant, person: Option<&Per
         subject: person.map(|person| person.subject.clone()),
         person: person.and_then(|person| person.name.clone().or_else(|| person.email.clone())),
         scopes: grant.scopes.clone(),
+        given: now,
         expires: grant.lifetime.map(|lifetime| now.saturating_add(lifetime.as_secs())),
         lifetime: grant.lifetime.map(|lifetime| lifetime.as_secs()),
         needs_reauth: None,

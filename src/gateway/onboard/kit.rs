@@ -69,6 +69,14 @@ impl Kit {
         }
     }
 
+    /// The access token, where that is what goes to the platform.
+    pub(super) fn access(&self) -> Option<&Secret> {
+        match (&self.own, &self.tokens) {
+            (Credential::None, Some(tokens)) => Some(&tokens.access),
+            _ => None,
+        }
+    }
+
     /// Where the provider says that the tokens are good: somebody else's word, for [`crate::oauth::Provider::resource`] to judge.
     pub(super) fn resource_url(&self) -> Option<&str> {
         self.tokens.as_ref()?.carried.get("resource_url").map(String::as_str)

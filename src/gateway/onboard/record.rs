@@ -76,6 +76,9 @@ pub struct Consent {
     pub person: Option<String>,
     #[serde(default)]
     pub scopes: Vec<String>,
+    /// When they agreed, in seconds since 1970.
+    #[serde(default)]
+    pub given: u64,
     /// When the access token ends, in seconds since 1970; `None`: not by itself.
     #[serde(default)]
     pub expires: Option<u64>,
@@ -85,6 +88,13 @@ pub struct Consent {
     /// Why it cannot be renewed any more: somebody must agree again.
     #[serde(default)]
     pub needs_reauth: Option<String>,
+}
+
+impl Consent {
+    /// What is the same for all tokens of one consent.
+    fn key(&self) -> Arc<str> {
+        Arc::from(format!("{}/{}/{}", self.provider, self.subject.as_deref().unwrap_or_default(), self.given))
+    }
 }
 
 /// A row of the table of accounts.
@@ -283,6 +293,7 @@ impl Held {
             id: AccountId::from(record.id.as_str()),
             platform,
             credential,
+            consent: record.consent.as_ref().map(Consent::key),
             owner: record.owner.clone(),
             tenants: record.tenants.clone(),
             models: record.models.clone(),
@@ -294,7 +305,9 @@ impl Held {
                 .collect(),
             weight: record.weight,
             priority: record.priority,
-            is_enabled: record.enabled,
+            // Nobody asks a platform with a token that is known to be dead.
+            is_enabled: record.enabled
+                && record.consent.as_ref().is_none_or(|consent| consent.needs_reauth.is_none()),
             last_used,
         })
     }

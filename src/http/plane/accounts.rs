@@ -118,7 +118,7 @@ fn account(listed: &Listed, title: &str) -> Value {
         "priority": record.priority,
         "quota_used": used,
         "quota_limit": limit,
-        "is_active": state.map_or(record.enabled, |state| state.is_enabled),
+        "is_active": record.enabled && (record.consent.is_some() || state.is_none_or(|state| state.is_enabled)),
         "is_expired": state.is_some_and(|state| state.is_expired)
             || record.consent.as_ref().is_some_and(|consent| consent.needs_reauth.is_some()),
         "consent": record.consent,
@@ -183,6 +183,8 @@ async fn remove(State(plane): State<Plane>, Path(id): Path<String>, headers: Hea
 
 async fn refresh(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
     let caller = owner(&plane, &headers).await?;
+    // Another process may have just added it, or renewed it.
+    plane.onboard.refresh().await.map_err(|error| refused(error.into()))?;
     let Some(listed) = plane.onboard.one(Some(&caller.tenant), &id) else {
         return Err(refused(crate::gateway::onboard::OnboardError::NotFound));
     };
@@ -194,7 +196,8 @@ async fn refresh(State(plane): State<Plane>, Path(id): Path<String>, headers: He
                 Err(Enveloped(Fault::upstream(Kind::UpstreamError, why)))
             }
             Renewed::Never => {
-                let why = "The consent has ended: add the account again with its owner's sign-in.";
+                let why =
+                    "Its token cannot be renewed (any more): add the account again with its owner's sign-in.";
                 Err(Enveloped(Fault::client(Kind::BadRequest, why)))
             }
         };

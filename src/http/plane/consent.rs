@@ -95,7 +95,7 @@ pub(super) fn stands(standing: &Standing) -> Value {
         Standing::Pending { interval, left } => {
             json!({"status": "pending", "interval": interval, "expires_in": left})
         }
-        Standing::Done(record) => json!({"status": "done", "account": record.as_ref().map(added)}),
+        Standing::Done(record) => json!({"status": "done", "account": record.as_deref().map(added)}),
         Standing::Denied => json!({"status": "denied", "message": "The person said no."}),
         Standing::Expired => {
             json!({"status": "expired", "message": "Nobody typed the code in, in time. Begin again."})

@@ -60,7 +60,7 @@ pub enum Standing {
         left: u64,
     },
     /// The account is there; `None`: and was removed since.
-    Done(Option<AccountRecord>),
+    Done(Option<Box<AccountRecord>>),
     /// The person said no.
     Denied,
     /// Nobody agreed in time.
@@ -183,7 +183,7 @@ impl Consents {
             }
             Some(Outcome::Done(account)) => {
                 let listed = self.onboard.one(beginner.tenant.as_ref(), account.as_str());
-                Standing::Done(listed.map(|listed| listed.record))
+                Standing::Done(listed.map(|listed| Box::new(listed.record)))
             }
             Some(Outcome::Denied) => Standing::Denied,
             Some(Outcome::Expired) => Standing::Expired,
