@@ -162,8 +162,8 @@ async fn toggle_account(
 
 async fn remove_account(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
     let who = operator(&plane, &headers).await?;
-    let record = plane.onboard.remove(&who, None, &id).await.map_err(refused)?;
-    Ok(answer(&json!({"record": record})))
+    let (record, is_revoked) = plane.consents.remove(&who, None, &id).await.map_err(refused)?;
+    Ok(answer(&json!({"record": record, "revoked": is_revoked})))
 }
 
 #[derive(Deserialize)]
