@@ -201,27 +201,31 @@ impl Part {
     }
 
     fn operation(&self, endpoint: &Endpoint, path: &str) -> Value {
-        let mut operation = json!({
-            "tags": [self.title],
-            "summary": endpoint.does,
-            "security": endpoint.needs.unwrap_or(self.needs).security(),
-            "responses": {
+        let wrong = json!({"application/json": {"schema": {"$ref": self.errors.schema()}}});
+        let mut operation = Map::new();
+        let mut put = |name: &str, value| operation.insert(name.to_owned(), value);
+        put("tags", json!([self.title]));
+        put("summary", json!(endpoint.does));
+        put("security", endpoint.needs.unwrap_or(self.needs).security());
+        put(
+            "responses",
+            json!({
                 endpoint.status.to_string(): endpoint.answer(),
-                "default": {"description": "What is wrong.", "content": {"application/json": {"schema": {"$ref": self.errors.schema()}}}},
-            },
-        });
+                "default": {"description": "What is wrong.", "content": wrong},
+            }),
+        );
         let parameters = parameters(path, &endpoint.query);
         if !parameters.is_empty() {
-            operation["parameters"] = parameters.into();
+            put("parameters", parameters.into());
         }
         for (kind, members) in
             [("application/json", &endpoint.body), ("application/x-www-form-urlencoded", &endpoint.form)]
         {
             if !members.is_empty() {
-                operation["requestBody"] = json!({"content": {kind: {"schema": object(members)}}});
+                put("requestBody", json!({"content": {kind: {"schema": object(members)}}}));
             }
         }
-        operation
+        operation.into()
     }
 
     fn show(&self, text: &mut String) {
