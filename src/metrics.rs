@@ -57,6 +57,8 @@ pub struct Metrics {
     pub leases_lost: IntCounter,
     /// Accounts whose consent has ended.
     pub needs_reauth: IntCounter,
+    /// Tokens of consents that were to be renewed, by platform and outcome (`renewed`, `failed`, `ended`).
+    pub renewals: IntCounterVec,
     /// 1 while the pool's authority answers.
     pub authority_up: IntGauge,
     pub replicas: IntGauge,
@@ -141,6 +143,7 @@ impl Metrics {
             authority_up: make.gauge("weir_pool_authority_up", "1 while whoever grants the pool's leases answers, 0 while not.")?,
             replicas: make.gauge("weir_replicas", "Processes that share the pool's limits, as last heard.")?,
             needs_reauth: make.counter("weir_accounts_need_consent_total", "Accounts whose provider no longer renews their token: somebody must agree again.")?,
+            renewals: make.counters("weir_token_renewals_total", "Tokens of consents that were to be renewed, by outcome.", &["platform", "outcome"])?,
             panics: make.counter("weir_panics_total", "Panics caught in requests.")?,
             registry,
         })

@@ -35,6 +35,9 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the start waits to hear which accounts rest.
 const INTRODUCTIONS: Duration = Duration::from_secs(2);
 
+/// How long a provider that is just renewing a token is waited for at the end: its answer must be kept.
+const LAST_TOKENS: Duration = Duration::from_secs(10);
+
 /// Between two requests on one connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -131,9 +134,10 @@ pub fn run_config(
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
     let bookkeeper = Bookkeeper { gateway, records: backing.records(), journals: folder };
     attend(live, reload, certificate, bookkeeper.clone())?;
-    keep_consents(consents, people, renewals)?;
-    let let_go = release(&backing, &purse);
+    keep_consents(consents, people, Arc::clone(&renewals))?;
+    let let_go = release(&backing, &purse, &renewals);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
+    renewals.close(LAST_TOKENS);
     purse.close();
     block_on(async {
         bookkeeper.close().await;
@@ -187,14 +191,19 @@ fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
 }
 
 /// What is let go of before the sockets are handed over: the embedded store can be open in one process only.
-fn release(backing: &Backing, purse: &Arc<Purse>) -> impl Fn() + Send + Sync + 'static {
+fn release(
+    backing: &Backing,
+    purse: &Arc<Purse>,
+    renewals: &Arc<Renewals>,
+) -> impl Fn() + Send + Sync + 'static {
     let store = match backing {
         Backing::Own(store) => Some(Arc::clone(store)),
         Backing::Shared { .. } => None,
     };
-    let purse = Arc::clone(purse);
+    let (purse, renewals) = (Arc::clone(purse), Arc::clone(renewals));
     move || {
         if let Some(store) = &store {
+            renewals.close(LAST_TOKENS);
             purse.hand_over();
             store.release();
         }
@@ -282,18 +291,30 @@ async fn note_reload(onboard: Arc<Onboard>) {
     }
 }
 
-/// Renews tokens ahead of their end, and forgets sign-ins that nobody finished and sessions that are over, for as long as the
-/// process lives.
+/// Between two looks at what is due of sign-ins and tokens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Renews tokens ahead of their end, asks what became of devices, and forgets sign-ins that nobody finished and sessions that are
+/// over, for as long as the process lives. Side by side: a provider that is slow to renew keeps nobody from signing in.
 fn keep_consents(
     consents: Arc<Consents>,
     people: Arc<People>,
     renewals: Arc<Renewals>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let work = async move {
+    let at_work = Arc::clone(&renewals);
+    let renew = async move {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            at_work.tick().await;
+        }
+    };
+    let sign_in = async move {
         for tick in 0_u32.. {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            renewals.tick().await;
+            tokio::time::sleep(LOOK).await;
+            if let Err(error) = consents.ask_devices().await {
+                tracing::debug!(%error, "devices are asked about later");
+            }
             if tick % 60 != 0 {
                 continue;
             }
@@ -303,6 +324,11 @@ fn keep_consents(
                 }
             }
         }
+    };
+    renewals.live_on(runtime.handle().clone());
+    let work = async move {
+        tokio::spawn(renew);
+        sign_in.await;
     };
     std::thread::Builder::new().name("renewals".into()).spawn(move || runtime.block_on(work))?;
     Ok(())

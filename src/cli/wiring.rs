@@ -348,7 +348,7 @@ mod tests {
         other.onboard.rotate("t").await.expect("rotated");
         one.onboard.tick().await.expect("read");
         assert!(has_any(&one));
-        other.onboard.remove("t", Some(&"alpha".into()), &added.id).await.expect("gone");
+        other.onboard.remove("t", Some(&"alpha".into()), &added.id, "").await.expect("gone");
         one.onboard.tick().await.expect("read");
         assert!(!has_any(&one) && one.onboard.list(None).is_empty());
         let new = NewKey {

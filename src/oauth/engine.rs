@@ -373,7 +373,7 @@ impl Engine {
             (false, body) => Err(refusal_of(&body)),
             (true, body) => {
                 let answered: Result<Answered, _> = serde_json::from_value(Value::from(body));
-                answered.map(|answered| granted(provider, &answered)).map_err(|_| no_token())
+                granted(provider, &answered.map_err(|_| no_token())?)
             }
         }
     }
@@ -439,7 +439,7 @@ fn grant(
     provider: &Provider,
     answered: Result<Answered, RequestTokenError<OAuthError, BasicErrorResponse>>,
 ) -> Result<Grant, OAuthError> {
-    answered.map(|answered| granted(provider, &answered)).map_err(error_of)
+    granted(provider, &answered.map_err(error_of)?)
 }
 
 /// Never with the answer's text: a token may stand in it.
@@ -462,7 +462,10 @@ pub(super) fn refusal_of(body: &Map<String, Value>) -> OAuthError {
     OAuthError::Refused { refusal: Refusal::of_name(text("error")), said: said.trim().to_owned() }
 }
 
-fn granted(provider: &Provider, answered: &Answered) -> Grant {
+fn granted(provider: &Provider, answered: &Answered) -> Result<Grant, OAuthError> {
+    if !wire::is_token(answered.access_token().secret()) {
+        return Err(no_token());
+    }
     let extra = &answered.extra_fields().all;
     let text = |name: &str| match extra.get(name)? {
         Value::String(text) => Some(text.clone()),
@@ -470,15 +473,18 @@ fn granted(provider: &Provider, answered: &Answered) -> Grant {
         _ => None,
     };
     let carried = provider.carry.iter().filter_map(|name| Some((name.clone(), text(name)?)));
-    let carried = carried.filter(|(name, value)| name != "resource_url" || provider.trusts(value));
-    Grant {
+    let carried = carried.filter_map(|(name, value)| match name.as_str() {
+        "resource_url" => Some((name, provider.resource(&value)?)),
+        _ => Some((name, value)),
+    });
+    Ok(Grant {
         access: Secret::new(answered.access_token().secret().as_str()),
         refresh: answered.refresh_token().map(|token| Secret::new(token.secret().as_str())),
         lifetime: answered.expires_in().or(provider.default_lifetime),
         scopes: answered.scopes().into_iter().flatten().map(|scope| scope.to_string()).collect(),
         id_token: text("id_token").map(Secret::new),
         carried: carried.collect(),
-    }
+    })
 }
 
 /// The authorize URL with the provider's names for things, in the order in which its own pages have them.
@@ -503,22 +509,4 @@ fn in_its_words(provider: &Provider, page: &Url, standard: &Url) -> Url {
         url.set_fragment(Some(fragment));
     }
     url
-}
-
-impl Provider {
-    /// Whether a token may be sent to the host that an answer names.
-    fn trusts(&self, resource: &str) -> bool {
-        let bare = resource.strip_prefix("https://").unwrap_or(resource);
-        let Ok(url) = Url::parse(&format!("https://{bare}")) else { return false };
-        let Some(host) = url.host_str().filter(|_| url.username().is_empty() && url.password().is_none())
-        else {
-            return false;
-        };
-        self.resource_hosts.iter().any(|known| match known.strip_prefix("*.") {
-            Some(domain) => {
-                host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
-            }
-            None => known == host,
-        })
-    }
 }

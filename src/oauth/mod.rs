@@ -16,6 +16,7 @@ mod error;
 mod grant;
 mod pending;
 mod person;
+mod resource;
 mod row;
 pub mod settings;
 #[cfg(test)]

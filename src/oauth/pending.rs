@@ -100,11 +100,33 @@ impl Pending {
         Self { table: PEOPLE, records, clock }
     }
 
+    /// What rows of one who begins have in front.
+    pub fn owner_of(who: &str) -> String {
+        hash(who).get(..16).unwrap_or_default().to_owned()
+    }
+
+    /// Under what a state's row is kept, here or elsewhere.
+    pub fn row_of(state: &str) -> String {
+        id_of(state)
+    }
+
+    /// How many sign-ins of `who` are pending, and when the first of them ends by itself, in seconds since 1970.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn waiting(&self, who: &str) -> Result<(usize, u64), StoreError> {
+        let (owner, now) = (Self::owner_of(who), self.clock.wall_seconds());
+        let rows = self.records.list(self.table, Some(&owner), MAX_EACH + 1).await?;
+        let own = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}.")));
+        let ends = own.filter_map(|row| Some(serde_json::from_slice::<Kept>(&row.value).ok()?.ends));
+        let ends: Vec<u64> = ends.filter(|ends| *ends > now).collect();
+        Ok((ends.len(), ends.iter().min().copied().unwrap_or(now)))
+    }
+
     /// A `state` and a browser's half for a sign-in that `who` is about to begin. A browser that shows a half of ours keeps it, so
     /// that it may begin in two tabs and finish both.
     pub fn fresh(who: &str, shown: Option<&Secret>) -> Begun {
-        let owner = hash(who);
-        let state = Secret::new(format!("{}.{}", owner.get(..16).unwrap_or_default(), random()));
+        let state = Secret::new(format!("{}.{}", Self::owner_of(who), random()));
         let known = shown.filter(|shown| is_random(shown.expose())).cloned();
         Begun { state, browser: known.unwrap_or_else(|| Secret::new(random())) }
     }

@@ -71,6 +71,11 @@ pub struct Row {
     pub client_secret: Option<Secret>,
     /// Hosts that a `resource_url` in a token's answer may name; `*.` in front: any host below.
     pub resource_hosts: Option<Vec<String>>,
+    /// Whether accounts' codes are traded here (the default), or only reported to whoever comes back.
+    pub exchange: Option<bool>,
+    /// Whether accounts come back to a callback of this provider's own, `…/api/v1/oauth/callback/<name>`: where several providers
+    /// do not say who they are (`iss`), one cannot pass its people off as another's (RFC 9700, 4.4.2).
+    pub own_callback: Option<bool>,
     /// What tokens of this provider are good for at a platform.
     pub account: Option<AccountRow>,
 }
@@ -89,6 +94,8 @@ pub struct AccountRow {
     pub needs_key: bool,
     /// Sent with every request of such an account.
     pub headers: BTreeMap<String, String>,
+    /// All that such an account serves; empty: whatever the platform does.
+    pub models: Vec<String>,
 }
 
 /// A way to a token.
@@ -96,8 +103,10 @@ pub struct AccountRow {
 #[serde(rename_all = "snake_case")]
 pub enum Flow {
     /// A browser, and back.
+    #[serde(alias = "oauth")]
     Code,
     /// A code that is typed in elsewhere.
+    #[serde(alias = "device_code")]
     Device,
 }
 
@@ -269,6 +278,8 @@ pub struct Provider {
     pub quirks: Vec<Quirk>,
     pub client: Option<Client>,
     pub resource_hosts: Vec<String>,
+    pub exchange: bool,
+    pub own_callback: bool,
     pub account: Option<AccountRow>,
 }
 
@@ -325,6 +336,8 @@ impl Row {
             client_id,
             client_secret,
             resource_hosts,
+            exchange,
+            own_callback,
             account
         )
     }
@@ -380,8 +393,13 @@ impl Provider {
             quirks: row.quirks.unwrap_or_default(),
             client,
             resource_hosts: row.resource_hosts.unwrap_or_default(),
+            exchange: row.exchange.unwrap_or(true),
+            own_callback: row.own_callback.unwrap_or(false),
             account: row.account,
         };
+        if let Some(account) = &provider.account {
+            headers(account.headers.clone())?;
+        }
         if provider.issuer.is_none() && provider.token_url.is_none() {
             return Err(RowError {
                 field: "token_url",

@@ -344,7 +344,7 @@ async fn a_device_code_is_asked_about_until_it_is_used() {
         Some(code.verifier.as_ref().unwrap().expose().to_owned())
     );
     let Polled::Granted(grant) = poll(5).await.unwrap() else { panic!("granted") };
-    assert_eq!(grant.carried["resource_url"], "portal.qwen.ai");
+    assert_eq!(grant.carried["resource_url"], "https://portal.qwen.ai/v1");
     let Polled::Granted(grant) = poll(5).await.unwrap() else { panic!("granted") };
     assert!(grant.carried.is_empty(), "a host that nobody configured gets no token");
     assert_eq!(poll(5).await.unwrap_err().refusal(), Some(Refusal::ExpiredToken));

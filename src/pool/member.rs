@@ -175,8 +175,13 @@ impl Member {
             state.is_on = new.is_enabled;
         }
         let is_back = was_off && state.is_on;
+        let is_same = is_same_credential(&old.credential, &new.credential);
+        let is_renewed = !is_same && new.consent.is_some() && old.consent == new.consent;
+        if is_renewed {
+            state.health.renew();
+        }
         drop(state);
-        if is_back || !is_same_credential(&old.credential, &new.credential) {
+        if is_back || !(is_same || is_renewed) {
             self.forget_failures(core);
         }
     }

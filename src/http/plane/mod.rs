@@ -1,10 +1,12 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`docs`] what there is, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
 
 mod accounts;
 mod browser;
 mod consent;
+mod docs;
 pub mod envelope;
+mod listed;
 mod office;
 mod people;
 mod provider;
@@ -17,12 +19,13 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use self::docs::Side;
+use self::listed::{Routes, get};
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
@@ -78,28 +81,37 @@ impl IntoResponse for Refused {
 
 /// What the public listener serves besides the hot path.
 pub fn public(plane: Plane) -> Router {
-    let router = Router::new()
+    finish(public_routes(), plane)
+}
+
+/// What the admin listener serves.
+pub fn admin(plane: Plane) -> Router {
+    finish(admin_routes(), plane)
+}
+
+fn public_routes() -> Routes {
+    let routes = Routes::new()
         .route("/", get(root))
         .route("/v1/models", get(list_models))
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    let router = router.merge(accounts::routes()).merge(consent::routes());
-    finish(health(router.merge(people::routes()).merge(provider::routes())), plane)
+    let routes = routes.merge(accounts::routes()).merge(consent::routes()).merge(people::routes());
+    health(routes.merge(provider::routes()).merge(docs::routes(Side::Public)))
 }
 
-/// What the admin listener serves.
-pub fn admin(plane: Plane) -> Router {
-    let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    finish(health(router.merge(provider::admin_routes()).merge(people::admin_routes())), plane)
+fn admin_routes() -> Routes {
+    let routes = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
+    let routes = routes.merge(provider::admin_routes()).merge(people::admin_routes());
+    health(routes.merge(docs::routes(Side::Admin)))
 }
 
-fn health(router: Router<Plane>) -> Router<Plane> {
-    router.route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
+fn health(routes: Routes) -> Routes {
+    routes.route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
 }
 
-fn finish(router: Router<Plane>, plane: Plane) -> Router {
-    router.fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(plane)
+fn finish(routes: Routes, plane: Plane) -> Router {
+    routes.into_router().fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(plane)
 }
 
 async fn root() -> &'static str {

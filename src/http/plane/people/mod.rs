@@ -6,10 +6,8 @@ mod account;
 mod office;
 mod page;
 
-use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::{Value, json};
@@ -17,6 +15,7 @@ use serde_json::{Value, json};
 use super::browser::{go, is_embedded, is_foreign, trouble};
 use super::consent::read;
 use super::envelope::{Enveloped, success};
+use super::listed::{Routes, delete, get, post, put};
 use super::{Plane, verified};
 use crate::fault::{Fault, Kind};
 use crate::gateway::people::{Guest, Landed, PeopleError, PersonRecord, SessionRecord};
@@ -30,8 +29,8 @@ use crate::store::StoreError;
 /// Where somebody is who has signed in and wanted to go nowhere else.
 const HOME: &str = "/account";
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/auth", get(choose))
         .route("/auth/me", get(account::me))
         .route("/auth/token", post(token))
@@ -43,8 +42,8 @@ pub(super) fn routes() -> Router<Plane> {
         .route(HOME, get(account::page).post(account::change))
 }
 
-pub(super) fn admin_routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn admin_routes() -> Routes {
+    Routes::new()
         .route("/admin/people", get(office::list))
         .route("/admin/people/{id}", put(office::change).get(office::one).delete(office::remove))
 }
