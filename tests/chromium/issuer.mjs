@@ -14,7 +14,7 @@ export async function start(port, weir) {
       {
         client_id: "weir",
         client_secret: "a-secret-of-the-certified-one",
-        redirect_uris: [`${weir}/auth/certified/callback`, `${weir}/api/v1/oauth/callback`],
+        redirect_uris: ["/auth/certified/callback", "/api/v1/oauth/callback", "/api/v1/oauth/callback/certified"].map((path) => weir + path),
         grant_types: ["authorization_code", "refresh_token"],
         response_types: ["code"],
       },
