@@ -17,6 +17,7 @@ use super::refusal::{Refusal, Why};
 use super::reservation::Reservation;
 use super::roster::{Bucket, Entry, Field};
 use super::settings::Strategy;
+use super::shown::Place;
 
 /// Up to so many candidates are all compared.
 const FEW: usize = 8;
@@ -33,7 +34,29 @@ const SPILL_FLOOR: u64 = 4;
 /// 2^64 over the golden ratio: steps of it fall evenly into the unit interval, for any number of steps.
 const GOLDEN_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-type Slices<'a> = SmallVec<[&'a [Entry]; 4]>;
+/// Candidates that lie side by side.
+#[derive(Clone, Copy)]
+pub(super) struct Slice<'a> {
+    entries: &'a [Entry],
+    /// What each of them shows.
+    shown: &'a [Place],
+}
+
+impl<'a> Slice<'a> {
+    pub(super) fn of(bucket: &'a Bucket) -> Self {
+        Self { entries: &bucket.entries, shown: &bucket.shown }
+    }
+
+    /// Those before `place`, and the rest.
+    fn split_at(self, place: usize) -> (Self, Self) {
+        let (entries, later) = self.entries.split_at_checked(place).unwrap_or((self.entries, &[]));
+        let (shown, shown_later) = self.shown.split_at_checked(place).unwrap_or((self.shown, &[]));
+        (Self { entries, shown }, Self { entries: later, shown: shown_later })
+    }
+}
+
+/// All candidates.
+pub(super) type Slices<'a> = SmallVec<[Slice<'a>; 4]>;
 
 /// One choice in the making.
 pub(super) struct Choice<'a> {
@@ -43,8 +66,9 @@ pub(super) struct Choice<'a> {
     pub throw: Throw,
 }
 
+/// What makes one account better than another.
 #[derive(Clone, Copy)]
-enum By {
+pub(super) enum By {
     Headroom,
     InFlight,
 }
@@ -52,7 +76,7 @@ enum By {
 impl Choice<'_> {
     /// Takes an account out of `field` by the wanted strategy.
     pub(super) fn take(&mut self, field: &Field<'_>) -> Result<Reservation, Refusal> {
-        let all: Slices<'_> = field.iter().map(|bucket| bucket.entries.as_slice()).collect();
+        let all: Slices<'_> = field.iter().map(|bucket| Slice::of(bucket)).collect();
         match (self.want.strategy, self.want.affinity) {
             (Strategy::Sticky, Some(key)) => self.sticky(field, &all, key),
             (Strategy::Headroom | Strategy::Sticky, _) => self.best(&all, By::Headroom),
@@ -66,8 +90,40 @@ impl Choice<'_> {
         }
     }
 
+    /// The best of a few, or the better of two, by what they show.
+    pub(super) fn glance<'a>(&mut self, slices: &Slices<'a>, by: By) -> Option<&'a Entry> {
+        if !self.want.tried.is_empty() {
+            return None;
+        }
+        let count = len(slices);
+        let is_few = count <= FEW;
+        let start = self.throw.below(count);
+        // Both are drawn before either is looked at: the machine then fetches them side by side.
+        let places = [start, if is_few { start } else { self.throw.below(count) }];
+        let mut best: Option<(Score, Slice<'_>, usize)> = None;
+        for step in 0..if is_few { count } else { places.len() } {
+            let place = if is_few { (start + step) % count } else { *places.get(step)? };
+            let (slice, place) = locate(slices, place)?;
+            let score = slice.shown.get(place)?.read(self.want.tokens, self.now.moment)?;
+            if best.is_none_or(|(known, ..)| is_better(&score, &known, by)) {
+                best = Some((score, slice, place));
+            }
+        }
+        best.and_then(|(_, slice, place)| slice.entries.get(place))
+    }
+
     /// The best of a few, or the better of two.
     fn best(&mut self, slices: &Slices<'_>, by: By) -> Result<Reservation, Refusal> {
+        if let Some(entry) = self.glance(slices, by)
+            && let Ok(taken) = self.try_take(entry)
+        {
+            return Ok(taken);
+        }
+        self.look(slices, by)
+    }
+
+    /// As [`Self::glance`], but asks them.
+    fn look(&mut self, slices: &Slices<'_>, by: By) -> Result<Reservation, Refusal> {
         let count = len(slices);
         let is_few = count <= FEW;
         let start = self.throw.below(count);
@@ -139,12 +195,12 @@ impl Choice<'_> {
         let mut rest = all.clone();
         let mut refusal: Option<Refusal> = None;
         loop {
-            let first = rest.iter().filter_map(|slice| slice.first().map(priority_of)).min();
+            let first = rest.iter().filter_map(|slice| slice.entries.first().map(priority_of)).min();
             let Some(level) = first else { break };
             let mut tier = Slices::new();
             for slice in &mut rest {
-                let (here, later) =
-                    slice.split_at(slice.partition_point(|entry| priority_of(entry) <= level));
+                let end = slice.entries.partition_point(|entry| priority_of(entry) <= level);
+                let (here, later) = slice.split_at(end);
                 tier.push(here);
                 *slice = later;
             }
@@ -277,15 +333,20 @@ fn priority_of(entry: &Entry) -> u32 {
 }
 
 fn len(slices: &Slices<'_>) -> usize {
-    slices.iter().map(|slice| slice.len()).sum()
+    slices.iter().map(|slice| slice.entries.len()).sum()
 }
 
-fn get<'a>(slices: &Slices<'a>, mut place: usize) -> Option<&'a Entry> {
+fn get<'a>(slices: &Slices<'a>, place: usize) -> Option<&'a Entry> {
+    locate(slices, place).and_then(|(slice, place)| slice.entries.get(place))
+}
+
+/// The slice that the candidate at `place` lies in, and where in it.
+fn locate<'a>(slices: &Slices<'a>, mut place: usize) -> Option<(Slice<'a>, usize)> {
     for slice in slices {
-        match slice.get(place) {
-            Some(entry) => return Some(entry),
-            None => place -= slice.len(),
+        if place < slice.entries.len() {
+            return Some((*slice, place));
         }
+        place -= slice.entries.len();
     }
     None
 }

@@ -87,6 +87,10 @@ impl Gate {
         }
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.shut.is_none()
+    }
+
     /// The probe goes.
     pub(super) fn probe(&mut self, now: Moment) {
         self.probe_since = Some(now);

@@ -65,6 +65,11 @@ impl Health {
         self.is_expired
     }
 
+    /// Whether requests for any model may pass, and nothing will change that but an answer.
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_expired && self.account.is_open() && self.pairs.is_empty()
+    }
+
     /// Whether a request for `model` may pass, and as which probes.
     pub(super) fn check(&self, model: &str, now: Moment) -> Result<Probes, Refusal> {
         if self.is_expired {

@@ -5,6 +5,7 @@
 //! draws on what an authority has granted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use smallvec::SmallVec;
@@ -71,6 +72,17 @@ pub(super) struct Spent {
     pub tokens: u64,
     /// 1, or 0 where nothing reached the platform.
     pub requests: u64,
+}
+
+/// What an account can do without asking the authority.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AtHand {
+    /// The tokens that a request may cost.
+    pub tokens: u64,
+    /// For so long.
+    pub until: Moment,
+    /// The remaining part of the scarcest limit, 0 to 1; 1 without limits.
+    pub headroom: f64,
 }
 
 /// How much is left of one limit.
@@ -251,6 +263,33 @@ impl Ledger {
         concerned.map(|meter| meter.fraction(self.in_flight, now)).fold(1.0, f64::min)
     }
 
+    /// What is at hand for requests for any model; `None` where that is not known without looking: a limit of one model's, or
+    /// one that this process counts by itself, which changes with time alone.
+    pub(super) fn at_hand(&self, now: &Now<'_>) -> Option<AtHand> {
+        let mut least = AtHand { tokens: u64::MAX, until: Moment::from_nanos(u64::MAX), headroom: 1.0 };
+        for meter in &self.meters {
+            let Count::Till(till) = &meter.count else { return None };
+            if meter.gauge.model.is_some() {
+                return None;
+            }
+            let (units, until) = till.at_hand();
+            if meter.counts_tokens() {
+                least.tokens = least.tokens.min(units);
+            } else if units == 0 {
+                return None;
+            }
+            least.until = least.until.min(until);
+            if let Terms::Budget { starts, ends, .. } = till.terms() {
+                if !(starts..ends).contains(&now.wall_millis()) {
+                    return None;
+                }
+                least.until = least.until.min(now.moment + Duration::from_millis(ends - now.wall_millis()));
+            }
+            least.headroom = least.headroom.min(meter.fraction(self.in_flight, now.moment));
+        }
+        Some(least)
+    }
+
     /// What is left of each limit.
     pub(super) fn left(&mut self, now: &Now<'_>) -> Vec<Left> {
         let (zone, in_flight) = (&self.zone, self.in_flight);
@@ -263,7 +302,7 @@ impl Ledger {
     }
 
     /// How long until the platform's day turns.
-    pub(super) fn until_tomorrow(&self, now: &Now<'_>) -> std::time::Duration {
+    pub(super) fn until_tomorrow(&self, now: &Now<'_>) -> Duration {
         let mut day = Budget::new(Span::Day, 0);
         day.roll(now.wall_millis(), &self.zone);
         day.until_reset(now.wall_millis())

@@ -2,11 +2,12 @@
 //! gates and a slot must change together or not at all; the lock is the account's own, is held for some fifty nanoseconds
 //! and never across anything that waits, so two requests meet in it only when they want the same account.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::bid::{Bid, Gauge, Line, Outcome, Rest};
@@ -14,11 +15,12 @@ use super::dice::{Dice, hash_of};
 use super::facts::{platform_of, zone_of};
 use super::gate::Event;
 use super::health::{Health, Probes, Sign};
-use super::ledger::{Hold, Ledger, Left, Spent};
+use super::ledger::{AtHand, Hold, Ledger, Left, Spent};
 use super::limit::Now;
 use super::purse::Purse;
 use super::refusal::{Refusal, Why};
 use super::settings::Account;
+use super::shown::{Board, Place, View};
 use super::till::Rhythm;
 use super::weather::Weather;
 use crate::clock::{Clock, Moment};
@@ -31,6 +33,7 @@ use crate::platform::judge::Scope;
 pub(super) struct Core {
     pub clock: Clock,
     pub dice: Dice,
+    pub board: Board,
     /// Where limits are shared with other processes, or outlive this one.
     pub purse: Option<Arc<Purse>>,
     /// Reservations that were dropped without a settlement.
@@ -53,6 +56,8 @@ pub(super) struct Seat {
 pub(super) struct Member {
     pub id: AccountId,
     pub hash: u64,
+    /// What choices see of it without its lock.
+    pub shown: Place,
     state: Mutex<State>,
     /// The purser knows of it.
     is_queued: AtomicBool,
@@ -162,13 +167,24 @@ impl Member {
             talk: Box::default(),
         };
         let hash = hash_of(account.id.as_str());
-        Self { id: account.id.clone(), hash, state: Mutex::new(state), is_queued: AtomicBool::new(false) }
+        let (state, is_queued) = (Mutex::new(state), AtomicBool::new(false));
+        Self { id: account.id.clone(), hash, shown: core.board.place(), state, is_queued }
+    }
+
+    /// To look, or to change what no choice compares.
+    fn look(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// To change it. What is shown of it afterwards is true at `now`; without that, one has to look.
+    fn change<'a>(&'a self, now: Option<&'a Now<'a>>) -> Change<'a> {
+        Change { state: self.state.lock(), shown: &self.shown, now }
     }
 
     /// Takes a new configuration over. A switch thrown by hand stays, unless the configuration's own was
     /// changed too. With a new credential, or switched on again, it begins anew.
     pub(super) fn reconfigure(self: &Arc<Self>, old: &Account, new: &Account, core: &Core) {
-        let mut state = self.state.lock();
+        let mut state = self.change(None);
         state.ledger.set_limits(&new.limits, &new.model_limits, zone_of(new));
         let was_off = !state.is_on;
         if old.is_enabled != new.is_enabled {
@@ -188,7 +204,7 @@ impl Member {
 
     /// How it would compare, if it could carry the request now.
     pub(super) fn score(&self, model: &str, tokens: u64, now: &Now<'_>) -> Result<Score, Refusal> {
-        let mut state = self.state.lock();
+        let mut state = self.change(Some(now));
         state.check(model, now)?;
         let is_covered = state.ledger.fit(model, tokens, now)?;
         let (in_flight, headroom) = (state.ledger.in_flight(), state.ledger.headroom(model, now.moment));
@@ -203,7 +219,7 @@ impl Member {
         now: &Now<'_>,
         core: &Core,
     ) -> Result<Taken, Refusal> {
-        let mut state = self.state.lock();
+        let mut state = self.change(Some(now));
         let probes = state.check(model, now)?;
         let hold = match state.ledger.reserve(model, tokens, now) {
             Ok(hold) => hold,
@@ -226,16 +242,16 @@ impl Member {
     pub(super) fn prepare(self: &Arc<Self>, model: &str, tokens: u64, now: &Now<'_>, core: &Core) {
         let Some(purse) = &core.purse else { return };
         if self.is_queued.load(Ordering::Relaxed) {
-            self.state.lock().ledger.wish(model, tokens, now.moment);
+            self.look().ledger.wish(model, tokens, now.moment);
         } else {
-            self.state.lock().ledger.ask(model, tokens, now.moment);
+            self.look().ledger.ask(model, tokens, now.moment);
             purse.tell(self);
         }
     }
 
     /// Sets aside `more` tokens for an attempt under way. False where they cannot be had at once; then they are asked for.
     pub(super) fn extend(self: &Arc<Self>, hold: &mut Hold, more: u64, now: &Now<'_>, core: &Core) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.change(Some(now));
         let is_done = state.ledger.extend(hold, more, now);
         if let Some(purse) = core.purse.as_ref().filter(|_| !is_done) {
             state.talk.is_urgent = true;
@@ -252,7 +268,7 @@ impl Member {
 
     /// Whether the purser must go on looking after it; where not, it is off the list.
     pub(super) fn stays_warm(&self, now: Moment) -> bool {
-        let state = self.state.lock();
+        let state = self.look();
         let talk = &state.talk;
         let has_to_say = talk.out.is_some() || !talk.rests.is_empty() || !talk.is_introduced;
         let stays = has_to_say || state.ledger.is_warm(now);
@@ -264,12 +280,12 @@ impl Member {
 
     /// Whether the authority has told what it knows of it.
     pub(super) fn is_introduced(&self) -> bool {
-        self.state.lock().talk.is_introduced
+        self.look().talk.is_introduced
     }
 
     /// The authority may have forgotten everything. True where it has to hear of this account again, at once.
     pub(super) fn retell(&self) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.look();
         let has_to = state.ledger.retell();
         state.talk.is_urgent |= has_to;
         has_to
@@ -277,7 +293,7 @@ impl Member {
 
     /// The bid that is due, where one is. With `is_last` everything goes back that is not in use.
     pub(super) fn bid(&self, now: &Now<'_>, rhythm: &Rhythm, is_last: bool) -> Option<Bid> {
-        let mut state = self.state.lock();
+        let mut state = self.change(Some(now));
         let State { ledger, talk, .. } = &mut *state;
         if let Some((bid, _)) = &talk.out {
             return Some(bid.clone());
@@ -306,7 +322,7 @@ impl Member {
 
     /// The authority's word on the bid `serial`.
     pub(super) fn hear(&self, serial: u64, outcome: &Outcome, now: &Now<'_>, rhythm: &Rhythm) {
-        let mut state = self.state.lock();
+        let mut state = self.change(Some(now));
         let State { ledger, talk, health, .. } = &mut *state;
         let Some((bid, sent)) = talk.out.take_if(|(bid, _)| bid.serial == serial) else { return };
         let Outcome::Answered(reply) = outcome else { return };
@@ -333,12 +349,12 @@ impl Member {
 
     /// What was left of a limit for everybody, as the authority last said.
     pub(super) fn authority_left(&self, gauge: &Gauge) -> u64 {
-        self.state.lock().ledger.authority_left(gauge)
+        self.look().ledger.authority_left(gauge)
     }
 
-    /// The platform took the request; its end is still to come.
+    /// The platform took the request; its end is still to come. Opens what was shut, if anything: of that nothing was shown.
     pub(super) fn accepted(&self, probes: Probes, model: &Arc<str>, event: Event) {
-        self.state.lock().health.note(Sign::Accepted, probes, model, event);
+        self.look().health.note(Sign::Accepted, probes, model, event);
     }
 
     /// Settles and draws the conclusions.
@@ -352,7 +368,7 @@ impl Member {
         core: &Core,
     ) {
         let now = &core.now();
-        let mut state = self.state.lock();
+        let mut state = self.change(Some(now));
         state.ledger.settle(hold, ending.spent, now);
         let sign = match ending.sign {
             Ended::Sign(sign) => sign,
@@ -372,25 +388,25 @@ impl Member {
     }
 
     pub(super) fn in_flight(&self) -> u64 {
-        self.state.lock().ledger.in_flight()
+        self.look().ledger.in_flight()
     }
 
     pub(super) fn is_on(&self) -> bool {
-        self.state.lock().is_on
+        self.look().is_on
     }
 
     /// Its credential is no longer accepted.
     pub(super) fn is_expired(&self) -> bool {
-        self.state.lock().health.is_expired()
+        self.look().health.is_expired()
     }
 
     pub(super) fn switch(&self, is_on: bool) {
-        self.state.lock().is_on = is_on;
+        self.change(None).is_on = is_on;
     }
 
     /// Forgets what stands against it, here and with the authority.
     pub(super) fn forget_failures(self: &Arc<Self>, core: &Core) {
-        let mut state = self.state.lock();
+        let mut state = self.change(None);
         state.health.forget();
         let Some(purse) = &core.purse else { return };
         state.talk.rests.clear();
@@ -400,7 +416,49 @@ impl Member {
     }
 }
 
+/// The lock on an account that is being changed. Shows the outcome when it ends.
+struct Change<'a> {
+    state: MutexGuard<'a, State>,
+    shown: &'a Place,
+    now: Option<&'a Now<'a>>,
+}
+
+impl Deref for Change<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.shown.show(self.now.and_then(|now| self.state.view(now)));
+    }
+}
+
 impl State {
+    /// What choices may see; `None` where they have to look.
+    fn view(&self, now: &Now<'_>) -> Option<View> {
+        if !self.is_on || !self.health.is_open() {
+            return None;
+        }
+        let AtHand { tokens, until, headroom } = self.ledger.at_hand(now)?;
+        Some(View {
+            tokens,
+            until,
+            headroom,
+            in_flight: self.ledger.in_flight(),
+            last_taken: self.last_taken,
+        })
+    }
+
     fn check(&self, model: &str, now: &Now<'_>) -> Result<Probes, Refusal> {
         if self.is_on { self.health.check(model, now.moment) } else { Err(Refusal::never(Why::Disabled)) }
     }
@@ -409,7 +467,7 @@ impl State {
 impl Seat {
     /// What there is to tell about it.
     pub(super) fn state(&self, is_leaving: bool, now: &Now<'_>) -> AccountState {
-        let mut state = self.member.state.lock();
+        let mut state = self.member.look();
         let rest = state.health.closed(now.moment);
         let breaker = match rest {
             Some((Why::Broken, wait)) if wait.is_zero() => Breaker::HalfOpen,

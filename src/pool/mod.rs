@@ -5,6 +5,7 @@
 //! take ─> roster   who may carry it: by platform, tenant, model        (immutable, swapped by a reload)
 //!      ─> weather  does the platform as a whole rest?                  (one flag, read)
 //!      ─> choose   draw two, compare, or ask all                       (no lock but the accounts' own)
+//!         └─ shown   what an account shows to those who pass by       (a hint, read without its lock)
 //!      ─> member   health (gates) and ledger (limits), one lock: check and reserve in one step
 //! reservation ─> settle | settle_error | settle_transport | drop: once, whatever happens
 //!
@@ -47,6 +48,7 @@ mod reservation;
 mod retry;
 mod roster;
 pub mod settings;
+mod shown;
 mod till;
 mod weather;
 
@@ -70,6 +72,7 @@ use self::member::Core;
 use self::purse::Purse;
 use self::roster::{Lane, Roster};
 use self::settings::{Account, OnOutage, Settings, Strategy};
+use self::shown::Board;
 use crate::clock::{Clock, Moment};
 use crate::ids::{AccountId, PlatformName, TenantId, random_name};
 
@@ -160,7 +163,7 @@ impl Pool {
     fn with_purse(clock: Clock, seed: Option<u64>, purse: Option<Arc<Purse>>) -> Self {
         let retry_budget = RetryBudget::new(clock.clone(), DEFAULT_RETRY_SHARE);
         let (dropped, estimated) = (AtomicU64::new(0), AtomicU64::new(0));
-        let core = Core { clock, dice: Dice::new(seed), purse, dropped, estimated };
+        let core = Core { clock, dice: Dice::new(seed), board: Board::default(), purse, dropped, estimated };
         Self { roster: ArcSwap::default(), rebuilding: Mutex::new(()), core: Arc::new(core), retry_budget }
     }
 

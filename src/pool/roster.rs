@@ -14,6 +14,7 @@ use super::facts::platform_of;
 use super::member::{Core, Member, Seat};
 use super::refusal::{Refusal, Why};
 use super::settings::Account;
+use super::shown::Place;
 use super::weather::Weather;
 use crate::ids::{AccountId, PlatformName, TenantId};
 
@@ -50,6 +51,8 @@ pub(super) struct Bucket {
     pub heights: Vec<u64>,
     /// Hashes of the ids, side by side: `sticky` reads all of them.
     pub hashes: Vec<u64>,
+    /// Where they show themselves, side by side, too.
+    pub shown: Vec<Place>,
     /// Where `round_robin` and `weighted` are.
     pub cursor: AtomicU64,
 }
@@ -215,6 +218,7 @@ impl Bucket {
             })
             .collect();
         self.hashes = self.entries.iter().map(|entry| entry.member.hash).collect();
+        self.shown = self.entries.iter().map(|entry| entry.member.shown.clone()).collect();
         // Replicas that start together must not walk in step.
         let start = core.dice.throw().below(1 << 32);
         self.cursor = AtomicU64::new(u64::try_from(start).unwrap_or(0));

@@ -170,6 +170,16 @@ impl Till {
         self.newer.at(now) + self.older.at(now) >= cost
     }
 
+    /// (what is held, until when all of that is).
+    pub(super) fn at_hand(&self) -> (u64, Moment) {
+        let until = match (self.newer.units, self.older.units) {
+            (_, 0) => self.newer.until,
+            (0, _) => self.older.until,
+            _ => self.newer.until.min(self.older.until),
+        };
+        (self.newer.units.saturating_add(self.older.units), until)
+    }
+
     /// Why `cost` cannot be had, where that is known; `None`: the authority must be asked.
     pub(super) fn refusal(&self, cost: u64, now: Moment) -> Option<Refusal> {
         if cost > self.terms.most() {

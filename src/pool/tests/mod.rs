@@ -5,6 +5,7 @@ mod leases;
 mod model;
 mod quota;
 mod reload;
+mod shown;
 mod simulation;
 mod speed;
 mod verdicts;
