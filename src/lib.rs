@@ -27,6 +27,7 @@
 //! Everything else goes to the control plane ([`http::plane`]).
 
 pub mod api;
+pub mod browser;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -102,6 +102,7 @@ fn the_reference_says_the_defaults() {
             prices,
             pool,
             oauth,
+            browser,
             provider,
             drain,
             workers,
@@ -117,7 +118,7 @@ fn the_reference_says_the_defaults() {
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {prices:?} {pool:?}"),
-            format!("{drain:?} {workers:?} {log:?} {implied_routes:?} {oauth:?} {provider:?}"),
+            format!("{drain:?} {workers:?} {log:?} {implied_routes:?} {oauth:?} {browser:?} {provider:?}"),
         ]
     };
     assert_eq!(shown(&reference), shown(&defaults));
@@ -141,7 +142,7 @@ fn the_reference_says_every_default_aloud() {
     // A default that is not written down as a live line would pass the comparison above unseen.
     let problems = report::Problems::default();
     resolved(REFERENCE, &environment, &problems).unwrap();
-    let examples_only = ["tls", "vault", "workers", "jwt", "public_url", "topup_url"];
+    let examples_only = ["tls", "vault", "workers", "jwt", "public_url", "topup_url", "program"];
     for (name, fields, given) in problems.structs.take() {
         let is_empty_default = name == "Limits";
         let missing: Vec<_> = fields
@@ -169,8 +170,8 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
     }
     // A platform's row is documented where the rows are.
     all.remove("Row");
-    for of_provider in ["AccountRow", "PersonRow"] {
-        all.remove(of_provider);
+    for of_row in ["AccountRow", "PersonRow", "WaitRow", "SourceRow"] {
+        all.remove(of_row);
     }
     for (name, (fields, given)) in &all {
         let given: BTreeSet<&str> = given.iter().map(String::as_str).collect();
@@ -183,6 +184,7 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
             "Account",
             "Admin",
             "Auth",
+            "Browser",
             "Callers",
             "Claims",
             "Drain",
@@ -227,7 +229,14 @@ fn every_example_file_loads() {
     names.sort();
     assert_eq!(
         names,
-        ["failover.yaml", "jwt-with-jwks.yaml", "openai-like.yaml", "single-key.yaml", "ten-platforms.yaml"]
+        [
+            "failover.yaml",
+            "jwt-with-jwks.yaml",
+            "openai-like.yaml",
+            "sign-in-page.yaml",
+            "single-key.yaml",
+            "ten-platforms.yaml"
+        ]
     );
 }
 

@@ -15,6 +15,7 @@ use crate::gateway::settings::{Retry, Sizes, Timeouts};
 use crate::pool;
 
 mod accounts;
+mod browser;
 mod callers;
 mod oauth;
 mod prices;
@@ -36,7 +37,9 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         on_budget: raw.on_budget.or(Default::default()),
     };
     let oauth = oauth::settings(raw.oauth.get().unwrap_or(&raw::OAuth::default()), problems);
+    let browser = browser::settings(raw, &platforms, problems);
     Config {
+        browser,
         provider: provider::settings(raw, &oauth, &listen, problems),
         listen,
         implied_routes: raw.routes.get().is_none_or(Vec::is_empty).then_some(defaults),

@@ -53,7 +53,9 @@ fn platform(platform: &Platform) -> Value {
         Scheme::BaiduV1Token(_) => &["key_pair"],
         Scheme::SparkWs => &["app_key"],
         Scheme::None => &["none"],
-        Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt => &["api_key"],
+        Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt | Scheme::Cookie => {
+            &["api_key"]
+        }
     };
     json!({
         "platform_id": platform.name,
