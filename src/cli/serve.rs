@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backing::Backing;
 use super::bookkeeper::Bookkeeper;
+use super::browsers::Browsers;
 use super::purse::Purse;
 use super::wiring::{self, House};
 use super::{block_on, environment, logs};
@@ -114,6 +115,7 @@ pub fn run_config(
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let operator = wiring::leave_operator_token(&folder)?;
     let plane = plane(config, &reload, &backing, (Arc::clone(&consents), Arc::clone(&renewals)), operator);
+    let browsers = Browsers::of(&plane);
     let public = Arc::new(Desk {
         gateway: Arc::clone(&gateway),
         plane: plane::public(plane.clone()),
@@ -134,8 +136,9 @@ pub fn run_config(
     let bookkeeper = Bookkeeper { gateway, records, replica, spool };
     attend(live, reload, certificate, bookkeeper.clone())?;
     keep_consents(consents, renewals)?;
-    let let_go = release(&backing, &purse);
+    let let_go = release(&backing, &purse, browsers.clone());
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
+    browsers.close();
     purse.close();
     if let Err(error) = block_on(bookkeeper.close()) {
         tracing::error!(%error, "the last usage is lost");
@@ -160,6 +163,8 @@ fn plane(
 ) -> Plane {
     let House { gateway, keys, onboard, provider } = reload.house.clone();
     Plane {
+        #[cfg(feature = "browser")]
+        browsing: Browsers::browsing(&onboard),
         gateway,
         operations: reload.clone(),
         keys,
@@ -188,13 +193,14 @@ fn call_predecessor(process_file: &Path) -> anyhow::Result<()> {
 }
 
 /// What is let go of before the sockets are handed over: the embedded store can be open in one process only.
-fn release(backing: &Backing, purse: &Arc<Purse>) -> impl Fn() + Send + Sync + 'static {
+fn release(backing: &Backing, purse: &Arc<Purse>, browsers: Browsers) -> impl Fn() + Send + Sync + 'static {
     let store = match backing {
         Backing::Own(store) => Some(Arc::clone(store)),
         Backing::Shared { .. } => None,
     };
     let purse = Arc::clone(purse);
     move || {
+        browsers.hand_over();
         if let Some(store) = &store {
             purse.hand_over();
             store.release();

@@ -58,8 +58,15 @@ impl Pages {
         }
     }
 
-    /// Whether somebody looks.
-    pub(super) fn is_watched(&self) -> bool {
+    /// Whether somebody looks, by now. Where nobody does any more, nothing is drawn.
+    pub(super) fn is_watched(&mut self, stage: &Stage) -> bool {
+        let before = std::mem::replace(&mut self.viewers, stage.viewers());
+        if before > 0 && self.viewers == 0 {
+            self.seen();
+            if let Some(page) = self.open.last() {
+                self.stop(&page.session);
+            }
+        }
         self.viewers > 0 || !self.is_relayed
     }
 
@@ -213,15 +220,8 @@ impl Pages {
     pub(super) fn act(&mut self, input: Input, stage: &Stage) {
         match input {
             Input::Arrived => {
-                self.viewers += 1;
+                self.viewers = stage.viewers();
                 self.show(stage);
-            }
-            Input::Left => {
-                self.viewers = self.viewers.saturating_sub(1);
-                self.seen();
-                if let Some(page) = self.open.last().filter(|_| self.viewers == 0) {
-                    self.stop(&page.session);
-                }
             }
             Input::Shown => self.seen(),
             Input::Size { width, height, scale } => {

@@ -185,8 +185,10 @@ mod tests {
         std::fs::create_dir(base.path().join("weir-browser-nolock")).expect("made");
         std::fs::create_dir(base.path().join("weir-browser-odd.lock")).expect("made");
         let wanted = format!("--user-data-dir={}", left.display());
+        // It waits for a line that never comes, without a child that would outlive it.
         let mut user = std::process::Command::new("sh")
-            .args(["-c", "sleep 600; :", "sh", &wanted])
+            .args(["-c", "read -r line", "sh", &wanted])
+            .stdin(std::process::Stdio::piped())
             .spawn()
             .expect("a process");
         while users_of(&left).is_empty() {

@@ -196,7 +196,7 @@ impl Watch {
 
     /// What is due now and then: is the page what it should be, is the person signed in, is anybody there?
     async fn look(&mut self, stage: &Stage) -> Result<Option<Haul>, BrowserError> {
-        if self.pages.is_watched() {
+        if self.pages.is_watched(stage) {
             self.lonely_since = Instant::now();
         } else if self.lonely_since.elapsed() > UNATTENDED {
             return Err(BrowserError::Unattended);

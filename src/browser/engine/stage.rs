@@ -30,10 +30,8 @@ impl fmt::Debug for Frame {
 /// What a person does.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Somebody looks.
+    /// Somebody looks. Who no longer does is seen by the pictures that nobody receives.
     Arrived,
-    /// They do not look any more.
-    Left,
     /// The last picture has been shown: the next may come.
     Shown,
     /// How large their view is, and how fine.
@@ -166,7 +164,14 @@ pub struct Stage {
     pub inputs: mpsc::Receiver<Input>,
 }
 
-/// The persons' side.
+impl Stage {
+    /// How many look on, beside whoever keeps the other side.
+    pub(super) fn viewers(&self) -> usize {
+        self.frames.receiver_count().saturating_sub(1)
+    }
+}
+
+/// The persons' side. Whoever looks on has a clone.
 #[derive(Clone, Debug)]
 pub struct Wings {
     pub view: watch::Receiver<View>,

@@ -14,7 +14,7 @@ use super::envelope::{Enveloped, page, success};
 use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::renewal::Renewed;
-use crate::gateway::onboard::{Listed, NewAccount};
+use crate::gateway::onboard::{Ground, Listed, NewAccount};
 use crate::identity::Caller;
 use crate::keybook::Scope;
 use crate::platform::auth::Scheme;
@@ -43,20 +43,24 @@ pub(super) async fn owner(plane: &Plane, headers: &HeaderMap) -> Result<std::syn
 
 async fn platforms(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
     owner(&plane, &headers).await?;
-    let platforms: Vec<Value> = plane.onboard.platforms().iter().map(|one| platform(one)).collect();
+    let ground = plane.onboard.ground();
+    let platforms: Vec<Value> = ground.platforms.iter().map(|one| platform(&ground, one)).collect();
     Ok(success(&Value::from(platforms)))
 }
 
-fn platform(platform: &Platform) -> Value {
-    let onboarding: &[&str] = match &platform.scheme {
-        Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => &["api_key", "key_pair"],
-        Scheme::BaiduV1Token(_) => &["key_pair"],
-        Scheme::SparkWs => &["app_key"],
-        Scheme::None => &["none"],
+fn platform(ground: &Ground, platform: &Platform) -> Value {
+    let mut onboarding = match &platform.scheme {
+        Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => vec!["api_key", "key_pair"],
+        Scheme::BaiduV1Token(_) => vec!["key_pair"],
+        Scheme::SparkWs => vec!["app_key"],
+        Scheme::None => vec!["none"],
         Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt | Scheme::Cookie => {
-            &["api_key"]
+            vec!["api_key"]
         }
     };
+    if ground.has_page(platform.name.as_str()) {
+        onboarding.push("browser");
+    }
     json!({
         "platform_id": platform.name,
         "platform_name": platform.title,

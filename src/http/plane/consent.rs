@@ -46,6 +46,10 @@ async fn initiate(
     let caller = owner(&plane, &headers).await?;
     let ask: Initiate = read_body(&body).map_err(Enveloped)?;
     let beginner = Beginner { tenant: caller.tenant.clone(), who: who(&caller) };
+    #[cfg(feature = "browser")]
+    if plane.onboard.ground().has_page(&ask.platform) {
+        return super::browser::initiate(&plane, beginner, ask).await;
+    }
     let redirect_uri = format!("{}{}", plane.public_url(), callback_of(&ask.platform));
     let initiated = plane.consents.initiate(beginner, ask, &redirect_uri).await.map_err(refused)?;
     let data = json!({"auth_url": initiated.auth_url, "state": initiated.begun.state.expose()});
@@ -252,14 +256,14 @@ fn escaped(text: &str) -> String {
 
 impl Plane {
     /// Where browsers reach us, without a slash at the end.
-    fn public_url(&self) -> String {
+    pub(super) fn public_url(&self) -> String {
         match &self.onboard.ground().oauth.public_url {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => self.own_url.to_string(),
         }
     }
 
-    fn is_https(&self) -> bool {
+    pub(super) fn is_https(&self) -> bool {
         self.public_url().starts_with("https:")
     }
 

@@ -2,6 +2,8 @@
 //! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
 
 mod accounts;
+#[cfg(feature = "browser")]
+mod browser;
 mod consent;
 pub mod envelope;
 mod office;
@@ -55,6 +57,8 @@ pub struct Plane {
     pub onboard: Arc<Onboard>,
     pub consents: Arc<Consents>,
     pub renewals: Arc<Renewals>,
+    #[cfg(feature = "browser")]
+    pub browsing: Arc<crate::gateway::onboard::browsing::Browsing>,
     /// Where this very process is reached, for whoever names no other address.
     pub own_url: Arc<str>,
     pub provider: Arc<Provider>,
@@ -83,6 +87,8 @@ pub fn public(plane: Plane) -> Router {
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
     let router = router.merge(accounts::routes()).merge(consent::routes()).merge(provider::routes());
+    #[cfg(feature = "browser")]
+    let router = router.merge(browser::routes());
     finish(health(router), plane)
 }
 

@@ -20,6 +20,8 @@ use crate::fault::{Fault, Kind};
 use crate::gateway::issuer::IssuerError;
 use crate::gateway::provider::{GrantScope, Provider, ProviderError};
 use crate::store::StoreError;
+#[cfg(feature = "browser")]
+pub(super) use page::escaped;
 
 /// Sign-in by pop-up for apps that run in a browser.
 const SDK: &str = include_str!("weir-oauth.js");
@@ -141,7 +143,7 @@ fn shared(kind: &'static str, cache: &'static str) -> HeaderMap {
 /// Whether a request with cookies comes from a page of somebody else's. Browsers say where it comes from; what says nothing is
 /// no browser of today, and has no cookies but those that it was given on purpose. `null` is what an old one says of a form on a
 /// page that tells nobody of itself, as ours: there the form's ticket decides.
-fn is_foreign(headers: &HeaderMap, issuer: &str, has_ticket: bool) -> bool {
+pub(super) fn is_foreign(headers: &HeaderMap, issuer: &str, has_ticket: bool) -> bool {
     match (headers.get("sec-fetch-site"), headers.get(header::ORIGIN)) {
         (Some(site), _) => site != "same-origin",
         (None, Some(origin)) => origin != issuer && !(has_ticket && origin == "null"),

@@ -18,7 +18,7 @@ button.yes{background:#1a56db;border-color:#1a56db;color:#fff}form{display:inlin
 @media(prefers-color-scheme:dark){body{background:#16181b;color:#e8eaed}main{background:#22252a}button{background:#22252a;color:inherit}.quiet{color:#a3a9b1}}";
 
 /// Text as it stands in HTML, in an element or in a quoted attribute.
-pub(super) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
