@@ -7,12 +7,16 @@ mod canary;
 mod frames;
 mod hostile;
 mod house;
+#[cfg(feature = "browser")]
+mod person;
 mod proxy;
 mod puppet;
 mod replicas;
 
 mod asks;
 mod broken;
+#[cfg(feature = "browser")]
+mod browser;
 mod budget;
 mod callers;
 mod chaos;
