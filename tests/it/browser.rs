@@ -1,7 +1,7 @@
 //! Accounts by signing in at a platform's own page, in a real Chromium that a person uses over the relay, against a site with a password, a
 //! second factor and a question for humans. What becomes of the browser and its profile is looked at on the disk and among the processes.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -322,13 +322,24 @@ async fn a_gateway_that_is_killed_takes_its_browser_along_and_the_next_one_wipes
     assert_eq!(profiles(&house).len(), profile.len(), "nobody was there to wipe it");
     house.restart().await;
     nothing_is_left(&house, &profile).await;
-    // One that hangs cannot go by itself: the next gateway ends it.
-    begin(&house, "my-site").await;
-    let (profile, hanging) = (profiles(&house), first(&house));
-    send("STOP", hanging);
+}
+
+/// One that hears nothing does not go by itself: the next gateway ends it.
+#[tokio::test]
+async fn a_browser_that_outlives_a_killed_gateway_is_ended_by_the_next() {
+    let mut house = House::start(&fragment("    program: $FOLDER/deaf\n", STORAGE)).await;
+    let deaf = house.folder().join("deaf");
+    std::fs::write(&deaf, "#!/bin/sh\ntrap '' HUP TERM\nwhile :; do sleep 1; done\n").expect("written");
+    std::fs::set_permissions(&deaf, PermissionsExt::from_mode(0o755)).expect("set");
+    let ask = json!({"platform": "my-site", "account_name": "mine"});
+    let asking = house.client.post(house.url("/api/v1/oauth/initiate")).bearer_auth(owner()).json(&ask);
+    let asking = tokio::spawn(asking.send());
+    until("it has started", || async { !browsers(&house).is_empty() }).await;
+    let (profile, deaf) = (profiles(&house), browsers(&house));
     house.kill().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(browsers(&house).contains(&hanging));
+    assert!(asking.await.expect("ran").is_err());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(browsers(&house), deaf, "it heard something");
     house.restart().await;
     nothing_is_left(&house, &profile).await;
     assert!(house.log().contains("wiped what a gateway that was killed had left"));

@@ -223,11 +223,24 @@ impl<'a> Person<'a> {
             if visits.as_array().expect("a list").iter().any(|visit| visit["step"] == step) {
                 break;
             }
-            assert!(since.elapsed() < PATIENCE, "nobody came to {step}: {visits}\n{}", self.house.log());
+            if since.elapsed() > PATIENCE {
+                panic!(
+                    "nobody came to {step}: {visits}, and is seen in {}\n{}",
+                    self.keeps_picture(),
+                    self.house.log()
+                );
+            }
             // Pictures want to be seen, or there are no more.
             drop(timeout(Duration::from_millis(50), self.take()).await);
         }
         self.looks_for(Duration::from_millis(700)).await;
+    }
+
+    /// Keeps what is seen now, for whoever wants to know why a test failed.
+    fn keeps_picture(&self) -> String {
+        let path = format!("{}/relayed-{}.jpg", env!("CARGO_TARGET_TMPDIR"), self.house.listen.port());
+        std::fs::write(&path, &self.last_picture).expect("written");
+        path
     }
 
     /// Looks for a while: a page needs a moment to be there.

@@ -33,6 +33,8 @@ struct Page {
 
 pub(super) struct Pages {
     line: Line,
+    /// Whose pages they are.
+    context: String,
     is_relayed: bool,
     open: Vec<Page>,
     size: (u16, u16),
@@ -45,9 +47,10 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(line: Line, is_relayed: bool) -> Self {
+    pub(super) fn new(line: Line, context: String, is_relayed: bool) -> Self {
         Self {
             line,
+            context,
             is_relayed,
             open: Vec::new(),
             size: SIZE,
@@ -88,6 +91,11 @@ impl Pages {
     pub(super) fn take(&mut self, event: &Event, stage: &Stage) {
         let text = |path: &str| event.params.pointer(path).and_then(Value::as_str).unwrap_or_default();
         match event.method.as_str() {
+            // Not by the browser's own way to attach to whatever comes: a window that a page opens would wait for a word that nobody says.
+            "Target.targetCreated" if text("/targetInfo/browserContextId") == self.context => {
+                let target = json!({"targetId": text("/targetInfo/targetId"), "flatten": true});
+                self.line.tell(None, "Target.attachToTarget", target);
+            }
             "Target.attachedToTarget" if text("/targetInfo/type") == "page" => {
                 self.opened(text("/sessionId"), text("/targetInfo/targetId"), text("/targetInfo/url"), stage);
             }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
+use url::Url;
 
 use super::BrowserError;
 use super::gate;
@@ -53,13 +54,14 @@ pub async fn sign_in(
     tasks.spawn(gate::keep(line.clone(), Arc::clone(&site), events.gate, turned_away));
     let context = prepare(line).await?;
     let watch = Watch {
-        pages: Pages::new(line.clone(), is_relayed),
+        pages: Pages::new(line.clone(), context.clone(), is_relayed),
         line: line.clone(),
         site,
         context,
         time_limit,
         tasks,
         opened: None,
+        landed: None,
         is_expected: false,
         arrived: None,
         lonely_since: Instant::now(),
@@ -79,9 +81,6 @@ async fn prepare(line: &Line) -> Result<String, BrowserError> {
     line.ask(None, "Browser.setDownloadBehavior", no_downloads).await?;
     let documents = json!({"patterns": [{"urlPattern": "*", "resourceType": "Document"}]});
     line.ask(None, "Fetch.enable", documents).await?;
-    let attach =
-        json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true, "filter": pages});
-    line.ask(None, "Target.setAutoAttach", attach).await?;
     line.tell(None, "Target.createTarget", json!({"url": "about:blank", "browserContextId": context}));
     Ok(context)
 }
@@ -95,6 +94,8 @@ struct Watch {
     tasks: JoinSet<()>,
     /// Since when the login page has been there.
     opened: Option<Instant>,
+    /// Where it is, without what follows `?` and `#`.
+    landed: Option<String>,
     /// Whether what the row expects of it has been seen.
     is_expected: bool,
     /// Since when the person has been where the site should have left what is waited for.
@@ -209,8 +210,13 @@ impl Watch {
         self.take(stage).await
     }
 
-    /// Looks for what the row expects of the login page, until it has been seen once.
+    /// Looks for what the row expects of the login page, until it has been seen once, or the person has gone on from there.
     async fn expect(&mut self, opened: Instant, stage: &Stage) -> Result<(), BrowserError> {
+        let bare = |url: &Url| format!("{}{}", url.origin().ascii_serialization(), url.path());
+        let here = self.pages.addresses().map(|(_, url)| url).find(|url| url.has_host()).map(bare);
+        if let Some(here) = here {
+            self.is_expected |= *self.landed.get_or_insert_with(|| here.clone()) != here;
+        }
         let Some(selector) = self.site.expect.clone().filter(|_| !self.is_expected) else { return Ok(()) };
         let quoted = Value::from(selector.as_str()).to_string();
         let question = json!({"expression": format!("!!document.querySelector({quoted})"), "returnByValue": true, "timeout": 2000});
