@@ -36,6 +36,8 @@ mod redis_recovery;
 mod redis_tls;
 mod redis_trouble;
 mod refusals;
+#[cfg(feature = "browser")]
+mod relay_page;
 mod resting;
 mod secure_gate;
 mod secure_h2;

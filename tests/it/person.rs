@@ -126,7 +126,7 @@ impl<'a> Person<'a> {
         let socket = connect(house, begun, &begun.cookie, Some(&origin), &ticket(&page)).await;
         let socket = socket.expect("let in");
         let mut person = Self { house, socket, told: Value::Null, pictures: 0, last_picture: Vec::new() };
-        person.say(json!({"t": "size", "width": 900, "height": 600, "scale": 1})).await;
+        person.say(json!({"t": "size", "width": 900, "height": 600})).await;
         person
     }
 

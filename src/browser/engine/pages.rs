@@ -38,7 +38,6 @@ pub(super) struct Pages {
     is_relayed: bool,
     open: Vec<Page>,
     size: (u16, u16),
-    scale: u8,
     viewers: usize,
     /// Pictures that nobody has seen yet, by their page: the browser waits for word of them.
     unseen: Vec<(String, Value)>,
@@ -54,7 +53,6 @@ impl Pages {
             is_relayed,
             open: Vec::new(),
             size: SIZE,
-            scale: 1,
             viewers: 0,
             unseen: Vec::new(),
             asking: None,
@@ -152,20 +150,14 @@ impl Pages {
         let Some(page) = self.open.last().filter(|_| self.is_relayed) else { return };
         let session = Some(page.session.as_str());
         let (width, height) = self.size;
-        let metrics =
-            json!({"width": width, "height": height, "deviceScaleFactor": self.scale, "mobile": false});
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.line.tell(session, "Emulation.setDeviceMetricsOverride", metrics);
         if self.viewers > 0 {
             // A page that does not change is not drawn again: from the beginning, for whoever has just come.
             self.stop(&page.session);
             self.line.tell(session, "Page.bringToFront", json!({}));
-            let fine = u32::from(self.scale);
-            let wanted = json!({
-                "format": "jpeg",
-                "quality": QUALITY,
-                "maxWidth": u32::from(width) * fine,
-                "maxHeight": u32::from(height) * fine,
-            });
+            let wanted =
+                json!({"format": "jpeg", "quality": QUALITY, "maxWidth": width, "maxHeight": height});
             self.line.tell(session, "Page.startScreencast", wanted);
         }
     }
@@ -232,11 +224,10 @@ impl Pages {
                 self.show(stage);
             }
             Input::Shown => self.seen(),
-            Input::Size { width, height, scale } => {
+            Input::Size { width, height } => {
                 let size = (width.clamp(WIDTHS.0, WIDTHS.1), height.clamp(HEIGHTS.0, HEIGHTS.1));
-                let scale = scale.clamp(1, 2);
-                if (size, scale) != (self.size, self.scale) {
-                    (self.size, self.scale) = (size, scale);
+                if size != self.size {
+                    self.size = size;
                     self.show(stage);
                 }
             }

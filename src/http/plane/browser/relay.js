@@ -110,7 +110,7 @@
     const room = by("view").getBoundingClientRect();
     const wide = Math.round(Math.min(1200, Math.max(320, room.width)));
     const high = Math.round(Math.min(1000, Math.max(240, room.height)));
-    say({ t: "size", width: wide, height: high, scale: devicePixelRatio > 1.4 ? 2 : 1 });
+    say({ t: "size", width: wide, height: high });
   }
   let due = 0;
   addEventListener("resize", () => { clearTimeout(due); due = setTimeout(measure, 250); });
