@@ -21,6 +21,8 @@ mod budget;
 mod callers;
 mod chaos;
 mod consent;
+#[cfg(feature = "browser")]
+mod desktop;
 mod failover;
 mod leaving;
 mod lifecycle;

@@ -136,19 +136,27 @@ impl<'a> Person<'a> {
 
     /// Takes what comes; false when the connection has ended.
     async fn take(&mut self) -> bool {
-        match timeout(PATIENCE, self.socket.next()).await {
-            Ok(Some(Ok(Message::Text(text)))) => self.told = serde_json::from_str(&text).expect("JSON"),
-            Ok(Some(Ok(Message::Binary(bytes)))) => {
+        let Some(lives) = self.take_within(PATIENCE).await else {
+            panic!("nothing came, last told {}\n{}", self.told, self.house.log());
+        };
+        lives
+    }
+
+    /// Takes what comes within this time, if something does.
+    async fn take_within(&mut self, patience: Duration) -> Option<bool> {
+        // Only what waits may be given up: a picture that came is always told to have been seen.
+        match timeout(patience, self.socket.next()).await.ok()? {
+            Some(Ok(Message::Text(text))) => self.told = serde_json::from_str(&text).expect("JSON"),
+            Some(Ok(Message::Binary(bytes))) => {
                 assert_eq!(bytes[4..7], [0xFF, 0xD8, 0xFF], "a JPEG");
                 self.pictures += 1;
                 self.last_picture = bytes[4..].to_vec();
                 self.say(json!({"t": "shown"})).await;
             }
-            Ok(Some(Ok(_))) => {}
-            Ok(Some(Err(_)) | None) => return false,
-            Err(_) => panic!("nothing came, last told {}\n{}", self.told, self.house.log()),
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Some(false),
         }
-        true
+        Some(true)
     }
 
     /// Looks until what the page was told is so.
@@ -163,9 +171,25 @@ impl<'a> Person<'a> {
     /// Looks until it is their turn, and there is something to see.
     pub async fn waits_for_turn(&mut self) {
         self.sees("it is their turn", |told| told["state"] == "waiting").await;
-        let before = self.pictures;
-        while self.pictures == before {
-            assert!(self.take().await, "the connection ended: {}", self.told);
+        self.settles(0).await;
+    }
+
+    /// Looks until there are more pictures than `before`, and then no more for a moment: the page is there.
+    pub async fn settles(&mut self, before: usize) {
+        let since = Instant::now();
+        let (mut last, mut still) = (self.pictures, Instant::now());
+        while last <= before || still.elapsed() < Duration::from_millis(700) {
+            if since.elapsed() > PATIENCE {
+                let (seen, log) = (self.keeps_picture(), self.house.log());
+                panic!(
+                    "{} pictures came after {before}, the last in {seen}, told {}\n{log}",
+                    self.pictures, self.told
+                );
+            }
+            self.take_within(Duration::from_millis(50)).await;
+            if self.pictures != last {
+                (last, still) = (self.pictures, Instant::now());
+            }
         }
     }
 
@@ -217,7 +241,7 @@ impl<'a> Person<'a> {
     /// Waits, looking, until the site says that somebody has come so far.
     pub async fn comes_to(&mut self, step: &str) {
         let url = format!("http://{}/_fake/site", self.house.fake);
-        let since = Instant::now();
+        let (since, before) = (Instant::now(), self.pictures);
         loop {
             let visits = whole(self.house.client.get(&url)).await.json()["visits"].clone();
             if visits.as_array().expect("a list").iter().any(|visit| visit["step"] == step) {
@@ -231,9 +255,9 @@ impl<'a> Person<'a> {
                 );
             }
             // Pictures want to be seen, or there are no more.
-            drop(timeout(Duration::from_millis(50), self.take()).await);
+            self.take_within(Duration::from_millis(50)).await;
         }
-        self.looks_for(Duration::from_millis(700)).await;
+        self.settles(before).await;
     }
 
     /// Keeps what is seen now, for whoever wants to know why a test failed.
@@ -247,26 +271,23 @@ impl<'a> Person<'a> {
     pub async fn looks_for(&mut self, length: Duration) {
         let since = Instant::now();
         while since.elapsed() < length {
-            drop(timeout(Duration::from_millis(50), self.take()).await);
+            self.take_within(Duration::from_millis(50)).await;
         }
     }
 
-    /// Password, code, question, as a person does them; with a mistake on the way.
+    /// Password, code, question, as a person does them.
     pub async fn signs_in(&mut self) {
-        self.signs_in_with(PASSWORD).await;
-    }
-
-    pub async fn signs_in_with(&mut self, password: &str) {
         let second = (FIELD.0, FIELD.1 + FIELD_STEP);
         self.click(FIELD).await;
         self.write("ann").await;
         self.click(second).await;
-        self.write(password).await;
+        // Out of their password manager.
+        self.paste(PASSWORD).await;
         self.click(BUTTON).await;
         self.comes_to("code").await;
         let code = self.looks_up("code").await["code"].as_str().expect("six digits").to_owned();
         self.click(second).await;
-        self.paste(&code).await;
+        self.write(&code).await;
         self.click(BUTTON).await;
         self.comes_to("question").await;
         let answer = self.looks_up("question").await["answer"].as_str().expect("a number").to_owned();

@@ -116,11 +116,9 @@ impl Browser {
         if browser.line.ask(None, "Browser.getVersion", json!({})).await.is_ok() {
             return Ok((browser, events));
         }
-        // What it complained about is on another pipe, and may come a moment later.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let complaint = browser.process.complaint();
-        browser.close().await;
-        Err(BrowserError::of_complaint(complaint))
+        let Self { mut process, .. } = browser;
+        process.end().await;
+        Err(BrowserError::of_complaint(process.complaint().await))
     }
 
     /// Ends it and wipes its profile.

@@ -1,10 +1,13 @@
 //! The browser's pages: which of them is shown (the newest: a pop-up is what a person wants to see), pictures of it out, clicks and keys in.
 //! In a window on the desktop the person has the page itself, and nothing of this is needed but to know where it is.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use url::Url;
 
 use super::line::{Event, Line};
@@ -20,6 +23,12 @@ const QUALITY: u8 = 75;
 
 /// Most pages at a time: what opens more is not a login page.
 const MAX_PAGES: usize = 8;
+
+/// A page that should be drawn and is not is asked again after so long: what was asked while it was being replaced may be lost.
+const DRAWN_WITHIN: Duration = Duration::from_millis(1500);
+
+/// A picture that nobody says they have seen counts as seen after so long: their word may be lost.
+const SEEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Longest text that is pasted, or typed by one key, in bytes.
 const MAX_PASTED: usize = 4096;
@@ -39,8 +48,12 @@ pub(super) struct Pages {
     open: Vec<Page>,
     size: (u16, u16),
     viewers: usize,
+    /// Since when the shown page should have been drawn anew, and was not.
+    due: Option<Instant>,
     /// Pictures that nobody has seen yet, by their page: the browser waits for word of them.
     unseen: Vec<(String, Value)>,
+    /// When the last of them came.
+    pictured: Instant,
     /// Whose question is open.
     asking: Option<String>,
 }
@@ -54,7 +67,9 @@ impl Pages {
             open: Vec::new(),
             size: SIZE,
             viewers: 0,
+            due: None,
             unseen: Vec::new(),
+            pictured: Instant::now(),
             asking: None,
         }
     }
@@ -67,6 +82,12 @@ impl Pages {
             if let Some(page) = self.open.last() {
                 self.stop(&page.session);
             }
+        }
+        if self.pictured.elapsed() > SEEN_WITHIN {
+            self.seen();
+        }
+        if self.viewers > 0 && self.due.is_some_and(|since| since.elapsed() > DRAWN_WITHIN) {
+            self.show(stage);
         }
         self.viewers > 0 || !self.is_relayed
     }
@@ -103,6 +124,14 @@ impl Pages {
                 if let Some(page) = self.open.iter_mut().find(|page| page.target == target) {
                     page.url = Url::parse(text("/targetInfo/url")).ok();
                     self.tell_where(stage);
+                }
+            }
+            // A frame without a parent is the page itself.
+            "Page.frameNavigated" if event.params.pointer("/frame/parentId").is_none() => {
+                let is_shown =
+                    self.open.last().is_some_and(|page| Some(&page.session) == event.session.as_ref());
+                if is_shown {
+                    self.due = Some(Instant::now());
                 }
             }
             "Page.screencastFrame" => self.picture(event, stage),
@@ -159,6 +188,7 @@ impl Pages {
             let wanted =
                 json!({"format": "jpeg", "quality": QUALITY, "maxWidth": width, "maxHeight": height});
             self.line.tell(session, "Page.startScreencast", wanted);
+            self.due = Some(Instant::now());
         }
     }
 
@@ -190,7 +220,9 @@ impl Pages {
         let frame = (side("/metadata/deviceWidth"), side("/metadata/deviceHeight"), STANDARD.decode(data));
         if let (true, (Some(width), Some(height), Ok(jpeg))) = (is_shown, frame) {
             stage.frames.send_replace(Some(Frame { width, height, jpeg: Bytes::from(jpeg) }));
+            self.due = None;
         }
+        self.pictured = Instant::now();
         self.unseen.push((session.clone(), ticket.clone()));
         if !is_shown || self.viewers == 0 {
             self.seen();

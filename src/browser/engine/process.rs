@@ -6,14 +6,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use super::BrowserError;
 use super::profile::Profile;
@@ -61,7 +60,7 @@ const FLAGS: [&str; 17] = [
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    complaint: Arc<Mutex<VecDeque<u8>>>,
+    complaint: JoinHandle<VecDeque<u8>>,
 }
 
 /// The program that the settings name, or the first Chromium on the path.
@@ -116,14 +115,14 @@ impl Process {
         else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        let complaint = Arc::default();
-        tokio::spawn(listen(complains, Arc::clone(&complaint)));
+        let complaint = tokio::spawn(listen(complains));
         Ok((Self { child, complaint }, reads, writes))
     }
 
-    /// The last words of a browser that did not start.
-    pub fn complaint(&self) -> String {
-        let bytes: Vec<u8> = self.complaint.lock().iter().copied().collect();
+    /// The last words of a browser that has ended.
+    pub async fn complaint(&mut self) -> String {
+        let said = tokio::time::timeout(LAST_BREATH, &mut self.complaint).await;
+        let bytes: Vec<u8> = said.ok().and_then(Result::ok).unwrap_or_default().into();
         String::from_utf8_lossy(&bytes).replace(char::is_control, " ")
     }
 
@@ -148,15 +147,15 @@ impl Drop for Process {
     }
 }
 
-/// Keeps the end of what a browser complains about.
-async fn listen(mut from: ChildStderr, into: Arc<Mutex<VecDeque<u8>>>) {
-    let mut buffer = [0; 1024];
+/// The end of what a browser complains about, when it has ended.
+async fn listen(mut from: ChildStderr) -> VecDeque<u8> {
+    let (mut buffer, mut kept) = ([0; 1024], VecDeque::new());
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let mut kept = into.lock();
         kept.extend(buffer.get(..read).unwrap_or_default());
         let too_much = kept.len().saturating_sub(MAX_COMPLAINT);
         kept.drain(..too_much);
     }
+    kept
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const EXPECTED_WITHIN: Duration = Duration::from_secs(30);
 /// shorter.
 const LEFT_WITHIN: Duration = Duration::from_secs(15);
 
-/// A relayed browser that nobody looks at is closed after so long.
+/// A relayed browser that nobody looks at is closed after so long; half of a time limit that is shorter.
 const UNATTENDED: Duration = Duration::from_secs(120);
 
 /// How long a notice stands.
@@ -199,7 +199,7 @@ impl Watch {
     async fn look(&mut self, stage: &Stage) -> Result<Option<Haul>, BrowserError> {
         if self.pages.is_watched(stage) {
             self.lonely_since = Instant::now();
-        } else if self.lonely_since.elapsed() > UNATTENDED {
+        } else if self.lonely_since.elapsed() > UNATTENDED.min(self.time_limit / 2) {
             return Err(BrowserError::Unattended);
         }
         if self.noticed.is_some_and(|since| since.elapsed() > NOTICED) {
