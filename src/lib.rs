@@ -14,6 +14,7 @@
 //! | 3 | [`dialect`] | the wires that platforms speak: encode a request, decode an answer |
 //! | 4 | [`platform`] | platforms as rows of data: rules, quirks, error tables, credentials on the wire |
 //! | 5 | [`identity`] [`store`] [`vault`] [`pool`] [`upstream`] | who calls; what is kept; and what of it nobody may read; which account; connections out |
+//! | 5, above | [`oauth`] [`browser`] | ways to an account: its owner's consent at a provider, or their sign-in at the platform's own page |
 //! | 6 | [`gateway`] | the path of a request, in one linear function, and the relay of a stream |
 //! | 7 | [`config`] | as typed, as resolved, as in force; reload; check |
 //! | 8 | [`http`] | sockets, TLS, life cycle, routes, and the one place where a fault becomes an answer |

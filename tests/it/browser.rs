@@ -194,7 +194,13 @@ async fn whoever_did_not_begin_does_not_get_to_see_it() {
     assert!(let_in.is_ok(), "none of these used the ticket up");
     let again = connect(&house, &begun, &begun.cookie, Some(&own_origin), &first).await;
     assert_eq!(again.err(), Some(403), "once");
-    // Others, by their own names: not there, for them.
+    // Others, by their own names: not there, for them. Nor for somebody who only looks the same in a log.
+    let (long, longer) = ("x".repeat(200), "x".repeat(201));
+    let begun_by = |sub: &str| mint(json!({"sub": sub, "scope": "chat accounts"}));
+    let of_long = read(&initiate(&house, &begun_by(&long), "my-cookies", "mine").await);
+    let url = house.url(&format!("/api/v1/oauth/browser/{}", of_long.id));
+    assert_eq!(whole(house.client.get(&url).bearer_auth(begun_by(&longer))).await.status, 404);
+    assert_eq!(whole(house.client.delete(&url).bearer_auth(begun_by(&long))).await.status, 200);
     for stranger in
         [json!({"sub": "bob", "scope": "accounts"}), json!({"tenant": "beta", "scope": "accounts"})]
     {

@@ -45,11 +45,11 @@ async fn initiate(
 ) -> Result<Response, Enveloped> {
     let caller = owner(&plane, &headers).await?;
     let ask: Initiate = read_body(&body).map_err(Enveloped)?;
-    let beginner = Beginner { tenant: caller.tenant.clone(), who: who(&caller) };
     #[cfg(feature = "browser")]
     if plane.onboard.ground().has_page(&ask.platform) {
-        return super::browser::initiate(&plane, beginner, ask).await;
+        return super::browser::initiate(&plane, &caller, ask).await;
     }
+    let beginner = Beginner { tenant: caller.tenant.clone(), who: who(&caller) };
     let redirect_uri = format!("{}{}", plane.public_url(), callback_of(&ask.platform));
     let initiated = plane.consents.initiate(beginner, ask, &redirect_uri).await.map_err(refused)?;
     let data = json!({"auth_url": initiated.auth_url, "state": initiated.begun.state.expose()});

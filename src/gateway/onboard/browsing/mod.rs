@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::consent::{Beginner, ConsentError, Initiate, check_name};
+use super::consent::{ConsentError, Initiate, check_name};
 use super::kit::Kit;
 use super::record::{Held, sealed_row};
 use super::{AccountRecord, Consent, Ground, NewAccount, Onboard, OnboardError, TABLE, act};
@@ -21,7 +21,7 @@ use crate::browser::settings::Surroundings;
 use crate::browser::{Browser, BrowserError, Events, Haul, Settings, Site, Stage, sign_in, stage};
 use crate::store::{Expect, Write};
 
-pub use sitting::{Outcome, Sitting, Viewer};
+pub use sitting::{Outcome, Owner, Sitting, Viewer};
 
 /// Sittings that are over, kept to be asked about.
 const MAX_OVER: usize = 200;
@@ -85,27 +85,34 @@ impl Browsing {
     }
 
     /// Opens a browser on the login page of the platform that is asked for. Whoever begins another one at the same platform gives up the
-    /// one before.
+    /// one before. `who` is the owner's name in the audit log.
     ///
     /// # Errors
     /// See [`BrowseError`].
     pub async fn begin(
         self: &Arc<Self>,
-        beginner: Beginner,
+        (owner, who): (Owner, String),
         mut ask: Initiate,
     ) -> Result<Arc<Sitting>, BrowseError> {
         let ground = self.onboard.ground();
         let no_site = || BrowseError::Invalid("There is no page to sign in at for that platform.".to_owned());
         let site = ground.browser.for_platform(&ask.platform).cloned().ok_or_else(no_site)?;
         check(&mut ask, &ground)?;
-        self.give_up(&beginner, &site).await;
+        self.give_up(&owner, &site).await;
         let (stage, wings) = stage();
         let only_here = ground.oauth.public_url.as_ref().is_none_or(|url| url.scheme() == "http");
         let on_desktop = ground.browser.is_on_desktop(&self.surroundings, only_here);
         let clock = &self.onboard.gateway.clock;
         let ends = clock.now() + ground.browser.time_limit;
-        let sitting =
-            Arc::new(Sitting::new(beginner, Arc::clone(&site), ask, wings, !on_desktop, ends, clock.clone()));
+        let sitting = Arc::new(Sitting::new(
+            (owner, who),
+            Arc::clone(&site),
+            ask,
+            wings,
+            !on_desktop,
+            ends,
+            clock.clone(),
+        ));
         let runtime = self.runtime()?;
         self.seat(&sitting, ground.browser.at_once)?;
         let (opening, opened) = oneshot::channel();
@@ -122,9 +129,9 @@ impl Browsing {
         }
     }
 
-    /// Ends the beginner's sitting at the same site, and waits until its browser is gone.
-    async fn give_up(&self, beginner: &Beginner, site: &Site) {
-        let own = |sitting: &&Arc<Sitting>| sitting.is_of(beginner) && sitting.site.name == site.name;
+    /// Ends the owner's sitting at the same site, and waits until its browser is gone.
+    async fn give_up(&self, owner: &Owner, site: &Site) {
+        let own = |sitting: &&Arc<Sitting>| sitting.is_of(owner) && sitting.site.name == site.name;
         let before: Vec<Arc<Sitting>> = self.desk.lock().sittings.values().filter(own).cloned().collect();
         for sitting in before {
             sitting.stop(Outcome::Ended("Another sign-in at this site was begun.".to_owned()));
@@ -157,8 +164,8 @@ impl Browsing {
     }
 
     /// The sitting of that id, for whoever began it.
-    pub fn of_beginner(&self, id: &str, beginner: &Beginner) -> Option<Arc<Sitting>> {
-        self.find(id).filter(|sitting| sitting.is_of(beginner))
+    pub fn of_owner(&self, id: &str, owner: &Owner) -> Option<Arc<Sitting>> {
+        self.find(id).filter(|sitting| sitting.is_of(owner))
     }
 
     /// The sitting of that id. Whose it is, is still to be shown.
@@ -294,8 +301,7 @@ fn check(ask: &mut Initiate, ground: &Ground) -> Result<(), BrowseError> {
 impl Onboard {
     /// Adds the account that somebody signed in to; where there is one of that name that came the same way, it gets the new credential.
     async fn signed_in(&self, sitting: &Sitting, haul: Haul) -> Result<AccountRecord, OnboardError> {
-        let (who, owner, name) =
-            (&sitting.beginner.who, &sitting.beginner.tenant, sitting.account_name.as_str());
+        let (who, owner, name) = (&sitting.who, &sitting.owner.tenant, sitting.account_name.as_str());
         let consent = Consent { provider: sitting.provider(), expires: haul.expires, ..Consent::default() };
         // Checked as any key of that platform.
         let new = NewAccount {

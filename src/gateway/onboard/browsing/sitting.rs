@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::browser::{Phase, Site, View, Wings};
 use crate::clock::{Clock, Moment};
-use crate::gateway::onboard::consent::{Beginner, Initiate};
-use crate::ids::random_name;
+use crate::gateway::onboard::consent::Initiate;
+use crate::ids::{Subject, TenantId, random_name};
 use crate::secret::Secret;
 
 /// Seats and tickets that hold at a time: somebody may open the page anew, and in another browser.
@@ -51,6 +51,13 @@ impl Outcome {
     }
 }
 
+/// Whose sitting it is: the very caller, and not what a log calls them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub tenant: TenantId,
+    pub subject: Subject,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Sitting {
@@ -62,7 +69,9 @@ pub struct Sitting {
     pub redirect_after: Option<String>,
     /// Whether its person sees the browser on a page of ours, and not in a window of its own.
     pub is_relayed: bool,
-    pub(super) beginner: Beginner,
+    pub(super) owner: Owner,
+    /// The owner's name in the audit log.
+    pub(super) who: String,
     pub(super) ends: Moment,
     clock: Clock,
     wings: Wings,
@@ -86,7 +95,7 @@ pub struct Viewer {
 
 impl Sitting {
     pub(super) fn new(
-        beginner: Beginner,
+        (owner, who): (Owner, String),
         site: Arc<Site>,
         ask: Initiate,
         wings: Wings,
@@ -100,7 +109,8 @@ impl Sitting {
             account_name: ask.account_name,
             redirect_after: ask.redirect_after,
             is_relayed,
-            beginner,
+            owner,
+            who,
             ends,
             clock,
             wings,
@@ -114,8 +124,8 @@ impl Sitting {
     }
 
     /// Whether this is who began it.
-    pub fn is_of(&self, beginner: &Beginner) -> bool {
-        self.beginner == *beginner
+    pub fn is_of(&self, owner: &Owner) -> bool {
+        self.owner == *owner
     }
 
     /// A seat for a browser of whoever began.

@@ -24,8 +24,8 @@ use super::envelope::{Enveloped, success};
 use super::provider::is_foreign;
 use super::{Plane, verified, who};
 use crate::fault::{Fault, Kind};
-use crate::gateway::onboard::browsing::{BrowseError, Outcome, Sitting};
-use crate::gateway::onboard::consent::{Beginner, Initiate};
+use crate::gateway::onboard::browsing::{BrowseError, Outcome, Owner, Sitting};
+use crate::gateway::onboard::consent::Initiate;
 use crate::identity::Caller;
 use crate::keybook::Scope;
 use crate::secret::Secret;
@@ -41,12 +41,9 @@ pub(super) fn routes() -> Router<Plane> {
 }
 
 /// Opens a browser; answers where its person finds it.
-pub(super) async fn initiate(
-    plane: &Plane,
-    beginner: Beginner,
-    ask: Initiate,
-) -> Result<Response, Enveloped> {
-    let sitting = plane.browsing.begin(beginner, ask).await.map_err(refused)?;
+pub(super) async fn initiate(plane: &Plane, caller: &Caller, ask: Initiate) -> Result<Response, Enveloped> {
+    let begun = plane.browsing.begin((name_of(caller), who(caller)), ask).await;
+    let sitting = begun.map_err(refused)?;
     let data = json!({
         "auth_url": format!("{}/browser/{}", plane.public_url(), sitting.id),
         "state": sitting.id,
@@ -71,14 +68,14 @@ fn refused(error: BrowseError) -> Enveloped {
     })
 }
 
-fn beginner(caller: &Caller) -> Beginner {
-    Beginner { tenant: caller.tenant.clone(), who: who(caller) }
+fn name_of(caller: &Caller) -> Owner {
+    Owner { tenant: caller.tenant.clone(), subject: caller.subject.clone() }
 }
 
 /// The caller's own sitting; somebody else's is not there.
 async fn own(plane: &Plane, headers: &HeaderMap, id: &str) -> Result<Arc<Sitting>, Enveloped> {
     let caller = owner(plane, headers).await?;
-    let found = plane.browsing.of_beginner(id, &beginner(&caller));
+    let found = plane.browsing.of_owner(id, &name_of(&caller));
     found.ok_or_else(|| {
         let why = "There is no such sign-in: it was over long ago, or was begun elsewhere.";
         Enveloped(Fault::client(Kind::NotFound, why))
@@ -160,7 +157,7 @@ async fn prove(
         Some(token) => prover(&plane, &token).await,
         None => None,
     };
-    if !caller.is_some_and(|caller| sitting.is_of(&beginner(&caller))) {
+    if !caller.is_some_and(|caller| sitting.is_of(&name_of(&caller))) {
         return page::who_are_you(
             &sitting,
             Some("That is not the token or key that this sign-in was begun with."),
