@@ -61,6 +61,8 @@ pub struct Metrics {
     pub browser_sign_ins: IntCounterVec,
     /// Browsers open for them.
     pub browsers: IntGauge,
+    /// Tokens of consents that were to be renewed, by platform and outcome (`renewed`, `failed`, `ended`).
+    pub renewals: IntCounterVec,
     /// 1 while the pool's authority answers.
     pub authority_up: IntGauge,
     pub replicas: IntGauge,
@@ -147,6 +149,7 @@ impl Metrics {
             needs_reauth: make.counter("weir_accounts_need_consent_total", "Accounts whose provider no longer renews their token: somebody must agree again.")?,
             browser_sign_ins: make.counters("weir_browser_sign_ins_total", "Sign-ins at platforms' own pages that ended, by outcome.", &["outcome"])?,
             browsers: make.gauge("weir_browsers", "Browsers open for sign-ins at platforms' own pages.")?,
+            renewals: make.counters("weir_token_renewals_total", "Tokens of consents that were to be renewed, by outcome.", &["platform", "outcome"])?,
             panics: make.counter("weir_panics_total", "Panics caught in requests.")?,
             registry,
         })

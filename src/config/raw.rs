@@ -49,6 +49,7 @@ sections! {
         prices: Named<Price>,
         pool: Pool,
         oauth: OAuth,
+        sign_in: SignIn,
         provider: Provider,
         drain: Drain,
         workers: usize,
@@ -176,6 +177,15 @@ sections! {
         time_limit: Length,
         at_once: usize,
         sites: Named<browser::Row>,
+    }
+    SignIn {
+        providers: Vec<Field<String>>,
+        admit: Vec<Field<String>>,
+        tenant: String,
+        scopes: Vec<Field<String>>,
+        models: Vec<Field<String>>,
+        session_ttl: Length,
+        token_ttl: Length,
     }
     Provider {
         enabled: bool,

@@ -51,7 +51,15 @@ pub async fn attempt(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<Victory, Trouble>
             {
                 stale = token;
             }
-            Err(Trouble::Judged(judgement)) if token.is_none() => return Err(refused(judgement)),
+            Err(Trouble::Judged(judgement)) if token.is_none() => {
+                if is_renewed
+                    && is_about_the_token(judgement.verdict)
+                    && let Some(renew) = trip.gateway.renew.get()
+                {
+                    renew.was_futile(&aim.account.id);
+                }
+                return Err(refused(judgement));
+            }
             Err(trouble) => return Err(trouble),
             Ok(won) => return Ok(Victory { won, dropped: encoded.dropped }),
         }
@@ -135,6 +143,15 @@ async fn token(
         Err(Some(trouble)) => Err(trouble),
         Err(None) => Err(broken("the token exchange failed a moment ago")),
     }
+}
+
+/// Trades the account's credential for a token once more, though the one at hand may be good.
+///
+/// # Errors
+/// [`Trouble`], as for an attempt.
+pub async fn traded_anew(trip: &Trip<'_>, aim: &Aim<'_>) -> Result<(), Trouble> {
+    let known = token(trip, aim, None).await?;
+    token(trip, aim, known.as_ref()).await.map(drop)
 }
 
 fn no_token(refused: TokenRefused) -> Trouble {

@@ -16,6 +16,9 @@ use crate::platform::auth::{Credential, Token};
 pub trait Renew: Send + Sync + std::fmt::Debug {
     /// A newer one than `stale`, whoever got it; `None` where there is none to be had now.
     async fn newer(&self, account: &AccountId, stale: &Credential) -> Option<Credential>;
+
+    /// The platform has refused that newer one, too: asking for another is of no use for a while.
+    fn was_futile(&self, account: &AccountId);
 }
 
 /// Whose token: an account's, or an account's for one model.

@@ -95,6 +95,11 @@ pub struct Desk {
 /// Chat, with the platform beside the model and the answer in the envelope.
 const ENVELOPED_CHAT: &str = "/api/v1/oauth/chat/completions";
 
+/// Every path that is not the control plane's.
+#[cfg(test)]
+pub const HOT: [&str; 5] =
+    ["/v1/chat/completions", "/chat/completions", "/v1/embeddings", "/embeddings", ENVELOPED_CHAT];
+
 enum Door {
     Path(Task),
     /// [`ENVELOPED_CHAT`].
@@ -257,4 +262,18 @@ fn refuse(fault: &Fault, unread: Option<Incoming>, is_enveloped: bool) -> Made {
         }
     };
     (refusal.status, headers, Inner::Path(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hot_paths_are_all_there_are() {
+        for path in HOT {
+            assert!(matches!(door(&Method::POST, path), Door::Path(_) | Door::Enveloped), "{path}");
+            assert!(matches!(door(&Method::GET, path), Door::WrongMethod), "{path}");
+        }
+        assert!(matches!(door(&Method::POST, "/v1/models"), Door::Plane));
+    }
 }

@@ -13,6 +13,9 @@ use super::web::{Answer, Outgoing};
 /// Longest text of a provider's that is passed on.
 const MAX_SAID: usize = 200;
 
+/// Longest token, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
 /// Longest life of a token that is believed: ten years.
 const MAX_LIFETIME: u64 = 10 * 366 * 86_400;
 
@@ -188,9 +191,14 @@ fn tidy(body: &mut Map<String, Value>) {
     if let Some(Value::String(scope)) = body.get_mut("scope") {
         *scope = scope.split([' ', ',']).filter(|one| !one.is_empty()).collect::<Vec<_>>().join(" ");
     }
-    if body.get("refresh_token").is_some_and(|token| token.as_str().is_none_or(str::is_empty)) {
+    if body.get("refresh_token").is_some_and(|token| token.as_str().is_none_or(|token| !is_token(token))) {
         body.remove("refresh_token");
     }
+}
+
+/// Whether that can be a token: something that fits into a header.
+pub(super) fn is_token(text: &str) -> bool {
+    (1..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A number, also one in quotes or with a point; below zero it is 0.

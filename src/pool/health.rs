@@ -137,6 +137,11 @@ impl Health {
         }
     }
 
+    /// It has a new token, and is the same account.
+    pub(super) fn renew(&mut self) {
+        self.is_expired = false;
+    }
+
     /// Forgets everything: the account has a new credential, or an operator says so.
     pub(super) fn forget(&mut self) {
         self.account.open();

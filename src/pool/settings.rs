@@ -18,6 +18,9 @@ pub struct Account {
     /// The platform's row, with this account's own `base_url` applied where it has one.
     pub platform: Arc<Platform>,
     pub credential: Credential,
+    /// Whose consent the credential is a token of, and of when. Another token of the same consent is no other account at the
+    /// platform: what it was told to wait for still holds.
+    pub consent: Option<Arc<str>>,
     /// Who owns it: sees its id in answers and may manage it. `None`: the operator's.
     pub owner: Option<TenantId>,
     /// Tenants that it may carry; empty: every tenant.

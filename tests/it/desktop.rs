@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use weir::fake::PASSWORD;
 
-use super::browser::{STORAGE, ask, fragment, nothing_is_left, origin};
 use super::house::{Answer, House, until, whole};
 use super::person::{begin, connect, end, ticket};
+use super::relay::{STORAGE, ask, fragment, nothing_is_left, origin};
 
 /// See the module.
 struct Desktop {

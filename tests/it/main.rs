@@ -3,10 +3,12 @@
 
 #![cfg(test)]
 
+mod browser;
 mod canary;
 mod frames;
 mod hostile;
 mod house;
+mod idp;
 #[cfg(feature = "browser")]
 mod person;
 mod proxy;
@@ -15,20 +17,21 @@ mod replicas;
 
 mod asks;
 mod broken;
-#[cfg(feature = "browser")]
-mod browser;
 mod budget;
 mod callers;
 mod chaos;
 mod consent;
 #[cfg(feature = "browser")]
 mod desktop;
+mod device;
+mod endpoints;
 mod failover;
 mod leaving;
 mod lifecycle;
 mod misfortune;
 mod onboard;
 mod overload;
+mod people;
 mod provider;
 mod quota;
 mod redis_acl;
@@ -39,8 +42,11 @@ mod redis_tls;
 mod redis_trouble;
 mod refusals;
 #[cfg(feature = "browser")]
+mod relay;
+#[cfg(feature = "browser")]
 mod relay_page;
 mod resting;
+mod revocation;
 mod secure_gate;
 mod secure_h2;
 mod secure_json;
@@ -50,5 +56,6 @@ mod secure_smuggling;
 mod silence;
 mod skew;
 mod smoke;
+mod tokens;
 mod usage;
 mod wires;

@@ -10,9 +10,9 @@ use weir::browser::settings::Surroundings;
 use weir::browser::{Browser, Events, Settings};
 use weir::fake::{BUTTON, FIELD, FIELD_STEP, PASSWORD};
 
-use super::browser::{STORAGE, accounts, fragment, sandbox};
 use super::house::{House, PATIENCE, whole};
 use super::person::owner;
+use super::relay::{STORAGE, accounts, fragment, sandbox};
 
 /// A person's own browser.
 struct Screen {

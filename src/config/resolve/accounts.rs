@@ -85,6 +85,7 @@ pub(super) fn accounts(raw: &Raw, platforms: &Platforms, problems: &Problems) ->
                 weight: account.weight.or(1),
                 priority: account.priority.or(0),
                 is_enabled: account.enabled.or(true),
+                consent: None,
                 last_used: Default::default(),
                 id: AccountId::from(id?),
                 platform: platform?,

@@ -4,8 +4,12 @@
 //!
 //! A callback that is not for anybody (a stale tab, a made-up state, another browser) changes nothing: the pending one goes on.
 
+mod device;
+mod farewell;
+
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::kit::{Kit, Tokens};
@@ -18,12 +22,46 @@ use crate::oauth::{
 use crate::secret::Secret;
 use crate::store::{Expect, Write};
 
+use device::Watch;
+pub use device::{DeviceShown, Standing};
+
+/// Most sign-ins of one who begins them that wait at a time.
+const MAX_WAITING: usize = 20;
+
 /// Who begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beginner {
-    pub tenant: TenantId,
+    /// Whose account it is to be; `None`: the operators'.
+    pub tenant: Option<TenantId>,
     /// For the audit log.
     pub who: String,
+    /// An operator may begin for any tenant.
+    #[serde(default)]
+    pub is_operator: bool,
+}
+
+impl Beginner {
+    /// A caller, for the tenant that it belongs to.
+    pub fn caller(tenant: TenantId, who: String) -> Self {
+        Self { tenant: Some(tenant), who, is_operator: false }
+    }
+
+    /// An operator, for a tenant or for nobody else.
+    pub fn operator(tenant: Option<TenantId>, who: String) -> Self {
+        Self { tenant, who, is_operator: true }
+    }
+
+    /// Whether `other` is the same one. For whom an operator began does not matter.
+    fn is(&self, other: &Self) -> bool {
+        let is_same = self.who == other.who && self.is_operator == other.is_operator;
+        is_same && (self.is_operator || self.tenant == other.tenant)
+    }
+
+    /// Under what their sign-ins are counted.
+    fn key(&self) -> String {
+        let tenant = self.tenant.as_ref().filter(|_| !self.is_operator).map_or("", |tenant| tenant.as_str());
+        format!("{} {tenant:?} {}", self.is_operator, self.who)
+    }
 }
 
 /// What is asked for.
@@ -36,13 +74,17 @@ pub struct Initiate {
     pub redirect_after: Option<String>,
     /// Where the consent does not open the platform.
     pub api_key: Option<Secret>,
+    /// By which way, where the platform has several; the first of its row if not given.
+    pub flow: Option<Flow>,
 }
 
 /// Where somebody is to be sent.
 #[derive(Clone, Debug)]
-pub struct Initiated {
-    pub auth_url: String,
-    pub begun: Begun,
+pub enum Initiated {
+    /// To a page, from which they come back.
+    Browser { auth_url: String, begun: Begun },
+    /// To a page with a code, and nobody comes back.
+    Device(DeviceShown),
 }
 
 /// What came back from a provider.
@@ -67,7 +109,8 @@ pub struct Comer {
 /// An account that was added.
 #[derive(Clone, Debug)]
 pub struct Landed {
-    pub record: AccountRecord,
+    /// `None`: the code is not traded here (`exchange: false`), and nothing was added.
+    pub record: Option<AccountRecord>,
     pub redirect_after: Option<String>,
 }
 
@@ -110,6 +153,17 @@ pub enum ConsentError {
     /// The person said no, or the provider did.
     #[error("The provider did not agree: {0}")]
     Denied(String),
+    /// To be asked about later, or finished first.
+    #[error(
+        "{MAX_WAITING} sign-ins that you began are not finished yet. Finish one, or wait until it ends by itself."
+    )]
+    TooMany {
+        /// Seconds until the first of them ends.
+        wait: u64,
+    },
+    /// Nobody began it, or somebody else did.
+    #[error("There is no sign-in of that state.")]
+    NoSuch,
 }
 
 /// The flows by which accounts are added.
@@ -118,15 +172,25 @@ pub struct Consents {
     onboard: Arc<Onboard>,
     engine: Engine,
     pending: Pending,
+    devices: Mutex<Watch>,
+}
+
+/// What an account is to come of, once somebody agrees.
+struct Wish {
+    provider: Provider,
+    client: Client,
+    login: Login,
+    /// What the browser has of us already.
+    shown: Option<Secret>,
 }
 
 impl Consents {
     /// Over these parts.
     pub fn new(onboard: Arc<Onboard>, engine: Engine, pending: Pending) -> Self {
-        Self { onboard, engine, pending }
+        Self { onboard, engine, pending, devices: Mutex::default() }
     }
 
-    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to.
+    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to; `shown` is what their browser has of us already.
     ///
     /// # Errors
     /// See [`ConsentError`].
@@ -135,46 +199,16 @@ impl Consents {
         beginner: Beginner,
         ask: Initiate,
         redirect_uri: &str,
+        shown: Option<&Secret>,
     ) -> Result<Initiated, ConsentError> {
-        let ground = self.onboard.ground();
-        let platform = ground.platforms.iter().find(|platform| platform.name.as_str() == ask.platform);
-        let Some(platform) = platform else {
-            let named = crate::gateway::chat::printable(&ask.platform);
-            return Err(ConsentError::Invalid(format!("There is no platform '{named}'.")));
-        };
-        let Some(provider) = ground.oauth.for_platform(platform.name.as_str()) else {
-            let why = format!("{} has no sign-in here: add the account with its key.", platform.name);
-            return Err(ConsentError::Invalid(why));
-        };
-        let row = provider.account.clone().unwrap_or_default();
-        if !row.flows.contains(&Flow::Code) {
-            let why = format!("{} is added by a device code.", platform.name);
-            return Err(ConsentError::Invalid(why));
-        }
-        if row.needs_key && ask.api_key.is_none() {
-            let why = format!(
-                "{} needs an 'api_key' beside the sign-in: its token does not open it.",
-                platform.name
-            );
-            return Err(ConsentError::Invalid(why));
-        }
-        let redirect_after = match ask.redirect_after.as_deref() {
-            None => None,
-            Some(given) => Some(ground.oauth.place(given).ok_or_else(|| {
-                ConsentError::Invalid(
-                    "'redirect_after' is a path here, or a page of an origin under `oauth.return_to`."
-                        .to_owned(),
-                )
-            })?),
-        };
+        let flow = self.flow_of(&ask)?;
+        let redirect_after = self.place(ask.redirect_after.as_deref())?;
         // What an account of that name would be refused for is told before anybody is sent away.
         check_name(&ask.account_name)?;
+        self.leave_room(&beginner).await?;
+        let ground = self.onboard.ground();
+        let provider = ground.oauth.for_platform(&ask.platform).ok_or(ConsentError::NotPending)?;
         let (provider, client) = self.settled(provider).await?;
-        let begun = Pending::fresh(beginner.tenant.as_str());
-        let authorization = self
-            .engine
-            .authorize(&provider, &client, redirect_uri, &begun.state, &[])
-            .map_err(ConsentError::Provider)?;
         let login = Login {
             provider: provider.name.clone(),
             platform: ask.platform,
@@ -182,11 +216,79 @@ impl Consents {
             beginner,
             redirect_uri: redirect_uri.to_owned(),
             redirect_after,
-            verifier: authorization.verifier.map(|verifier| verifier.expose().to_owned()),
+            verifier: None,
             api_key: ask.api_key.map(|key| key.expose().to_owned()),
         };
+        let wish = Wish { provider, client, login, shown: shown.cloned() };
+        match flow {
+            Flow::Code => self.begin_code(wish).await,
+            Flow::Device => self.begin_device(wish).await,
+        }
+    }
+
+    /// By which way the platform's accounts are added.
+    fn flow_of(&self, ask: &Initiate) -> Result<Flow, ConsentError> {
+        let ground = self.onboard.ground();
+        let platform = ground.platforms.iter().find(|platform| platform.name.as_str() == ask.platform);
+        let Some(platform) = platform else {
+            let named = crate::gateway::chat::printable(&ask.platform);
+            return Err(ConsentError::Invalid(format!("There is no platform '{named}'.")));
+        };
+        let row = ground.oauth.for_platform(platform.name.as_str()).and_then(|row| row.account.as_ref());
+        let Some(row) = row else {
+            let why = format!("{} has no sign-in here: add the account with its key.", platform.name);
+            return Err(ConsentError::Invalid(why));
+        };
+        if row.needs_key && ask.api_key.is_none() {
+            let why = format!(
+                "{} needs an 'api_key' beside the sign-in: its token does not open it.",
+                platform.name
+            );
+            return Err(ConsentError::Invalid(why));
+        }
+        let found = match ask.flow {
+            Some(wanted) => row.flows.iter().find(|flow| **flow == wanted),
+            None => row.flows.first(),
+        };
+        found.copied().ok_or_else(|| ConsentError::Invalid(format!("{} has no such flow.", platform.name)))
+    }
+
+    fn place(&self, given: Option<&str>) -> Result<Option<String>, ConsentError> {
+        let Some(given) = given else { return Ok(None) };
+        self.onboard.ground().oauth.place(given).map(Some).ok_or_else(|| {
+            let why = "'redirect_after' is a path here, or a page of an origin under `oauth.return_to`.";
+            ConsentError::Invalid(why.to_owned())
+        })
+    }
+
+    /// Whether one more may be begun: whoever begins without end is told so, and what they began before goes on.
+    async fn leave_room(&self, beginner: &Beginner) -> Result<(), ConsentError> {
+        let key = beginner.key();
+        let (codes, first) = self.pending.waiting(&key).await.map_err(PendingError::from)?;
+        let (devices, other) = self.waiting_devices(&key).await.map_err(PendingError::from)?;
+        if codes + devices < MAX_WAITING {
+            return Ok(());
+        }
+        let now = self.onboard.gateway.clock.wall_seconds();
+        let ends = [(codes, first), (devices, other)].into_iter().filter(|(count, _)| *count > 0);
+        let first = ends.map(|(_, ends)| ends).min().unwrap_or(now);
+        Err(ConsentError::TooMany { wait: first.saturating_sub(now).max(1) })
+    }
+
+    async fn begin_code(&self, wish: Wish) -> Result<Initiated, ConsentError> {
+        let ground = self.onboard.ground();
+        let Wish { mut provider, client, login, shown } = wish;
+        // Whoever trades the code elsewhere has no verifier for it.
+        provider.pkce &= provider.exchange;
+        let begun = Pending::fresh(&login.beginner.key(), shown.as_ref());
+        let authorization = self
+            .engine
+            .authorize(&provider, &client, &login.redirect_uri, &begun.state, &[])
+            .map_err(ConsentError::Provider)?;
+        let verifier = authorization.verifier.map(|verifier| verifier.expose().to_owned());
+        let login = Login { verifier, ..login };
         self.pending.keep(&ground.vault, &begun, &login, ground.oauth.state_ttl).await?;
-        Ok(Initiated { auth_url: authorization.url.to_string(), begun })
+        Ok(Initiated::Browser { auth_url: authorization.url.to_string(), begun })
     }
 
     /// Finishes what [`Consents::initiate`] began: verifies who comes back, trades the code, and adds the account.
@@ -209,7 +311,9 @@ impl Consents {
         }
         let provider = ground.oauth.provider(&login.provider).ok_or(ConsentError::NotPending)?;
         let (provider, client) = self.settled(provider).await?;
-        check_issuer(&provider, back.iss.as_deref())?;
+        if !provider.may_be(back.iss.as_deref()) {
+            return Err(ConsentError::NotPending);
+        }
         if !self.pending.take(&found).await.map_err(PendingError::from)? {
             return Err(ConsentError::NotPending);
         }
@@ -220,11 +324,15 @@ impl Consents {
         let Some(code) = &back.code else {
             return Err(ConsentError::Denied("it sent nothing back".to_owned()));
         };
+        if !provider.exchange {
+            return Ok(Landed { record: None, redirect_after: login.redirect_after.clone() });
+        }
         let verifier = login.verifier.as_deref().map(Secret::new);
         let grant =
             self.engine.exchange(&provider, &client, &login.redirect_uri, code, verifier.as_ref()).await;
         let grant = grant.map_err(ConsentError::Provider)?;
-        self.add(&provider, &client, login, grant).await
+        let record = self.add(&provider, &client, login, grant).await?;
+        Ok(Landed { record: Some(record), redirect_after: login.redirect_after.clone() })
     }
 
     /// Forgets sign-ins that nobody finished in time.
@@ -232,7 +340,8 @@ impl Consents {
     /// # Errors
     /// The store's.
     pub async fn sweep(&self) -> Result<(), crate::store::StoreError> {
-        self.pending.sweep().await
+        self.pending.sweep().await?;
+        self.sweep_devices().await
     }
 
     /// The provider with its endpoints, and who we are to it.
@@ -250,47 +359,39 @@ impl Consents {
         client: &Client,
         login: &Login,
         grant: Grant,
-    ) -> Result<Landed, ConsentError> {
+    ) -> Result<AccountRecord, ConsentError> {
         check_scopes(provider, &grant)?;
         let person = match provider.userinfo_url {
-            Some(_) => Some(self.engine.who(provider, client, &grant).await.map_err(ConsentError::Provider)?),
+            Some(_) => {
+                Some(self.engine.who(provider, client, &grant, None).await.map_err(ConsentError::Provider)?)
+            }
             None => None,
         };
         let now = self.onboard.gateway.clock.wall_seconds();
         let consent = consent_of(provider, &grant, person.as_ref(), now);
         let kit = Kit::of_consent(Tokens::of(&grant), login.api_key.as_deref().map(Secret::new));
         let who = &login.beginner.who;
-        let owner = &login.beginner.tenant;
-        let record =
-            match self.onboard.of_person(owner, &login.platform, &login.account_name, &consent).await? {
-                Some(held) => self.onboard.reconsent(who, &held, consent, kit).await?,
-                None => {
-                    let new = NewAccount {
-                        platform: login.platform.clone(),
-                        account_name: login.account_name.clone(),
-                        owner: Some(owner.clone()),
-                        ..NewAccount::default()
-                    };
-                    self.onboard.add_with(who, new, consent, kit).await?
-                }
-            };
-        Ok(Landed { record, redirect_after: login.redirect_after.clone() })
+        let owner = login.beginner.tenant.as_ref();
+        match self.onboard.of_person(owner, &login.platform, &login.account_name, &consent).await? {
+            Some(held) => Ok(self.onboard.reconsent(who, &held, consent, kit).await?),
+            None => {
+                let new = NewAccount {
+                    platform: login.platform.clone(),
+                    account_name: login.account_name.clone(),
+                    owner: owner.cloned(),
+                    models: provider.account.as_ref().map_or_else(Vec::new, |row| row.models.clone()),
+                    ..NewAccount::default()
+                };
+                Ok(self.onboard.add_with(who, new, consent, kit).await?)
+            }
+        }
     }
 }
 
 /// Whether the one who comes back is the one who began: by the browser's half, or by the same credentials.
 fn is_of(found: &Found<Login>, comer: &Comer) -> bool {
     comer.browser.as_ref().is_some_and(|shown| found.is_of(shown))
-        || comer.caller.as_ref().is_some_and(|caller| *caller == found.what.beginner)
-}
-
-/// RFC 9207: where the provider says who it is, it must be the one that was asked.
-fn check_issuer(provider: &Provider, said: Option<&str>) -> Result<(), ConsentError> {
-    match (said, &provider.issuer) {
-        (Some(said), Some(issuer)) if said != issuer => Err(ConsentError::NotPending),
-        (None, _) if provider.says_issuer => Err(ConsentError::NotPending),
-        _ => Ok(()),
-    }
+        || comer.caller.as_ref().is_some_and(|caller| caller.is(&found.what.beginner))
 }
 
 /// A consent may be to less than was asked for.
@@ -316,6 +417,7 @@ pub(super) fn consent_of(provider: &Provider, grant: &Grant, person: Option<&Per
         subject: person.map(|person| person.subject.clone()),
         person: person.and_then(|person| person.name.clone().or_else(|| person.email.clone())),
         scopes: grant.scopes.clone(),
+        given: now,
         expires: grant.lifetime.map(|lifetime| now.saturating_add(lifetime.as_secs())),
         lifetime: grant.lifetime.map(|lifetime| lifetime.as_secs()),
         needs_reauth: None,
@@ -337,7 +439,7 @@ impl Onboard {
     /// This person's account of that name, at that platform, in that tenant.
     async fn of_person(
         &self,
-        owner: &TenantId,
+        owner: Option<&TenantId>,
         platform: &str,
         name: &str,
         consent: &Consent,
@@ -351,7 +453,7 @@ impl Onboard {
                     && known.subject == consent.subject
                     && known.subject.is_some()
             });
-            same && record.owner.as_ref() == Some(owner)
+            same && record.owner.as_ref() == owner
                 && record.platform.as_str() == platform
                 && record.name == name
         };

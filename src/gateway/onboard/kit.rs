@@ -69,11 +69,17 @@ impl Kit {
         }
     }
 
-    /// Where the provider says that the tokens are good; its host was checked when they came.
-    pub(super) fn resource_url(&self) -> Option<String> {
-        let given = self.tokens.as_ref()?.carried.get("resource_url")?;
-        let bare = given.strip_prefix("https://").unwrap_or(given).trim_end_matches('/');
-        Some(if bare.ends_with("/v1") { format!("https://{bare}") } else { format!("https://{bare}/v1") })
+    /// The access token, where that is what goes to the platform.
+    pub(super) fn access(&self) -> Option<&Secret> {
+        match (&self.own, &self.tokens) {
+            (Credential::None, Some(tokens)) => Some(&tokens.access),
+            _ => None,
+        }
+    }
+
+    /// Where the provider says that the tokens are good: somebody else's word, for [`crate::oauth::Provider::resource`] to judge.
+    pub(super) fn resource_url(&self) -> Option<&str> {
+        self.tokens.as_ref()?.carried.get("resource_url").map(String::as_str)
     }
 
     /// Encrypts it for the account `id`.

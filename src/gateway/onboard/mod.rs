@@ -332,7 +332,7 @@ impl Onboard {
         Err(StoreError::Conflict.into())
     }
 
-    /// Forgets an account. Requests under way on it go on. With a tenant, only its own.
+    /// Forgets an account. Requests under way on it go on. With a tenant, only its own. `said` goes into the audit log beside it.
     ///
     /// # Errors
     /// As [`Onboard::switch`].
@@ -341,13 +341,16 @@ impl Onboard {
         who: &str,
         tenant: Option<&TenantId>,
         id: &str,
+        said: &str,
     ) -> Result<AccountRecord, OnboardError> {
         for _ in 0..TRIES {
             let held = self.find(tenant, id).await?;
             let expect = Expect::Version(held.version);
             let delete = Write::Delete { table: TABLE, id: id.to_owned(), expect };
             let unused = Write::Delete { table: USES, id: id.to_owned(), expect: Expect::Anything };
-            match self.write(act(who, "account.removed", &held.record), vec![delete, unused]).await {
+            let mut act = act(who, "account.removed", &held.record);
+            act.note.push_str(said);
+            match self.write(act, vec![delete, unused]).await {
                 Err(StoreError::Conflict) => {}
                 other => return Ok(other.map(|()| AccountRecord::clone(&held.record))?),
             }

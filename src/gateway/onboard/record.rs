@@ -76,6 +76,9 @@ pub struct Consent {
     pub person: Option<String>,
     #[serde(default)]
     pub scopes: Vec<String>,
+    /// When they agreed, in seconds since 1970.
+    #[serde(default)]
+    pub given: u64,
     /// When the access token ends, in seconds since 1970; `None`: not by itself.
     #[serde(default)]
     pub expires: Option<u64>,
@@ -85,6 +88,13 @@ pub struct Consent {
     /// Why it cannot be renewed any more: somebody must agree again.
     #[serde(default)]
     pub needs_reauth: Option<String>,
+}
+
+impl Consent {
+    /// What is the same for all tokens of one consent.
+    fn key(&self) -> Arc<str> {
+        Arc::from(format!("{}/{}/{}", self.provider, self.subject.as_deref().unwrap_or_default(), self.given))
+    }
 }
 
 /// A row of the table of accounts.
@@ -249,6 +259,13 @@ impl Held {
         Ok(Self { kit: Kit::open(&self.record.id, &self.sealed, vault)?, ..self.clone() })
     }
 
+    /// Where its tokens are good, if they may go there by the configuration of today.
+    fn resource(&self, oauth: &oauth::Settings) -> Option<String> {
+        let name = &self.record.consent.as_ref()?.provider;
+        let provider = oauth.providers.iter().find(|provider| provider.name == *name)?;
+        provider.resource(self.kit.resource_url()?)
+    }
+
     /// What the pool is given; an error where the configuration has no place for it.
     pub fn account(
         &self,
@@ -264,7 +281,7 @@ impl Held {
         if !platform.scheme.takes(&credential) {
             return Err(format!("{} takes {} now", platform.name, platform.scheme.wants()));
         }
-        let platform = match record.base_url.clone().or_else(|| self.kit.resource_url()) {
+        let platform = match record.base_url.clone().or_else(|| self.resource(oauth)) {
             None => Arc::clone(platform),
             Some(url) => Arc::new(platform.with_base_url(&url).map_err(|wrong| wrong.why.to_string())?),
         };
@@ -276,6 +293,7 @@ impl Held {
             id: AccountId::from(record.id.as_str()),
             platform,
             credential,
+            consent: record.consent.as_ref().map(Consent::key),
             owner: record.owner.clone(),
             tenants: record.tenants.clone(),
             models: record.models.clone(),
@@ -287,7 +305,9 @@ impl Held {
                 .collect(),
             weight: record.weight,
             priority: record.priority,
-            is_enabled: record.enabled,
+            // Nobody asks a platform with a token that is known to be dead.
+            is_enabled: record.enabled
+                && record.consent.as_ref().is_none_or(|consent| consent.needs_reauth.is_none()),
             last_used,
         })
     }
@@ -305,8 +325,9 @@ fn with_headers(
     };
     let mut changed = Platform::clone(platform);
     for (name, value) in &row.headers {
-        changed =
-            changed.with_header(name, value).map_err(|wrong| format!("{} {}", wrong.field, wrong.why))?;
+        changed = changed
+            .with_fixed_header(name, value)
+            .map_err(|wrong| format!("{} {}", wrong.field, wrong.why))?;
     }
     Ok(Arc::new(changed))
 }

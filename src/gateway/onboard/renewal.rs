@@ -2,26 +2,32 @@
 //! waits reads what came of it. The new refresh token is in the store before anybody uses the new access token.
 //!
 //! No clock is compared with another's: a lock that has not moved for long enough, by the watch of the one who looks at it, is a
-//! dead process's. Should that one live after all, its write fails, since the account is no longer the one that it read.
+//! dead process's. Should that one live after all, what it writes counts only where nobody wrote other tokens meanwhile.
+
+mod desk;
+mod keep;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::consent::consent_of;
-use super::record::{Held, sealed_row};
-use super::{AccountRecord, Consent, Onboard, OnboardError, TABLE, act};
-use crate::clock::Moment;
+use super::record::Held;
+use super::{Consent, Onboard, OnboardError, TABLE};
 use crate::gateway::tokens::Renew;
 use crate::ids::{AccountId, random_name};
-use crate::oauth::{Engine, Grant, OAuthError, Refusal};
+use crate::oauth::{Client, Engine, Grant, OAuthError, Provider, Refusal};
 use crate::platform::auth::Credential;
 use crate::secret::Secret;
 use crate::store::{Expect, Name, StoreError, Write};
+
+use desk::Desk;
 
 /// Who renews which account at the moment.
 const LOCKS: Name = "renewals";
@@ -38,11 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Tokens are renewed so long before their end, or a tenth of their life where that is less.
 const AHEAD: u64 = 300;
 
-/// After a failure that may pass; doubled each time, up to the second.
-const PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(900);
-
-/// Renewals under way at once.
+/// Renewals under way at once, of those that nobody asked for.
 const AT_ONCE: usize = 8;
 
 /// What came of asking for newer tokens.
@@ -56,6 +58,26 @@ pub enum Renewed {
     Never,
 }
 
+/// Why somebody wants newer tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// They end soon.
+    Due,
+    /// The platform refused the access token.
+    Refused,
+    /// Somebody asks by hand.
+    Hand,
+}
+
+/// Why there are none.
+#[derive(Debug, thiserror::Error)]
+enum Setback {
+    #[error(transparent)]
+    Onboard(#[from] OnboardError),
+    #[error("{0}")]
+    Provider(OAuthError),
+}
+
 /// Renews tokens.
 #[derive(Debug)]
 pub struct Renewals {
@@ -64,77 +86,126 @@ pub struct Renewals {
     /// Who we are in locks.
     holder: String,
     desks: Mutex<HashMap<AccountId, Arc<Desk>>>,
+    /// Where the work is done: on threads that outlive those of requests.
+    home: OnceLock<Handle>,
+    under_way: AtomicUsize,
+    is_closed: AtomicBool,
 }
 
-/// One account's, in this process: whoever comes while one is at it waits.
-#[derive(Debug, Default)]
-struct Desk {
-    turn: tokio::sync::Mutex<()>,
-    trouble: Mutex<Trouble>,
-}
+/// Counts one renewal for as long as it is under way.
+struct UnderWay<'a>(&'a AtomicUsize);
 
-#[derive(Debug, Default)]
-struct Trouble {
-    count: u32,
-    until: Option<Moment>,
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Renewals {
     /// Over these parts.
     pub fn new(onboard: Arc<Onboard>, engine: Engine) -> Arc<Self> {
-        Arc::new(Self { onboard, engine, holder: random_name("ren_", 16), desks: Mutex::default() })
+        Arc::new(Self {
+            onboard,
+            engine,
+            holder: random_name("ren_", 16),
+            desks: Mutex::default(),
+            home: OnceLock::new(),
+            under_way: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Where to do the work from now on.
+    pub fn live_on(&self, home: Handle) {
+        let is_first = self.home.set(home).is_ok();
+        debug_assert!(is_first, "set once, at the start");
+    }
+
+    /// Begins nothing any more, and waits until what has begun is in the store, for `patience` at most: a rotated token that is not
+    /// kept is a consent that is lost. Whether everything is.
+    pub fn close(&self, patience: Duration) -> bool {
+        self.is_closed.store(true, Ordering::SeqCst);
+        let clock = &self.onboard.gateway.clock;
+        let since = clock.now();
+        while self.under_way.load(Ordering::SeqCst) > 0 && clock.now().since(since) < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.under_way.load(Ordering::SeqCst) == 0
     }
 
     /// Newer tokens than an account has, for whoever asks by hand.
     pub async fn renew_now(self: &Arc<Self>, id: &AccountId) -> Renewed {
         let known = self.onboard.state.lock().held.get(id.as_str()).and_then(|held| held.kit.tokens.clone());
         match known {
-            Some(tokens) => self.renew(id, &tokens.access).await,
+            Some(tokens) => self.renew(id, &tokens.access, Cause::Hand).await,
             None => Renewed::Never,
         }
     }
 
     /// Newer tokens than `stale` for an account, whoever gets them.
-    pub async fn renew(self: &Arc<Self>, id: &AccountId, stale: &Secret) -> Renewed {
+    async fn renew(self: &Arc<Self>, id: &AccountId, stale: &Secret, cause: Cause) -> Renewed {
         let (renewals, id, stale) = (Arc::clone(self), id.clone(), stale.clone());
         // On a task of its own: a caller that leaves must not leave a rotated token unkept.
-        let task = tokio::spawn(async move { renewals.renew_here(&id, &stale).await });
+        let work = async move { renewals.renew_here(&id, &stale, cause).await };
+        let task = match self.home.get() {
+            Some(home) => home.spawn(work),
+            None => tokio::spawn(work),
+        };
         match tokio::time::timeout(PATIENCE, task).await {
             Ok(Ok(renewed)) => renewed,
             Ok(Err(_)) | Err(_) => Renewed::NotNow,
         }
     }
 
-    async fn renew_here(&self, id: &AccountId, stale: &Secret) -> Renewed {
-        let desk = Arc::clone(self.desks.lock().entry(id.clone()).or_default());
+    fn desk(&self, id: &AccountId) -> Arc<Desk> {
+        Arc::clone(self.desks.lock().entry(id.clone()).or_default())
+    }
+
+    async fn renew_here(&self, id: &AccountId, stale: &Secret, cause: Cause) -> Renewed {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let _under_way = UnderWay(&self.under_way);
+        let desk = self.desk(id);
         let _turn = desk.turn.lock().await;
-        let now = self.onboard.gateway.clock.now();
-        if desk.trouble.lock().until.is_some_and(|until| now < until) {
-            return Renewed::NotNow;
-        }
-        match self.renew_alone(id, stale).await {
+        let clock = &self.onboard.gateway.clock;
+        let now = clock.now();
+        let is_futile = cause == Cause::Refused && desk.is_futile(now);
+        let may_ask = !(is_futile || desk.rests(now));
+        match self.renew_alone(id, stale, cause, may_ask).await {
+            Ok(Renewed::NotNow) => Renewed::NotNow,
             Ok(renewed) => {
-                *desk.trouble.lock() = Trouble::default();
+                desk.is_done();
                 renewed
             }
-            Err(error) => {
-                let mut trouble = desk.trouble.lock();
-                trouble.count = trouble.count.saturating_add(1);
-                let pause =
-                    PAUSE.saturating_mul(1 << trouble.count.min(6).saturating_sub(1)).min(LONGEST_PAUSE);
-                trouble.until = Some(self.onboard.gateway.clock.now() + pause);
-                tracing::warn!(account = %id, %error, again_in = ?pause, "an account's token could not be renewed");
+            Err(setback) => {
+                let after = match &setback {
+                    Setback::Provider(OAuthError::Unavailable { after, .. }) => *after,
+                    _ => None,
+                };
+                let pause = desk.failed(clock.now(), after);
+                if cause == Cause::Refused {
+                    desk.want(stale);
+                }
+                self.tell(id, &setback, pause);
                 Renewed::NotNow
             }
         }
     }
 
     /// One at a time over all processes.
-    async fn renew_alone(&self, id: &AccountId, stale: &Secret) -> Result<Renewed, OnboardError> {
+    async fn renew_alone(
+        &self,
+        id: &AccountId,
+        stale: &Secret,
+        cause: Cause,
+        may_ask: bool,
+    ) -> Result<Renewed, Setback> {
         let lock = loop {
             let Some(held) = self.read(id).await? else { return Ok(Renewed::Never) };
-            if let Some(known) = settled(&held, stale) {
+            if let Some(known) = settled(&held, stale, cause) {
                 return Ok(known);
+            }
+            if !may_ask || self.is_closed.load(Ordering::SeqCst) {
+                return Ok(Renewed::NotNow);
             }
             if let Some(lock) = self.lock(id).await? {
                 break lock;
@@ -142,7 +213,7 @@ impl Renewals {
         };
         // Read again inside the lock: whoever held it before may have been quicker.
         let Some(held) = self.read(id).await? else { return Ok(Renewed::Never) };
-        if let Some(known) = settled(&held, stale) {
+        if let Some(known) = settled(&held, stale, cause) {
             self.unlock(id, lock).await?;
             return Ok(known);
         }
@@ -191,109 +262,117 @@ impl Renewals {
         }
     }
 
-    /// Asks the provider, and keeps what it says together with the end of the lock.
-    async fn ask(&self, held: &Held, lock: u64) -> Result<Renewed, OnboardError> {
+    /// Asks the provider, and keeps what it says.
+    async fn ask(&self, held: &Held, lock: u64) -> Result<Renewed, Setback> {
         let id = AccountId::from(held.record.id.as_str());
-        let answered = self.refreshed(held).await;
-        let (record, kit, what, renewed) = match answered {
-            Ok((consent, grant)) => {
-                let tokens = held.kit.tokens.as_ref().map(|tokens| tokens.renewed(&grant));
-                let kit = tokens.map_or_else(|| held.kit.clone(), |tokens| held.kit.with(tokens));
-                (self.changed(held, consent), kit, "account.renewed", Renewed::Newer)
-            }
-            Err(OAuthError::Refused { refusal: Refusal::InvalidGrant | Refusal::AccessDenied, said }) => {
-                let known = held.record.consent.clone().unwrap_or_default();
-                let consent = Consent { needs_reauth: Some(said), ..known };
-                self.onboard.gateway.metrics.needs_reauth.inc();
-                (self.changed(held, consent), held.kit.clone(), "account.needs_reauth", Renewed::Never)
-            }
-            Err(error) => {
-                self.unlock(&id, lock).await?;
-                return Err(OnboardError::Invalid(error.to_string()));
-            }
+        let counted = |outcome: &str| {
+            let platform = held.record.platform.as_str();
+            self.onboard.gateway.metrics.renewals.with_label_values(&[platform, outcome]).inc();
         };
-        let value = sealed_row(&record, &kit, &self.onboard.vault())?;
-        let put =
-            Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Version(held.version) };
-        let done = Write::Delete { table: LOCKS, id: record.id.clone(), expect: Expect::Version(lock) };
-        match self.onboard.write(act("weir", what, &record), vec![put, done]).await {
-            Ok(()) => Ok(renewed),
-            Err(StoreError::Conflict) => {
-                // Changed meanwhile (toggled, renamed): the tokens must be kept all the same.
-                self.keep_anyway(&id, &kit, &record, lock).await?;
+        let answered = match self.provider_of(held).await {
+            Ok((provider, client)) => self.refreshed(held, &provider, &client).await,
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok((consent, grant)) => {
+                self.onboard.gateway.rehearsal.pause_in("renewal").await;
+                let renewed = self.keep(held, consent, &grant, lock).await?;
+                counted("renewed");
                 Ok(renewed)
             }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Keeps tokens in an account that somebody changed while the provider was asked.
-    async fn keep_anyway(
-        &self,
-        id: &AccountId,
-        kit: &super::kit::Kit,
-        wanted: &AccountRecord,
-        lock: u64,
-    ) -> Result<(), OnboardError> {
-        for _ in 0..super::TRIES {
-            let Some(held) = self.read(id).await? else { return self.unlock(id, lock).await };
-            let record =
-                AccountRecord { consent: wanted.consent.clone(), ..AccountRecord::clone(&held.record) };
-            let value = sealed_row(&record, kit, &self.onboard.vault())?;
-            let expect = Expect::Version(held.version);
-            let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect };
-            match self.onboard.write(act("weir", "account.renewed", &record), vec![put]).await {
-                Err(StoreError::Conflict) => {}
-                other => {
-                    other?;
-                    return self.unlock(id, lock).await;
-                }
+            Err(OAuthError::Refused { refusal: Refusal::InvalidGrant | Refusal::AccessDenied, said }) => {
+                let renewed = self.give_up(held, said, lock).await?;
+                counted("ended");
+                Ok(renewed)
+            }
+            Err(error) => {
+                counted("failed");
+                self.unlock(&id, lock).await?;
+                Err(Setback::Provider(error))
             }
         }
-        Err(StoreError::Conflict.into())
     }
 
-    fn changed(&self, held: &Held, consent: Consent) -> AccountRecord {
-        let updated = self.onboard.gateway.clock.wall_seconds();
-        AccountRecord { consent: Some(consent), updated, ..AccountRecord::clone(&held.record) }
+    async fn provider_of(&self, held: &Held) -> Result<(Provider, Client), OAuthError> {
+        let ground = self.onboard.ground();
+        let name = held.record.consent.as_ref().map_or("", |consent| consent.provider.as_str());
+        let provider = ground.oauth.provider(name).ok_or(OAuthError::NotOffered("client for us"))?;
+        let client = provider.client.clone().ok_or(OAuthError::NotOffered("client for us"))?;
+        Ok((self.engine.settled(&provider.for_accounts()).await?, client))
     }
 
     /// What the provider makes of the refresh token.
-    async fn refreshed(&self, held: &Held) -> Result<(Consent, Grant), OAuthError> {
-        let ground = self.onboard.ground();
+    async fn refreshed(
+        &self,
+        held: &Held,
+        provider: &Provider,
+        client: &Client,
+    ) -> Result<(Consent, Grant), OAuthError> {
         let known = held.record.consent.clone().unwrap_or_default();
-        let provider =
-            ground.oauth.provider(&known.provider).ok_or(OAuthError::NotOffered("client for us"))?;
-        let client = provider.client.clone().ok_or(OAuthError::NotOffered("client for us"))?;
-        let provider = self.engine.settled(&provider.for_accounts()).await?;
         let refresh = held.kit.tokens.as_ref().and_then(|tokens| tokens.refresh.as_ref());
         let Some(refresh) = refresh else {
             let said = "the provider gave no refresh token".to_owned();
             return Err(OAuthError::Refused { refusal: Refusal::InvalidGrant, said });
         };
-        let grant = self.engine.refresh(&provider, &client, refresh).await?;
+        let grant = self.engine.refresh(provider, client, refresh).await?;
         let now = self.onboard.gateway.clock.wall_seconds();
-        let fresh = consent_of(&provider, &grant, None, now);
+        let fresh = consent_of(provider, &grant, None, now);
         let scopes = if fresh.scopes.is_empty() { known.scopes } else { fresh.scopes };
-        let consent = Consent { subject: known.subject, person: known.person, scopes, ..fresh };
+        let (subject, person, given) = (known.subject, known.person, known.given);
+        let consent = Consent { subject, person, given, scopes, ..fresh };
         Ok((consent, grant))
+    }
+
+    /// Says what stood in the way: to the operator, since nobody else can do anything about it.
+    fn tell(&self, id: &AccountId, setback: &Setback, pause: Duration) {
+        use Refusal::{InvalidClient, UnauthorizedClient};
+        match setback {
+            Setback::Provider(OAuthError::Refused {
+                refusal: InvalidClient | UnauthorizedClient, ..
+            }) => {
+                tracing::error!(account = %id, error = %setback, again_in = ?pause,
+                    "the provider does not take our client id and secret: none of its accounts can be renewed");
+            }
+            _ => {
+                tracing::warn!(account = %id, error = %setback, again_in = ?pause, "an account's token could not be renewed");
+            }
+        }
     }
 
     /// Renews what is due, a few at a time. To be called every second or so.
     pub async fn tick(self: &Arc<Self>) {
         use futures_util::StreamExt as _;
-        let now = self.onboard.gateway.clock.wall_seconds();
-        let due: Vec<(AccountId, Secret)> = {
+        let clock = &self.onboard.gateway.clock;
+        let (wall, now) = (clock.wall_seconds(), clock.now());
+        let due: Vec<(AccountId, Secret, Cause)> = {
             let state = self.onboard.state.lock();
-            let due = state.held.values().filter(|held| is_due(held, now));
-            due.filter_map(|held| {
-                let access = held.kit.tokens.as_ref()?.access.clone();
-                Some((AccountId::from(held.record.id.as_str()), access))
-            })
-            .collect()
+            let desks = self.desks.lock();
+            let due = state.held.values().filter_map(|held| {
+                let access = &held.kit.tokens.as_ref()?.access;
+                let id = AccountId::from(held.record.id.as_str());
+                let desk = desks.get(&id);
+                let cause = match desk {
+                    Some(desk) if desk.wants(access, now) => Cause::Refused,
+                    Some(desk) if desk.rests(now) => return None,
+                    _ if is_due(held, wall) => Cause::Due,
+                    _ => return None,
+                };
+                Some((id, access.clone(), cause))
+            });
+            due.collect()
         };
-        let each = due.into_iter().map(|(id, stale)| async move { self.renew(&id, &stale).await });
+        let each =
+            due.into_iter().map(|(id, stale, cause)| async move { self.renew(&id, &stale, cause).await });
         futures_util::stream::iter(each).buffer_unordered(AT_ONCE).for_each(|_| async {}).await;
+        self.forget_desks();
+    }
+
+    /// Desks of accounts that are gone.
+    fn forget_desks(&self) {
+        let state = self.onboard.state.lock();
+        self.desks
+            .lock()
+            .retain(|id, desk| state.held.contains_key(id.as_str()) || Arc::strong_count(desk) > 1);
     }
 }
 
@@ -302,37 +381,68 @@ impl Renew for Arc<Renewals> {
     async fn newer(&self, account: &AccountId, stale: &Credential) -> Option<Credential> {
         let Credential::ApiKey(stale) = stale else { return None };
         let known = || self.onboard.state.lock().held.get(account.as_str()).cloned();
-        known()?.kit.tokens?;
-        if self.renew(account, stale).await != Renewed::Newer {
+        known()?.kit.access()?;
+        if self.renew(account, stale, Cause::Refused).await != Renewed::Newer {
             return None;
         }
         // Another process may have been the one; then it is not in our memory yet.
         self.onboard.refresh().await.ok()?;
         Some(known()?.kit.credential())
     }
+
+    fn was_futile(&self, account: &AccountId) {
+        self.desk(account).was_futile(self.onboard.gateway.clock.now());
+    }
 }
 
 /// What is known without asking anybody; `None`: the provider must be asked.
-fn settled(held: &Held, stale: &Secret) -> Option<Renewed> {
+fn settled(held: &Held, stale: &Secret, cause: Cause) -> Option<Renewed> {
     let Some(tokens) = &held.kit.tokens else { return Some(Renewed::Never) };
     if tokens.access != *stale {
         return Some(Renewed::Newer);
     }
     let is_over = held.record.consent.as_ref().is_none_or(|consent| consent.needs_reauth.is_some());
-    is_over.then_some(Renewed::Never)
+    // A token that is good and cannot be renewed stays as it is, whoever asks.
+    let is_last = tokens.refresh.is_none() && cause == Cause::Hand;
+    (is_over || is_last).then_some(Renewed::Never)
 }
 
-/// Whether an account's token is to be renewed by now: also while it rests, and while nobody uses it. Each at its own moment within the
-/// last stretch, so that those that came together do not go together.
+/// Whether an account's token is to be renewed by now: also while it rests, and while nobody uses it.
 fn is_due(held: &Held, now: u64) -> bool {
     let Some(consent) = held.record.consent.as_ref().filter(|consent| consent.needs_reauth.is_none()) else {
         return false;
     };
     let has_refresh = held.kit.tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some());
     let Some(expires) = consent.expires.filter(|_| has_refresh) else { return false };
-    let ahead = AHEAD.min(consent.lifetime.unwrap_or(3600) / 10);
+    now >= due_at(&held.record.id, expires, consent.lifetime)
+}
+
+/// When a token is renewed: five minutes before its end or a tenth of its life, and up to half as much earlier, each account at its
+/// own moment, so that those that came together do not go together.
+fn due_at(id: &str, expires: u64, lifetime: Option<u64>) -> u64 {
+    let ahead = AHEAD.min(lifetime.unwrap_or(3600) / 10);
     let mut hasher = std::hash::DefaultHasher::new();
-    held.record.id.hash(&mut hasher);
+    (id, expires).hash(&mut hasher);
     let jitter = hasher.finish() % (ahead / 2).max(1);
-    now.saturating_add(ahead + jitter) >= expires
+    expires.saturating_sub(ahead + jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r3_5_ten_thousand_that_end_together_are_not_renewed_together() {
+        let mut per_second: HashMap<u64, u32> = HashMap::new();
+        for number in 0..10_000 {
+            let at = due_at(&format!("acc_{number}"), 1_000_000, Some(3600));
+            assert!((1_000_000 - 450..=1_000_000 - 300).contains(&at), "{at}");
+            *per_second.entry(at).or_default() += 1;
+        }
+        let most = per_second.values().max().expect("some");
+        assert!(per_second.len() == 150 && *most < 110, "{most} in one second");
+        // A short life: a tenth of it.
+        assert!((910..=940).contains(&due_at("a", 1_000, Some(600))));
+        assert_eq!(due_at("a", 10, Some(0)), 10);
+    }
 }

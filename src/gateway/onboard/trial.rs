@@ -9,9 +9,12 @@ use serde_json::json;
 
 use super::{Onboard, OnboardError};
 use crate::api::ask::Ask;
-use crate::gateway::attempt::{attempt, fault_of};
+use crate::gateway::attempt::{attempt, fault_of, traded_anew};
+use crate::gateway::route::{Route, Target};
 use crate::gateway::trip::{Aim, Trip, Trouble, Waited};
+use crate::gateway::{Gateway, World};
 use crate::ids::TenantId;
+use crate::platform::auth::TokenScope;
 use crate::pool::settings::{Account, LastUsed};
 
 /// What came of it.
@@ -27,6 +30,39 @@ pub struct Trial {
     pub milliseconds: u64,
 }
 
+/// One question to an account's own platform.
+struct Errand {
+    account: Arc<Account>,
+    /// The model's name here, and the account's own for it.
+    name: String,
+    own: String,
+    ask: Ask,
+    world: Arc<World>,
+}
+
+impl Errand {
+    fn way(&self) -> Result<(&Route, &Target), OnboardError> {
+        let route = self.world.routes.of_platform(&self.account.platform.name);
+        route.and_then(|route| Some((route, route.targets.first()?))).ok_or(OnboardError::NotFound)
+    }
+
+    fn trip<'a>(&'a self, gateway: &'a Arc<Gateway>, route: &'a Route) -> Trip<'a> {
+        Trip {
+            gateway,
+            world: &self.world,
+            ask: &self.ask,
+            timeouts: route.timeouts,
+            route,
+            deadline: gateway.clock.now() + self.world.retry.deadline,
+            waited: Waited::default(),
+        }
+    }
+
+    fn aim<'a>(&self, target: &'a Target) -> Aim<'a> {
+        Aim { target, account: Arc::clone(&self.account), model: self.own.clone() }
+    }
+}
+
 impl Onboard {
     /// Asks the account's platform for a few words by `model`, or by the first model that it is known to serve. It costs
     /// what it costs there, and counts under no limit here.
@@ -39,6 +75,52 @@ impl Onboard {
         id: &str,
         model: Option<&str>,
     ) -> Result<Trial, OnboardError> {
+        let errand = self.errand(tenant, id, model)?;
+        let (route, target) = errand.way()?;
+        let began = self.gateway.clock.now();
+        let tried = attempt(&errand.trip(&self.gateway, route), &errand.aim(target)).await;
+        let took = self.gateway.clock.now().since(began);
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let model = errand.name;
+        Ok(match tried {
+            Ok(_) => Trial { ok: true, model, verdict: None, message: "it answers".to_owned(), milliseconds },
+            Err(trouble) => {
+                let verdict = match &trouble {
+                    Trouble::Judged(judgement) => Some(format!("{:?}", judgement.verdict)),
+                    Trouble::Unfit(_) | Trouble::Transport(..) => None,
+                };
+                let message = fault_of(trouble).public().to_owned();
+                Trial { ok: false, model, verdict, message, milliseconds }
+            }
+        })
+    }
+
+    /// Trades an account's credential for a new token, where its platform wants that: whether it gave one. `None`: it wants the
+    /// credential itself.
+    ///
+    /// # Errors
+    /// There is no such account.
+    pub async fn trade_anew(
+        &self,
+        tenant: Option<&TenantId>,
+        id: &str,
+    ) -> Result<Option<bool>, OnboardError> {
+        let account = self.account(tenant, id).ok_or(OnboardError::NotFound)?;
+        if account.platform.scheme.token_scope(&account.credential) != Some(TokenScope::Account) {
+            return Ok(None);
+        }
+        // Which model does not matter to such a token.
+        let errand = self.errand(tenant, id, Some("any"))?;
+        let (route, target) = errand.way()?;
+        Ok(Some(traded_anew(&errand.trip(&self.gateway, route), &errand.aim(target)).await.is_ok()))
+    }
+
+    fn errand(
+        &self,
+        tenant: Option<&TenantId>,
+        id: &str,
+        model: Option<&str>,
+    ) -> Result<Errand, OnboardError> {
         let account = self.account(tenant, id).ok_or(OnboardError::NotFound)?;
         let (name, own) = model_of(&account, model)?;
         let body = json!({
@@ -48,36 +130,7 @@ impl Onboard {
         });
         let invalid = |fault: crate::fault::Fault| OnboardError::Invalid(fault.public().to_owned());
         let ask = Ask::chat(Bytes::from(body.to_string())).map_err(invalid)?;
-        let world = self.gateway.world();
-        let route = world.routes.of_platform(&account.platform.name);
-        let target = route.and_then(|route| Some((route, route.targets.first()?)));
-        let (route, target) = target.ok_or(OnboardError::NotFound)?;
-        let began = self.gateway.clock.now();
-        let trip = Trip {
-            gateway: &self.gateway,
-            world: &world,
-            ask: &ask,
-            timeouts: route.timeouts,
-            route,
-            deadline: began + world.retry.deadline,
-            waited: Waited::default(),
-        };
-        let tried = attempt(&trip, &Aim { target, account: Arc::new(account), model: own }).await;
-        let took = self.gateway.clock.now().since(began);
-        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Ok(match tried {
-            Ok(_) => {
-                Trial { ok: true, model: name, verdict: None, message: "it answers".to_owned(), milliseconds }
-            }
-            Err(trouble) => {
-                let verdict = match &trouble {
-                    Trouble::Judged(judgement) => Some(format!("{:?}", judgement.verdict)),
-                    Trouble::Unfit(_) | Trouble::Transport(..) => None,
-                };
-                let message = fault_of(trouble).public().to_owned();
-                Trial { ok: false, model: name, verdict, message, milliseconds }
-            }
-        })
+        Ok(Errand { account: Arc::new(account), name, own, ask, world: self.gateway.world() })
     }
 
     fn account(&self, tenant: Option<&TenantId>, id: &str) -> Option<Account> {

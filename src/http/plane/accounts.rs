@@ -1,30 +1,30 @@
 //! `/api/v1/oauth`: what callers with the scope `accounts` see and change of their own tenant's accounts. Somebody else's
 //! account is not there for them: 404, as for one that never was.
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::envelope::{Enveloped, page, success};
+use super::listed::{Routes, delete, get, post, put};
 use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::renewal::Renewed;
 use crate::gateway::onboard::{Ground, Listed, NewAccount};
 use crate::identity::Caller;
 use crate::keybook::Scope;
+use crate::oauth::Flow;
 use crate::platform::auth::Scheme;
 use crate::platform::profile::Platform;
 use crate::pool::Dimension;
 
 type Answered = Result<Response, Enveloped>;
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/api/v1/oauth/platforms", get(platforms))
         .route("/api/v1/oauth/accounts", get(list).post(add))
         .route("/api/v1/oauth/accounts/{id}", delete(remove))
@@ -44,30 +44,39 @@ pub(super) async fn owner(plane: &Plane, headers: &HeaderMap) -> Result<std::syn
 async fn platforms(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
     owner(&plane, &headers).await?;
     let ground = plane.onboard.ground();
-    let platforms: Vec<Value> = ground.platforms.iter().map(|one| platform(&ground, one)).collect();
+    let platforms: Vec<Value> = ground.platforms.iter().map(|one| platform(one, &ground)).collect();
     Ok(success(&Value::from(platforms)))
 }
 
-fn platform(ground: &Ground, platform: &Platform) -> Value {
-    let mut onboarding = match &platform.scheme {
-        Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => vec!["api_key", "key_pair"],
-        Scheme::BaiduV1Token(_) => vec!["key_pair"],
-        Scheme::SparkWs => vec!["app_key"],
-        Scheme::None => vec!["none"],
+/// By which ways accounts of a platform are added.
+fn ways(platform: &Platform, ground: &Ground) -> Vec<&'static str> {
+    let keys: &[&str] = match &platform.scheme {
+        Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => &["api_key", "key_pair"],
+        Scheme::BaiduV1Token(_) => &["client_credentials"],
+        Scheme::SparkWs => &["app_key"],
+        Scheme::None => &["none"],
         Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt | Scheme::Cookie => {
-            vec!["api_key"]
+            &["api_key"]
         }
     };
-    if ground.has_page(platform.name.as_str()) {
-        onboarding.push("browser");
-    }
+    let row =
+        ground.oauth.for_platform(platform.name.as_str()).and_then(|provider| provider.account.as_ref());
+    let flows = row.into_iter().flat_map(|row| &row.flows).map(|flow| match flow {
+        Flow::Code => "oauth",
+        Flow::Device => "device_code",
+    });
+    let page = ground.has_page(platform.name.as_str()).then_some("browser");
+    keys.iter().copied().chain(flows).chain(page).collect()
+}
+
+fn platform(platform: &Platform, ground: &Ground) -> Value {
     json!({
         "platform_id": platform.name,
         "platform_name": platform.title,
         "description": platform.description,
         "is_enabled": true,
         "available_models": platform.models,
-        "onboarding": onboarding,
+        "onboarding": ways(platform, ground),
         "credential": platform.scheme.wants().replace('`', ""),
     })
 }
@@ -112,7 +121,7 @@ fn account(listed: &Listed, title: &str) -> Value {
         "priority": record.priority,
         "quota_used": used,
         "quota_limit": limit,
-        "is_active": state.map_or(record.enabled, |state| state.is_enabled),
+        "is_active": record.enabled && (record.consent.is_some() || state.is_none_or(|state| state.is_enabled)),
         "is_expired": state.is_some_and(|state| state.is_expired)
             || record.consent.as_ref().is_some_and(|consent| consent.needs_reauth.is_some()),
         "consent": record.consent,
@@ -170,12 +179,15 @@ async fn toggle(
 
 async fn remove(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
     let caller = owner(&plane, &headers).await?;
-    let record = plane.onboard.remove(&who(&caller), Some(&caller.tenant), &id).await.map_err(refused)?;
-    Ok(success(&json!({"id": record.id, "deleted": true})))
+    let removed = plane.consents.remove(&who(&caller), Some(&caller.tenant), &id).await;
+    let (record, is_revoked) = removed.map_err(refused)?;
+    Ok(success(&json!({"id": record.id, "deleted": true, "revoked": is_revoked})))
 }
 
 async fn refresh(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
     let caller = owner(&plane, &headers).await?;
+    // Another process may have just added it, or renewed it.
+    plane.onboard.refresh().await.map_err(|error| refused(error.into()))?;
     let Some(listed) = plane.onboard.one(Some(&caller.tenant), &id) else {
         return Err(refused(crate::gateway::onboard::OnboardError::NotFound));
     };
@@ -187,11 +199,21 @@ async fn refresh(State(plane): State<Plane>, Path(id): Path<String>, headers: He
                 Err(Enveloped(Fault::upstream(Kind::UpstreamError, why)))
             }
             Renewed::Never => {
-                let why = "The consent has ended: add the account again with its owner's sign-in.";
+                let why =
+                    "Its token cannot be renewed (any more): add the account again with its owner's sign-in.";
                 Err(Enveloped(Fault::client(Kind::BadRequest, why)))
             }
         };
     }
-    let why = "There is nothing to refresh: this account has a key, which does not expire by itself.";
-    Err(Enveloped(Fault::client(Kind::BadRequest, why)))
+    match plane.onboard.trade_anew(Some(&caller.tenant), &id).await.map_err(refused)? {
+        Some(true) => shown(&plane, &caller, &id),
+        Some(false) => {
+            let why = "The platform gave no token for this account's credential.";
+            Err(Enveloped(Fault::upstream(Kind::UpstreamError, why)))
+        }
+        None => {
+            let why = "There is nothing to refresh: this account has a key, which does not expire by itself.";
+            Err(Enveloped(Fault::client(Kind::BadRequest, why)))
+        }
+    }
 }

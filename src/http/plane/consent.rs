@@ -1,41 +1,39 @@
 //! `/api/v1/oauth/initiate` and the callbacks: how an account is added by its owner's consent. JSON in the envelope for programs, a small
 //! page that closes its pop-up for browsers.
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, REFERRER_POLICY, SET_COOKIE,
-};
+use http::header::{ACCEPT, CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::accounts::owner;
+use super::browser::{closing, escaped, guarded};
 use super::envelope::{Enveloped, success};
+use super::listed::{Routes, get, post};
 use super::{Plane, fault_of, read_body, verified, who};
 use crate::fault::{Fault, Kind};
-use crate::gateway::onboard::consent::{Back, Beginner, Comer, ConsentError, Initiate, Landed};
+use crate::gateway::onboard::AccountRecord;
+use crate::gateway::onboard::consent::{
+    Back, Beginner, Comer, ConsentError, DeviceShown, Initiate, Initiated, Landed, Standing,
+};
 use crate::keybook::Scope;
 use crate::oauth::OAuthError;
 use crate::secret::Secret;
 
 /// Where providers send browsers back to.
-const CALLBACK: &str = "/api/v1/oauth/callback";
-const HUGGING_FACE: &str = "/huggingface-callback";
+pub(super) const CALLBACK: &str = "/api/v1/oauth/callback";
+pub(super) const HUGGING_FACE: &str = "/huggingface-callback";
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/api/v1/oauth/initiate", post(initiate))
+        .route("/api/v1/oauth/status", get(standing))
         .route(CALLBACK, get(callback).post(pasted))
+        .route("/api/v1/oauth/callback/{provider}", get(own_callback))
         .route(HUGGING_FACE, get(hugging_face))
         .route("/huggingface-callback/html", get(hugging_face_page))
-}
-
-/// The callback of accounts of a platform.
-fn callback_of(platform: &str) -> &'static str {
-    if platform == "huggingface" { HUGGING_FACE } else { CALLBACK }
 }
 
 async fn initiate(
@@ -47,15 +45,19 @@ async fn initiate(
     let ask: Initiate = read_body(&body).map_err(Enveloped)?;
     #[cfg(feature = "browser")]
     if plane.onboard.ground().has_page(&ask.platform) {
-        return super::browser::initiate(&plane, &caller, ask).await;
+        return super::relay::initiate(&plane, &caller, ask).await;
     }
-    let beginner = Beginner { tenant: caller.tenant.clone(), who: who(&caller) };
-    let redirect_uri = format!("{}{}", plane.public_url(), callback_of(&ask.platform));
-    let initiated = plane.consents.initiate(beginner, ask, &redirect_uri).await.map_err(refused)?;
-    let data = json!({"auth_url": initiated.auth_url, "state": initiated.begun.state.expose()});
-    let mut response = success(&data);
-    let cookie = plane.cookie(initiated.begun.browser.expose());
-    if let Ok(mut cookie) = HeaderValue::try_from(cookie) {
+    let beginner = Beginner::caller(caller.tenant.clone(), who(&caller));
+    let redirect_uri = format!("{}{}", plane.public_url(), plane.callback_of(&ask.platform));
+    let initiated = plane
+        .consents
+        .initiate(beginner, ask, &redirect_uri, plane.shown(&headers).as_ref())
+        .await
+        .map_err(refused)?;
+    let mut response = success(&begun(&initiated));
+    if let Initiated::Browser { begun, .. } = &initiated
+        && let Ok(mut cookie) = HeaderValue::try_from(plane.cookie(begun.browser.expose()))
+    {
         cookie.set_sensitive(true);
         response.headers_mut().append(SET_COOKIE, cookie);
     }
@@ -63,13 +65,75 @@ async fn initiate(
     Ok(response)
 }
 
+/// Where somebody is to be sent, as JSON.
+pub(super) fn begun(initiated: &Initiated) -> Value {
+    match initiated {
+        Initiated::Browser { auth_url, begun } => {
+            json!({"auth_url": auth_url, "state": begun.state.expose()})
+        }
+        Initiated::Device(DeviceShown { state, user_code, verification_uri, complete, interval, left }) => {
+            json!({
+                "auth_url": complete.as_ref().unwrap_or(verification_uri),
+                "state": state.expose(),
+                "user_code": user_code,
+                "verification_uri": verification_uri,
+                "verification_uri_complete": complete,
+                "interval": interval,
+                "expires_in": left,
+            })
+        }
+    }
+}
+
+async fn standing(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Result<Response, Enveloped> {
+    let caller = owner(&plane, &headers).await?;
+    let asker = Beginner::caller(caller.tenant.clone(), who(&caller));
+    let state = read(&uri).map_err(refused)?.state.unwrap_or_default();
+    let standing = plane.consents.standing(&asker, &state).await.map_err(refused)?;
+    let mut response = success(&stands(&standing));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// How a sign-in stands, as JSON.
+pub(super) fn stands(standing: &Standing) -> Value {
+    match standing {
+        Standing::Pending { interval, left } => {
+            json!({"status": "pending", "interval": interval, "expires_in": left})
+        }
+        Standing::Done(record) => json!({"status": "done", "account": record.as_deref().map(added)}),
+        Standing::Denied => json!({"status": "denied", "message": "The person said no."}),
+        Standing::Expired => {
+            json!({"status": "expired", "message": "Nobody typed the code in, in time. Begin again."})
+        }
+        Standing::Failed(why) => json!({"status": "failed", "message": why}),
+    }
+}
+
+/// An account that was just added, as JSON.
+pub(super) fn added(record: &AccountRecord) -> Value {
+    json!({"id": record.id, "account_name": record.name, "platform_id": record.platform})
+}
+
 async fn callback(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
     let landed = land(&plane, &uri, &headers, CALLBACK).await;
-    let wants_page = headers
-        .get(ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/html"));
-    if wants_page { page(landed) } else { as_json(landed) }
+    if is_browser(&headers) { page(landed) } else { as_json(landed, &uri) }
+}
+
+async fn own_callback(
+    State(plane): State<Plane>,
+    Path(provider): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let landed = land(&plane, &uri, &headers, &format!("{CALLBACK}/{provider}")).await;
+    if is_browser(&headers) { page(landed) } else { as_json(landed, &uri) }
+}
+
+/// Whether a person looks at the answer.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// The address that a browser came back to, pasted by whoever began, with credentials of their own.
@@ -88,29 +152,52 @@ async fn pasted(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> 
         ))
     };
     let url = url::Url::parse(pasted.url.trim()).map_err(|_| wrong())?;
-    let came_to = [CALLBACK, HUGGING_FACE].into_iter().find(|path| url.path() == *path).ok_or_else(wrong)?;
+    let came_to = url.path();
+    if came_to != HUGGING_FACE && came_to != CALLBACK && !came_to.starts_with("/api/v1/oauth/callback/") {
+        return Err(wrong());
+    }
     let uri = Uri::try_from(format!("{came_to}?{}", url.query().unwrap_or_default())).map_err(|_| wrong())?;
-    Ok(as_json(land(&plane, &uri, &headers, came_to).await))
+    Ok(as_json(land(&plane, &uri, &headers, came_to).await, &uri))
 }
 
 async fn hugging_face(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
-    let back = read(&uri);
-    match land(&plane, &uri, &headers, HUGGING_FACE).await {
+    let back = read(&uri).unwrap_or_default();
+    let landed = land(&plane, &uri, &headers, HUGGING_FACE).await;
+    match landed {
+        landed if is_browser(&headers) => page(landed),
         Err(error) => refused(error).into_response(),
         Ok(landed) => {
-            let back = back.unwrap_or_default();
-            let body = json!({
-                "message": "The account was added.",
-                "code": back.code.as_ref().map(Secret::expose),
-                "state": back.state,
-                "next_steps": ["The code has been exchanged: it is of no more use.", "Use the account: POST /v1/chat/completions with a model of Hugging Face's."],
-                "account": {"id": landed.record.id, "account_name": landed.record.name, "platform_id": landed.record.platform},
-            });
+            let mut body = reported(&back, landed.record.as_ref());
+            if let (Some(body), Some(record)) = (body.as_object_mut(), &landed.record) {
+                body.insert("account".to_owned(), added(record));
+            }
             let mut response = axum::Json(body).into_response();
             harden(response.headers_mut());
             response
         }
     }
+}
+
+/// What came back, and what is to be done with it.
+fn reported(back: &Back, record: Option<&AccountRecord>) -> Value {
+    let (message, next_steps) = match record {
+        Some(_) => (
+            "The account was added.",
+            [
+                "The code has been exchanged: it is of no more use.",
+                "Use the account: POST /v1/chat/completions with a model of its platform's.",
+            ],
+        ),
+        None => (
+            "The state is right. The code was not exchanged here.",
+            [
+                "Exchange the code at the provider's token endpoint, with this very redirect URI and the client's secret.",
+                "Add the account with the token that comes of it: POST /api/v1/oauth/accounts.",
+            ],
+        ),
+    };
+    let code = back.code.as_ref().map(Secret::expose);
+    json!({"message": message, "code": code, "state": back.state, "next_steps": next_steps})
 }
 
 async fn hugging_face_page(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
@@ -126,13 +213,13 @@ async fn land(plane: &Plane, uri: &Uri, headers: &HeaderMap, came_to: &str) -> R
     };
     let comer = Comer {
         browser: plane.shown(headers),
-        caller: caller.map(|caller| Beginner { tenant: caller.tenant.clone(), who: who(&caller) }),
+        caller: caller.map(|caller| Beginner::caller(caller.tenant.clone(), who(&caller))),
     };
     plane.consents.finish(back, &comer, &format!("{}{came_to}", plane.public_url())).await
 }
 
 /// Each parameter once: of two states or two issuers nobody knows which one counts.
-fn read(uri: &Uri) -> Result<Back, ConsentError> {
+pub(super) fn read(uri: &Uri) -> Result<Back, ConsentError> {
     let mut back = Back::default();
     let mut seen: Vec<String> = Vec::new();
     for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
@@ -157,8 +244,13 @@ fn read(uri: &Uri) -> Result<Back, ConsentError> {
 }
 
 fn refused(error: ConsentError) -> Enveloped {
+    Enveloped(fault_of_consent(error))
+}
+
+/// What is told of a sign-in that came to nothing.
+pub(super) fn fault_of_consent(error: ConsentError) -> Fault {
     let text = error.to_string();
-    Enveloped(match error {
+    match error {
         ConsentError::Onboard(error) => fault_of(error),
         ConsentError::Pending(error) => Fault::gateway(Kind::Internal, "The store failed.").source(error),
         ConsentError::Provider(OAuthError::Unavailable { .. }) => Fault::upstream(
@@ -174,18 +266,30 @@ fn refused(error: ConsentError) -> Enveloped {
         | ConsentError::NotPending
         | ConsentError::OtherBrowser
         | ConsentError::Denied(_) => Fault::client(Kind::BadRequest, text),
-    })
+        ConsentError::NoSuch => Fault::client(Kind::NotFound, text),
+        ConsentError::TooMany { wait } => {
+            Fault::client(Kind::RateLimited, text).retry_after(std::time::Duration::from_secs(wait))
+        }
+    }
 }
 
-fn as_json(landed: Result<Landed, ConsentError>) -> Response {
+fn as_json(landed: Result<Landed, ConsentError>, uri: &Uri) -> Response {
     let mut response = match landed {
         Err(error) => refused(error).into_response(),
-        Ok(Landed { record, redirect_after }) => success(&json!({
-            "id": record.id,
-            "platform_id": record.platform,
-            "account_name": record.name,
-            "redirect_after": redirect_after,
-        })),
+        Ok(Landed { record: Some(record), redirect_after }) => {
+            let mut data = added(&record);
+            if let Some(data) = data.as_object_mut() {
+                data.insert("redirect_after".to_owned(), json!(redirect_after));
+            }
+            success(&data)
+        }
+        Ok(Landed { record: None, redirect_after }) => {
+            let mut data = reported(&read(uri).unwrap_or_default(), None);
+            if let Some(data) = data.as_object_mut() {
+                data.insert("redirect_after".to_owned(), json!(redirect_after));
+            }
+            success(&data)
+        }
     };
     harden(response.headers_mut());
     response
@@ -195,7 +299,13 @@ fn as_json(landed: Result<Landed, ConsentError>) -> Response {
 fn page(landed: Result<Landed, ConsentError>) -> Response {
     let (status, title, text, next) = match landed {
         Ok(landed) => {
-            let text = format!("The account {} was added. You can close this window.", landed.record.name);
+            let text = match &landed.record {
+                Some(record) => format!("The account {} was added. You can close this window.", record.name),
+                None => {
+                    "The sign-in is right; its code was not exchanged here. It stands in this page's address."
+                        .to_owned()
+                }
+            };
             (StatusCode::OK, "Done", text, landed.redirect_after)
         }
         Err(error) => {
@@ -207,54 +317,26 @@ fn page(landed: Result<Landed, ConsentError>) -> Response {
     let link = next.map_or_else(String::new, |next| {
         format!("<p><a id=\"next\" href=\"{}\">Go on</a></p>", escaped(&next))
     });
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title} - Weir</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1rem}}</style>\
-         <h1>{title}</h1><p id=\"text\">{}</p>{link}<script>{CLOSE}</script></html>",
-        escaped(&text)
-    );
-    let mut response = (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response();
-    harden(response.headers_mut());
-    response
-}
-
-/// A pop-up closes itself; a window that a person opened stays.
-const CLOSE: &str = "if(window.opener){setTimeout(function(){window.close()},800)}";
-
-/// The hash of [`CLOSE`]: no other script runs on the page.
-fn policy() -> String {
-    use base64::Engine as _;
-    use sha2::Digest as _;
-    let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(CLOSE));
-    format!(
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    )
+    closing(status, title, &format!("<p id=\"text\">{}</p>{link}", escaped(&text)))
 }
 
 fn harden(headers: &mut HeaderMap) {
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    if let Ok(policy) = HeaderValue::try_from(policy()) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
+    headers.extend(guarded(""));
 }
 
 impl Plane {
+    /// Where accounts of a platform come back to.
+    pub(super) fn callback_of(&self, platform: &str) -> String {
+        if platform == "huggingface" {
+            return HUGGING_FACE.to_owned();
+        }
+        let ground = self.onboard.ground();
+        match ground.oauth.for_platform(platform).filter(|provider| provider.own_callback) {
+            Some(provider) => format!("{CALLBACK}/{}", provider.name),
+            None => CALLBACK.to_owned(),
+        }
+    }
+
     /// Where browsers reach us, without a slash at the end.
     pub(super) fn public_url(&self) -> String {
         match &self.onboard.ground().oauth.public_url {
@@ -268,7 +350,7 @@ impl Plane {
     }
 
     /// The browser's half of a sign-in.
-    fn cookie(&self, value: &str) -> String {
+    pub(super) fn cookie(&self, value: &str) -> String {
         let life = self.onboard.ground().oauth.state_ttl.as_secs();
         let (name, secure) =
             if self.is_https() { ("__Host-weir-begun", "; Secure") } else { ("weir-begun", "") };
@@ -276,7 +358,7 @@ impl Plane {
     }
 
     /// What the browser shows of it.
-    fn shown(&self, headers: &HeaderMap) -> Option<Secret> {
+    pub(super) fn shown(&self, headers: &HeaderMap) -> Option<Secret> {
         let name = if self.is_https() { "__Host-weir-begun" } else { "weir-begun" };
         let pairs = headers
             .get_all(COOKIE)

@@ -1,13 +1,17 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`docs`] what there is, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in `relay` a browser's page for whoever signs in with it, in [`usage`] what was used.
 
 mod accounts;
-#[cfg(feature = "browser")]
 mod browser;
 mod consent;
+mod docs;
 pub mod envelope;
+mod listed;
 mod office;
+mod people;
 mod provider;
+#[cfg(feature = "browser")]
+mod relay;
 mod usage;
 
 use std::convert::Infallible;
@@ -17,18 +21,20 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use self::docs::Side;
+use self::listed::{Routes, get};
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
+use crate::gateway::people::People;
 use crate::gateway::provider::Provider;
 use crate::identity::Caller;
 use crate::ids::TenantId;
@@ -52,8 +58,6 @@ pub struct Plane {
     pub operations: Arc<dyn Operations>,
     pub keys: Arc<Keys>,
     pub records: Arc<dyn Records>,
-    /// Under whose name usage is added up.
-    pub usage_by: Arc<str>,
     pub onboard: Arc<Onboard>,
     pub consents: Arc<Consents>,
     pub renewals: Arc<Renewals>,
@@ -61,6 +65,7 @@ pub struct Plane {
     pub browsing: Arc<crate::gateway::onboard::browsing::Browsing>,
     /// Where this very process is reached, for whoever names no other address.
     pub own_url: Arc<str>,
+    pub people: Arc<People>,
     pub provider: Arc<Provider>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
@@ -80,30 +85,39 @@ impl IntoResponse for Refused {
 
 /// What the public listener serves besides the hot path.
 pub fn public(plane: Plane) -> Router {
-    let router = Router::new()
+    finish(public_routes(), plane)
+}
+
+/// What the admin listener serves.
+pub fn admin(plane: Plane) -> Router {
+    finish(admin_routes(), plane)
+}
+
+fn public_routes() -> Routes {
+    let routes = Routes::new()
         .route("/", get(root))
         .route("/v1/models", get(list_models))
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    let router = router.merge(accounts::routes()).merge(consent::routes()).merge(provider::routes());
+    let routes = routes.merge(accounts::routes()).merge(consent::routes()).merge(people::routes());
     #[cfg(feature = "browser")]
-    let router = router.merge(browser::routes());
-    finish(health(router), plane)
+    let routes = routes.merge(relay::routes());
+    health(routes.merge(provider::routes()).merge(docs::routes(Side::Public)))
 }
 
-/// What the admin listener serves.
-pub fn admin(plane: Plane) -> Router {
-    let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    finish(health(router.merge(provider::admin_routes())), plane)
+fn admin_routes() -> Routes {
+    let routes = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
+    let routes = routes.merge(provider::admin_routes()).merge(people::admin_routes());
+    health(routes.merge(docs::routes(Side::Admin)))
 }
 
-fn health(router: Router<Plane>) -> Router<Plane> {
-    router.route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
+fn health(routes: Routes) -> Routes {
+    routes.route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
 }
 
-fn finish(router: Router<Plane>, plane: Plane) -> Router {
-    router.fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(plane)
+fn finish(routes: Routes, plane: Plane) -> Router {
+    routes.into_router().fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(plane)
 }
 
 async fn root() -> &'static str {

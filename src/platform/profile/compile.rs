@@ -152,6 +152,15 @@ impl Compiler {
         names.collect()
     }
 
+    /// A header that comes with a kind of account, whoever's it is.
+    pub(super) fn fixed_header(
+        &self,
+        name: &str,
+        value: &str,
+    ) -> Result<(HeaderName, HeaderValue), RowError> {
+        Ok((self.header_name(name)?, self.header_value(name, value)?))
+    }
+
     /// A header of one account, where `allowed` has it.
     pub(super) fn account_header(
         &self,

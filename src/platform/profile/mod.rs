@@ -95,6 +95,16 @@ impl Platform {
         Ok(self)
     }
 
+    /// The same platform with a header that all accounts of a kind send: a provider's row says so, not an account's owner.
+    ///
+    /// # Errors
+    /// Where no row may set it, or its value is none.
+    pub fn with_fixed_header(mut self, name: &str, value: &str) -> Result<Platform, RowError> {
+        let (name, value) = compile::Compiler::of(&self).fixed_header(name, value)?;
+        self.headers.insert(name, value);
+        Ok(self)
+    }
+
     /// The first rule that fits `model`.
     fn rule(&self, model: &str) -> Option<&ModelRule> {
         let bare = match model.rsplit_once(':') {

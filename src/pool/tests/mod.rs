@@ -48,6 +48,7 @@ pub(super) fn account(id: &str) -> Account {
         weight: 1,
         priority: 0,
         is_enabled: true,
+        consent: None,
         last_used: Default::default(),
     }
 }

@@ -129,3 +129,26 @@ fn the_debug_form_of_the_pool_shows_no_credential() {
     assert!(!text.contains("sk-canary"));
     held.settle(used(1));
 }
+
+#[test]
+fn a_new_token_of_the_same_consent_is_taken_and_ends_no_rest() {
+    let of = |token: &str, consent: &str| Account {
+        credential: Credential::ApiKey(Secret::new(token)),
+        consent: Some(Arc::from(consent)),
+        ..account("a")
+    };
+    let world = World::new(vec![of("t1", "ann")]);
+    world.take().unwrap().settle_error(&judged(Verdict::AuthInvalid, Scope::Account, None));
+    assert_eq!(world.refusal().0, Why::Disabled);
+    world.pool.replace(vec![of("t2", "ann")]);
+    let rate_limited = judged(Verdict::RateLimited, Scope::Account, Some(3600));
+    world.take().expect("it has a new token").settle_error(&rate_limited);
+    world.pool.replace(vec![of("t3", "ann")]);
+    assert_eq!(
+        world.refusal(),
+        (Why::Cooling, Some(seconds(3600))),
+        "the platform said so to this very account"
+    );
+    world.pool.replace(vec![of("t4", "ann, a day later")]);
+    assert!(world.take().is_ok(), "somebody agreed again");
+}

@@ -8,20 +8,17 @@ mod grants;
 mod page;
 mod token;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::listed::{Routes, delete, get, post};
 use super::{Plane, Refused, operator};
 use crate::fault::{Fault, Kind};
 use crate::gateway::issuer::IssuerError;
 use crate::gateway::provider::{GrantScope, Provider, ProviderError};
 use crate::store::StoreError;
-#[cfg(feature = "browser")]
-pub(super) use page::escaped;
 
 /// Sign-in by pop-up for apps that run in a browser.
 const SDK: &str = include_str!("weir-oauth.js");
@@ -29,8 +26,8 @@ const SDK: &str = include_str!("weir-oauth.js");
 /// How long a browser may keep what hardly changes, in seconds.
 const SHORT: &str = "public, max-age=30";
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/.well-known/oauth-authorization-server", get(metadata).options(token::preflight))
         .route("/.well-known/jwks.json", get(jwks).options(token::preflight))
         .route("/sdk/weir-oauth.js", get(sdk))
@@ -48,8 +45,8 @@ pub(super) fn routes() -> Router<Plane> {
         .route("/account/apps", get(grants::page).post(grants::answer))
 }
 
-pub(super) fn admin_routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn admin_routes() -> Routes {
+    Routes::new()
         .route("/admin/oauth_apps", get(apps::list_all))
         .route("/admin/oauth_apps/{id}", delete(apps::remove_any))
         .route("/admin/provider/rotate-key", post(rotate_key))
@@ -138,17 +135,6 @@ fn shared(kind: &'static str, cache: &'static str) -> HeaderMap {
     put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     put(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     headers
-}
-
-/// Whether a request with cookies comes from a page of somebody else's. Browsers say where it comes from; what says nothing is
-/// no browser of today, and has no cookies but those that it was given on purpose. `null` is what an old one says of a form on a
-/// page that tells nobody of itself, as ours: there the form's ticket decides.
-pub(super) fn is_foreign(headers: &HeaderMap, issuer: &str, has_ticket: bool) -> bool {
-    match (headers.get("sec-fetch-site"), headers.get(header::ORIGIN)) {
-        (Some(site), _) => site != "same-origin",
-        (None, Some(origin)) => origin != issuer && !(has_ticket && origin == "null"),
-        (None, None) => false,
-    }
 }
 
 #[derive(Default, serde::Deserialize)]

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
-use super::super::provider::escaped;
+use super::super::browser::escaped;
 use crate::gateway::onboard::browsing::Sitting;
 use crate::secret::Secret;
 
@@ -93,11 +93,11 @@ pub(super) fn who_are_you(sitting: &Sitting, wrong: Option<&str>) -> Response {
     page(StatusCode::FORBIDDEN, "", "Who are you?", &body)
 }
 
-/// There is no such sitting.
+/// There is no such sitting (any more).
 pub(super) fn gone() -> Response {
     let body = "<main class=\"plain\"><h1>Nothing is open here</h1><p>This sign-in is over, or was begun at another gateway. Begin again \
                 where you began.</p></main>";
-    page(StatusCode::NOT_FOUND, "", "Nothing is open here", body)
+    page(StatusCode::GONE, "", "Nothing is open here", body)
 }
 
 #[cfg(test)]

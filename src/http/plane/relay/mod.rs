@@ -1,27 +1,26 @@
 //! Sign-ins at a platform's own page, on the wire: `/api/v1/oauth/browser/{id}` for programs (how far is it, end it), `/browser/{id}` for
-//! the person, who sees the browser there and uses it ([`relay`]).
+//! the person, who sees the browser there and uses it ([`socket`]).
 //!
 //! The address of that page is no secret and opens nothing. A browser shows the cookie that it was given with the address; one without it
 //! (a terminal began) has its person show that they are the one who began, by their token or key.
 
 mod page;
-mod relay;
+mod socket;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 use super::accounts::owner;
+use super::browser::is_foreign;
 use super::envelope::{Enveloped, success};
-use super::provider::is_foreign;
+use super::listed::{Routes, get};
 use super::{Plane, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::browsing::{BrowseError, Outcome, Owner, Sitting};
@@ -33,11 +32,11 @@ use crate::secret::Secret;
 /// When it is worth asking again for a browser.
 const LATER: Duration = Duration::from_secs(60);
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/api/v1/oauth/browser/{id}", get(state).delete(cancel))
         .route("/browser/{id}", get(show).post(prove))
-        .route("/browser/{id}/relay", get(relay::relay))
+        .route("/browser/{id}/relay", get(socket::relay))
 }
 
 /// Opens a browser; answers where its person finds it.

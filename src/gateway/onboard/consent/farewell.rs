@@ -1,0 +1,95 @@
+//! An account that is removed: its consent is given back to the provider, as far as that can be done in a few seconds. Why before
+//! the account is forgotten: afterwards nobody would have the token to do it with.
+
+use std::time::Duration;
+
+use super::Consents;
+use crate::gateway::onboard::record::Held;
+use crate::gateway::onboard::{AccountRecord, OnboardError};
+use crate::ids::TenantId;
+use crate::oauth::{OAuthError, Quirk};
+
+/// For everything that is said to the provider.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of the consent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Farewell {
+    /// There was none: the account has a key.
+    None,
+    Revoked,
+    /// It lives on, and why.
+    Kept(String),
+}
+
+impl Consents {
+    /// Forgets an account, and has its tokens forgotten where they came from. Whether they were; `None`: there were none.
+    ///
+    /// # Errors
+    /// As [`Onboard::remove`](crate::gateway::onboard::Onboard::remove). That a token could not be revoked is none: it is
+    /// told in the audit log.
+    pub async fn remove(
+        &self,
+        who: &str,
+        tenant: Option<&TenantId>,
+        id: &str,
+    ) -> Result<(AccountRecord, Option<bool>), OnboardError> {
+        let held = self.onboard.find(tenant, id).await?;
+        let farewell = match tokio::time::timeout(PATIENCE, self.revoke(&held)).await {
+            Ok(farewell) => farewell,
+            Err(_) => Farewell::Kept("the provider did not answer in time".to_owned()),
+        };
+        let (said, is_revoked) = match &farewell {
+            Farewell::None => (String::new(), None),
+            Farewell::Revoked => ("; its token was revoked".to_owned(), Some(true)),
+            Farewell::Kept(why) => (format!("; its token was not revoked: {why}"), Some(false)),
+        };
+        let record = self.onboard.remove(who, tenant, id, &said).await?;
+        Ok((record, is_revoked))
+    }
+
+    async fn revoke(&self, held: &Held) -> Farewell {
+        let (Some(tokens), Some(consent)) = (&held.kit.tokens, &held.record.consent) else {
+            return Farewell::None;
+        };
+        if self.shares_consent(held) {
+            return Farewell::Kept("another account lives on the same consent".to_owned());
+        }
+        let ground = self.onboard.ground();
+        let Some(provider) = ground.oauth.provider(&consent.provider) else {
+            return Farewell::Kept("the provider is no longer configured".to_owned());
+        };
+        let (provider, client) = match self.settled(provider).await {
+            Ok(settled) => settled,
+            Err(error) => return Farewell::Kept(error.to_string()),
+        };
+        let wants_access = provider.has(Quirk::GithubRevoke) || tokens.refresh.is_none();
+        let first = tokens.refresh.as_ref().filter(|_| !wants_access).map(|token| (token, "refresh_token"));
+        let (token, hint) = first.unwrap_or((&tokens.access, "access_token"));
+        match self.engine.revoke(&provider, &client, token, hint).await {
+            Ok(()) if !wants_access => {
+                // It ends with the other one, by the standard; not everywhere.
+                drop(self.engine.revoke(&provider, &client, &tokens.access, "access_token").await);
+                Farewell::Revoked
+            }
+            Ok(()) => Farewell::Revoked,
+            Err(OAuthError::NotOffered(_)) => Farewell::Kept("the provider has no way to".to_owned()),
+            Err(error) => Farewell::Kept(error.to_string()),
+        }
+    }
+
+    /// Whether another account came of the same person's consent: providers forget the person's whole consent, whichever token
+    /// they are shown.
+    fn shares_consent(&self, held: &Held) -> bool {
+        let Some(consent) = &held.record.consent else { return false };
+        let state = self.onboard.state.lock();
+        state.held.values().filter(|other| other.record.id != held.record.id).any(|other| {
+            other.record.consent.as_ref().is_some_and(|known| {
+                known.provider == consent.provider
+                    && known.subject == consent.subject
+                    && known.subject.is_some()
+                    && known.needs_reauth.is_none()
+            })
+        })
+    }
+}
