@@ -135,6 +135,13 @@ impl Site {
         is_safe(url) && self.hosts.iter().any(|pattern| pattern.fits(host, url.port()))
     }
 
+    /// Its hosts, with a `*` for whatever is below one, and their ports where they are not the usual one.
+    pub fn host_names(&self) -> impl Iterator<Item = (String, Option<u16>)> {
+        let name =
+            |host: &HostPattern| if host.is_below { format!("*.{}", host.name) } else { host.name.clone() };
+        self.hosts.iter().map(move |host| (name(host), host.port))
+    }
+
     /// Whether a cookie of this domain belongs to the site: to one of its hosts, or to a domain above one.
     pub fn has_cookies_of(&self, domain: &str) -> bool {
         let bare = domain.trim_start_matches('.');

@@ -101,7 +101,18 @@ async fn from_the_link_to_a_chat_completion_and_nothing_is_left_but_the_account(
         assert_eq!(std::fs::metadata(path).expect("there").mode() & 0o077, 0, "{}", path.display());
     }
     assert!(!browsers(&house).is_empty());
+    // Nobody else on this machine can talk to it.
+    assert_eq!(ports_of(&browsers(&house)), Vec::<String>::new());
+    let own = ports_of(&[i32::try_from(house.process_id()).expect("a number")]);
+    assert!(!own.is_empty(), "whoever listens is seen");
     assert_eq!(value_of(&house.metrics().await, "weir_browsers"), 1.0);
+    if !sandbox() {
+        is_logged(&house, "sandbox is off").await;
+    }
+    let page = whole(house.client.get(&begun.page).header("cookie", &begun.cookie)).await;
+    let ticket_of_page = ticket(&page);
+    let shown = connect(&house, &begun, &begun.cookie, Some(&origin(&house)), &ticket_of_page).await;
+    drop(shown.expect("let in"));
     let mut person = Person::open(&house, &begun).await;
     person.waits_for_turn().await;
     assert_eq!(person.told["host"], json!(house.fake.to_string()));
@@ -126,6 +137,7 @@ async fn from_the_link_to_a_chat_completion_and_nothing_is_left_but_the_account(
     canaries.spell("what a page says", "\\\"t\\\":");
     canaries.spell("token", "sk-site-");
     canaries.spell("cookie", "site_session=");
+    canaries.spell("ticket", &ticket_of_page);
     canaries.spell("seat", begun.cookie.split_once('=').expect("a pair").1);
     is_logged(&house, "a sign-in in a browser has ended").await;
     canaries.must_not_be_in("the log", house.log().as_bytes());
@@ -253,7 +265,9 @@ async fn nobody_is_there_or_somebody_is_slow() {
         assert!(ended["message"].as_str().expect("words").contains("Nobody was at the page"), "{ended}");
         assert!(ended["expires_in"].as_u64().expect("seconds") > 1, "{ended}");
     };
-    tokio::join!(slow, none);
+    // One after the other: nobody has two.
+    slow.await;
+    none.await;
     nothing_is_left(&house, &[]).await;
 }
 
@@ -405,22 +419,33 @@ async fn a_gateway_that_stops_leaves_no_browser() {
 }
 
 #[tokio::test]
-async fn browsers_are_few_and_each_person_has_one_at_a_site() {
-    let house = House::start(&fragment("    at_once: 1\n", STORAGE)).await;
-    let first = begin(&house, "my-site").await;
-    let other = mint(json!({"sub": "bob", "scope": "chat accounts"}));
-    let refused = initiate(&house, &other, "my-site", "his").await;
-    assert_eq!(refused.status, 503, "{}", refused.text());
-    assert!(refused.text().contains("in use") && !refused.header("retry-after").is_empty());
-    // Whoever begins again gives up the one before.
+async fn browsers_are_few_and_each_person_has_one() {
+    let house = House::start(&fragment("", STORAGE)).await;
+    // Many at once: one browser.
+    let owner = owner();
+    let many = futures_util::future::join_all((0..20).map(|at| {
+        let platform = if at % 2 == 0 { "my-site" } else { "my-cookies" };
+        initiate(&house, &owner, platform, "mine")
+    }))
+    .await;
+    let (good, hasty): (Vec<_>, Vec<_>) = many.iter().partition(|answer| answer.status == 200);
+    assert!(hasty.iter().all(|answer| answer.status == 503 && answer.text().contains("just being opened")));
+    assert_eq!(value_of(&house.metrics().await, "weir_browsers"), 1.0, "{} were let in", good.len());
+    assert_eq!(profiles(&house).len(), 2, "{:?}", profiles(&house));
+    // Whoever begins again gives up the one before, wherever it is; others have their place.
+    let first = begin(&house, "my-cookies").await;
+    let other = |name: &str| mint(json!({"sub": name, "scope": "chat accounts"}));
+    let bob = initiate(&house, &other("bob"), "my-site", "his").await;
+    assert_eq!(bob.status, 200, "{}", bob.text());
     let second = begin(&house, "my-site").await;
     assert_eq!(state(&house, &first).await["state"], "ended");
-    assert_eq!(profiles(&house).len(), 2, "{:?}", profiles(&house));
+    let refused = initiate(&house, &other("carol"), "my-site", "hers").await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("in use") && !refused.header("retry-after").is_empty());
     let url = house.url(&format!("/api/v1/oauth/browser/{}", second.id));
-    assert_eq!(whole(house.client.delete(url).bearer_auth(owner())).await.status, 200);
-    let let_in = initiate(&house, &other, "my-site", "his").await;
+    assert_eq!(whole(house.client.delete(url).bearer_auth(&owner)).await.status, 200);
+    let let_in = initiate(&house, &other("carol"), "my-site", "hers").await;
     assert_eq!(let_in.status, 200, "{}", let_in.text());
-    assert_ne!(read(&let_in).id, second.id);
 }
 
 #[tokio::test]
@@ -462,6 +487,74 @@ async fn what_makes_no_sense_and_what_is_missing_is_told() {
     }
 }
 
+/// A page that tries everything to reach what else is on the gateway's machine.
+#[tokio::test]
+async fn nothing_inside_is_reached_by_a_page() {
+    let inside = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let calls = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let port = |address: std::io::Result<std::net::SocketAddr>| address.expect("bound").port();
+    let (tcp, udp) = (port(inside.local_addr()), port(calls.local_addr()));
+    let row = STORAGE.replace("/site/login", &format!("/site/reach?port={tcp}&udp={udp}"));
+    let house = House::start(&fragment("", &row.replace("expect: \"#username\", ", ""))).await;
+    let begun = begin(&house, "my-site").await;
+    let mut person = Person::open(&house, &begun).await;
+    // Its script has come to its end, and requests to the site itself go through.
+    let fake = format!("http://{}/_fake/site", house.fake);
+    let comes = async {
+        until("the page has tried", || async {
+            whole(house.client.get(&fake)).await.json()["wrong"]["password"] == 1
+        })
+        .await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    };
+    let mut reached = Vec::new();
+    let mut datagram = [0; 64];
+    let comes = std::pin::pin!(comes);
+    let mut comes = Some(comes);
+    while let Some(coming) = comes.as_mut() {
+        tokio::select! {
+            () = coming => comes = None,
+            Ok((mut stream, _)) = inside.accept() => {
+                let mut head = [0; 128];
+                let read = tokio::time::timeout(Duration::from_millis(300), tokio::io::AsyncReadExt::read(&mut stream, &mut head));
+                let read = read.await.ok().and_then(Result::ok).unwrap_or_default();
+                let line = String::from_utf8_lossy(&head[..read]).into_owned();
+                reached.push(line.lines().next().unwrap_or("a connection without a word").to_owned());
+            }
+            Ok(_) = calls.recv(&mut datagram) => reached.push("a datagram".to_owned()),
+            _ = person.looks_for(Duration::from_secs(600)) => {}
+        }
+    }
+    assert!(reached.is_empty(), "{reached:#?}");
+    person
+        .sees("where it wanted to go", |told| {
+            told["notice"].as_str().is_some_and(|words| words.contains("localhost"))
+        })
+        .await;
+    assert!(person.told["host"].as_str().expect("a host").starts_with("127.0.0.1"), "{}", person.told);
+    person.cancels().await;
+}
+
+/// Ports that these processes listen on, by the system's own account.
+fn ports_of(pids: &[i32]) -> Vec<String> {
+    let sockets: Vec<String> = pids
+        .iter()
+        .filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok())
+        .flat_map(|open| open.flatten())
+        .filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_string_lossy().into_owned()))
+        .filter_map(|to| Some(to.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let tables = ["tcp", "tcp6"]
+        .map(|table| std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines());
+    let columns = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // 0A: it listens.
+    columns
+        .filter(|line| line.len() > 9 && line[3] == "0A" && sockets.iter().any(|inode| inode == line[9]))
+        .map(|line| line[1].to_owned())
+        .collect()
+}
+
 /// Pop-ups, questions in boxes of the browser's own, and links that lead where nobody is to go.
 #[tokio::test]
 async fn pop_ups_boxes_and_links_elsewhere() {
@@ -488,4 +581,22 @@ async fn pop_ups_boxes_and_links_elsewhere() {
     person.waits_for_turn().await;
     person.signs_in().await;
     person.sees("done", |told| told["state"] == "done").await;
+
+    // A window that leads elsewhere does not stay in the way.
+    let row = STORAGE.replace("/site/login", "/site/terms").replace("expect: \"#username\", ", "");
+    let house = House::start(&fragment("", &row)).await;
+    let begun = begin(&house, "my-site").await;
+    let mut person = Person::open(&house, &begun).await;
+    person.waits_for_turn().await;
+    person.click(weir::fake::BUTTON).await;
+    let here = json!(house.fake.to_string());
+    person
+        .sees("it was not let there", |told| {
+            told["notice"].as_str().is_some_and(|words| words.contains("localhost"))
+        })
+        .await;
+    person.sees("the page before", |told| told["host"] == here).await;
+    person.looks_for(Duration::from_secs(1)).await;
+    assert_eq!(person.told["host"], here);
+    person.cancels().await;
 }

@@ -1,13 +1,14 @@
 //! The page on which a person uses the gateway's browser, in another real Chromium: what the script makes of pictures, a mouse and a
 //! keyboard, and how it looks. Pictures of it are left in `target/tmp/relay-*.png`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use weir::browser::settings::Surroundings;
-use weir::browser::{Browser, Events, Settings};
+use weir::browser::{Browser, Events, Row, Settings, Site, SourceRow};
 use weir::fake::{BUTTON, FIELD, FIELD_STEP, PASSWORD};
 
 use super::house::{House, PATIENCE, whole};
@@ -23,11 +24,18 @@ struct Screen {
 }
 
 impl Screen {
-    async fn open(width: u32, height: u32) -> Self {
+    async fn open(house: &House, width: u32, height: u32) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let variables = vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())];
         let surroundings = Surroundings { variables, folder: folder.path().to_owned() };
-        let settings = Settings { sandbox: sandbox(), ..Settings::default() };
+        // This machine is where the gateway is: it is found there.
+        let row = Row {
+            login_url: Some(house.url("/")),
+            credential: SourceRow { cookies: vec!["x".to_owned()], ..SourceRow::default() },
+            ..Row::default()
+        };
+        let sites = vec![Arc::new(Site::compile("here", row).expect("a site"))];
+        let settings = Settings { sandbox: sandbox(), sites, ..Settings::default() };
         let (browser, events) = Browser::open(&settings, &surroundings, false).await.expect("a browser");
         let made = browser
             .line
@@ -148,6 +156,10 @@ impl Screen {
 
 const SHOWN: &str = "document.getElementById('cover').hidden && document.getElementById('page').width > 100";
 
+/// The picture is as wide and as high as it is.
+const UNBENT: &str = "(() => { const c = document.getElementById('page'); \
+    return Math.abs(c.width / c.height / c.clientWidth * c.clientHeight - 1) < 0.01 })()";
+
 async fn site(house: &House, what: &str) -> Value {
     whole(house.client.get(format!("http://{}/_fake/site{what}", house.fake))).await.json()
 }
@@ -161,10 +173,28 @@ async fn comes_to(house: &House, step: &str) {
     sleep(Duration::from_millis(700)).await;
 }
 
+/// Another size in the middle of it; and in the dark.
+async fn looks_on_a_phone(screen: &Screen) {
+    screen.resize(420, 800, 2).await;
+    screen.ask("Emulation.setTouchEmulationEnabled", json!({"enabled": true})).await;
+    let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
+    screen.ask("Emulation.setEmulatedMedia", dark).await;
+    // Its dots are finer than its pixels, and so is the picture.
+    screen.until("document.getElementById('page').clientWidth < 420").await;
+    screen
+        .until("document.getElementById('page').width > 1.9 * document.getElementById('page').clientWidth")
+        .await;
+    screen.until(UNBENT).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(screen.eval("getComputedStyle(document.getElementById('type')).display").await, "block");
+    screen.shoot("relay-phone").await;
+    screen.ask("Emulation.setTouchEmulationEnabled", json!({"enabled": false})).await;
+}
+
 #[tokio::test]
 async fn a_person_signs_in_with_a_mouse_and_a_keyboard() {
     let house = House::start(&fragment("", STORAGE)).await;
-    let screen = Screen::open(1100, 760).await;
+    let screen = Screen::open(&house, 1100, 760).await;
     screen.begin(&house).await;
     screen.until(SHOWN).await;
     screen.shoot("relay-login").await;
@@ -180,12 +210,7 @@ async fn a_person_signs_in_with_a_mouse_and_a_keyboard() {
     screen.shoot("relay-typed").await;
     screen.click(BUTTON).await;
     comes_to(&house, "code").await;
-    // Another size in the middle; and in the dark.
-    screen.resize(420, 800, 2).await;
-    let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
-    screen.ask("Emulation.setEmulatedMedia", dark).await;
-    screen.until("document.getElementById('page').width < 420").await;
-    screen.shoot("relay-phone").await;
+    looks_on_a_phone(&screen).await;
     screen.resize(1100, 760, 1).await;
     screen
         .until("document.getElementById('page').width > 1000 && document.getElementById('page').width < 1100")
@@ -225,7 +250,7 @@ async fn a_person_signs_in_with_a_mouse_and_a_keyboard() {
 async fn boxes_notices_and_the_end_are_shown() {
     let row = STORAGE.replace("/site/login", "/site/ask").replace("expect: \"#username\", ", "");
     let house = House::start(&fragment("", &row)).await;
-    let screen = Screen::open(1100, 760).await;
+    let screen = Screen::open(&house, 1100, 760).await;
     screen.begin(&house).await;
     screen.until("!document.getElementById('box').hidden").await;
     screen.shoot("relay-box").await;

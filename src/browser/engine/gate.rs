@@ -1,8 +1,9 @@
 //! Where the browser may go. Why: it runs in the gateway's network, and somebody elsewhere sees its pages; a link to an address inside
 //! must not show them what is there.
 //!
-//! A page may be opened from hosts of the site's row only. What it embeds (captchas are frames of somebody else's) may come from any
-//! named host over HTTPS, which nothing inside can pass for.
+//! A page may be opened from hosts of the site's row only. What it embeds (captchas are frames of somebody else's) and whatever its
+//! scripts ask for may come from any named host over HTTPS, which nothing inside can pass for. What is no request that the protocol
+//! shows (WebSockets, connections made ahead) is kept from this machine by names that are not found: see [`not_found`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,12 +15,28 @@ use url::{Host, Url};
 use super::line::{Event, Line};
 use crate::browser::site::Site;
 
-/// Keeps the gate for as long as the browser lives. The hosts of pages that were turned away go to `turned_away`.
+/// Endings of names that are of a network's own.
+const INSIDE: [&str; 4] = [".localhost", ".local", ".internal", ".home.arpa"];
+
+/// This machine, and where clouds tell machines about themselves, as Chromium's rules for names spell them. All else that is inside has no
+/// certificate for a public name, and what is not encrypted a secure page does not get.
+const HERE: [&str; 7] =
+    ["localhost", "*.localhost", "127.*.*.*", "0.0.0.0", "::*", "169.254.*.*", "*.internal"];
+
+/// A document that was not fetched.
+#[derive(Debug)]
+pub(super) struct TurnedAway {
+    pub host: String,
+    /// The page that wanted to go there; a frame in one otherwise.
+    pub page: Option<String>,
+}
+
+/// Keeps the gate for as long as the browser lives. Documents that were turned away go to `turned_away`.
 pub(super) async fn keep(
     line: Line,
     site: Arc<Site>,
     mut events: mpsc::Receiver<Event>,
-    turned_away: mpsc::Sender<String>,
+    turned_away: mpsc::Sender<TurnedAway>,
 ) {
     let mut pages: HashSet<String> = HashSet::new();
     while let Some(event) = events.recv().await {
@@ -32,15 +49,19 @@ pub(super) async fn keep(
             "Fetch.requestPaused" => {
                 let request = text("/requestId");
                 let url = Url::parse(text("/request/url")).ok();
-                let is_page = pages.contains(text("/frameId"));
-                if url.as_ref().is_some_and(|url| is_let_out(&site, url, is_page)) {
+                let is_document = text("/resourceType") == "Document";
+                let is_page = is_document && pages.contains(text("/frameId"));
+                let is_own = |url: &Url| !is_document && matches!(url.scheme(), "blob" | "data");
+                if url.as_ref().is_some_and(|url| is_own(url) || is_let_out(&site, url, is_page)) {
                     line.tell(None, "Fetch.continueRequest", json!({"requestId": request}));
                     continue;
                 }
-                let refusal = json!({"requestId": request, "errorReason": "BlockedByClient"});
-                line.tell(None, "Fetch.failRequest", refusal);
-                if let Some(host) = url.as_ref().and_then(Url::host_str) {
-                    drop(turned_away.try_send(host.to_owned()));
+                // Where it was to be a page, the one before stays.
+                let reason = if is_page { "Aborted" } else { "BlockedByClient" };
+                line.tell(None, "Fetch.failRequest", json!({"requestId": request, "errorReason": reason}));
+                if let Some(host) = url.as_ref().filter(|_| is_document).and_then(Url::host_str) {
+                    let page = is_page.then(|| text("/frameId").to_owned());
+                    drop(turned_away.try_send(TurnedAway { host: host.to_owned(), page }));
                 }
             }
             _ => {}
@@ -48,10 +69,32 @@ pub(super) async fn keep(
     }
 }
 
-/// Whether a document at this address may be fetched: as a page, or into one.
+/// Whether what is at this address may be fetched: as a page, or into one.
 fn is_let_out(site: &Site, url: &Url, is_page: bool) -> bool {
-    let is_named = matches!(url.host(), Some(Host::Domain(name)) if name.contains('.'));
-    site.has(url) || (!is_page && url.scheme() == "https" && is_named)
+    site.has(url) || (!is_page && url.scheme() == "https" && is_public(url))
+}
+
+/// Whether this is a name that a stranger can have.
+fn is_public(url: &Url) -> bool {
+    let Some(Host::Domain(name)) = url.host() else { return false };
+    let name = name.trim_end_matches('.');
+    name.contains('.') && !INSIDE.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Chromium's rules for names, of which the first that fits counts: none of this machine is found, but where a site is there itself.
+pub(super) fn not_found(sites: &[Arc<Site>]) -> String {
+    let mut rules = Vec::new();
+    for (name, port) in sites.iter().flat_map(|site| site.host_names()) {
+        let is_here = name == "localhost" || matches!(Host::parse(&name), Ok(Host::Ipv4(_) | Host::Ipv6(_)));
+        match (is_here, port) {
+            // Not its other ports.
+            (true, Some(port)) => rules.push(format!("MAP {name}:{port} {name}:{port}")),
+            (true, None) => rules.extend([80, 443].map(|port| format!("MAP {name}:{port} {name}:{port}"))),
+            (false, _) => rules.push(format!("EXCLUDE {name}")),
+        }
+    }
+    rules.extend(HERE.iter().map(|name| format!("MAP {name} ~NOTFOUND")));
+    rules.join(",")
 }
 
 #[cfg(test)]
@@ -80,8 +123,47 @@ mod tests {
             "http://captcha.example.net/frame",
             "file:///etc/passwd",
             "https://2130706433/",
+            "https://localhost./",
+            "https://a.localhost/",
+            "https://metadata.google.internal/",
+            "https://printer.local./",
+            "wss://captcha.example.net/",
         ] {
             assert!(!is(inside, false) && !is(inside, true), "{inside}");
         }
+    }
+
+    #[test]
+    fn this_machine_has_no_name_but_a_sites() {
+        let site = |login: &str, hosts: &[&str]| {
+            let row = Row {
+                login_url: Some(login.into()),
+                hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+                credential: SourceRow { cookies: vec!["c".into()], ..SourceRow::default() },
+                ..Row::default()
+            };
+            Arc::new(Site::compile("example", row).expect("right"))
+        };
+        let rules =
+            not_found(&[site("http://127.0.0.1:1/", &[]), site("https://a.example/", &["*.b.example:8443"])]);
+        assert!(
+            rules.starts_with("MAP localhost ~NOTFOUND,MAP *.localhost ~NOTFOUND,MAP 127.*.*.* ~NOTFOUND,")
+        );
+        assert!(rules.ends_with(",EXCLUDE 127.0.0.1,EXCLUDE a.example,EXCLUDE *.b.example"), "{rules}");
+        let begins = |sites: &[Arc<Site>]| {
+            let rules = not_found(sites);
+            let (own, rest) =
+                rules.split_once("MAP localhost ~NOTFOUND,MAP *.localhost ~NOTFOUND,").expect("always there");
+            assert!(rest.starts_with("MAP 127.*.*.* ~NOTFOUND,"), "{rest}");
+            own.to_owned()
+        };
+        let named = [site("https://a.example/", &["*.b.example:8443"])];
+        assert_eq!(begins(&named), "EXCLUDE a.example,EXCLUDE *.b.example,");
+        let here = [site("http://127.0.0.1:1/", &[]), site("http://[::1]/", &[])];
+        assert_eq!(
+            begins(&here),
+            "MAP 127.0.0.1:1 127.0.0.1:1,MAP [::1]:80 [::1]:80,MAP [::1]:443 [::1]:443,"
+        );
+        assert_eq!(begins(&[]), "");
     }
 }

@@ -18,6 +18,9 @@ const SIZE: (u16, u16) = (1000, 700);
 const WIDTHS: (u16, u16) = (320, 1600);
 const HEIGHTS: (u16, u16) = (240, 1200);
 
+/// A picture has at most so many dots: what is larger is not drawn finer than it is.
+const MAX_DOTS: u32 = 3_000_000;
+
 /// Of the pictures, in percent: letters are still sharp.
 const QUALITY: u8 = 75;
 
@@ -47,6 +50,8 @@ pub(super) struct Pages {
     is_relayed: bool,
     open: Vec<Page>,
     size: (u16, u16),
+    /// How many dots a pixel has in a row.
+    scale: u8,
     viewers: usize,
     /// Since when the shown page should have been drawn anew, and was not.
     due: Option<Instant>,
@@ -54,6 +59,8 @@ pub(super) struct Pages {
     unseen: Vec<(String, Value)>,
     /// When the last of them came.
     pictured: Instant,
+    /// Windows that were opened for what they were not let to, and are not here yet.
+    unwelcome: Vec<String>,
     /// Whose question is open.
     asking: Option<String>,
 }
@@ -66,10 +73,12 @@ impl Pages {
             is_relayed,
             open: Vec::new(),
             size: SIZE,
+            scale: 1,
             viewers: 0,
             due: None,
             unseen: Vec::new(),
             pictured: Instant::now(),
+            unwelcome: Vec::new(),
             asking: None,
         }
     }
@@ -145,7 +154,9 @@ impl Pages {
     }
 
     fn opened(&mut self, session: &str, target: &str, url: &str, stage: &Stage) {
-        if self.open.len() >= MAX_PAGES {
+        let is_unwelcome = self.unwelcome.iter().any(|known| known == target);
+        self.unwelcome.retain(|known| known != target);
+        if self.open.len() >= MAX_PAGES || (is_unwelcome && !self.open.is_empty()) {
             self.line.tell(None, "Target.closeTarget", json!({"targetId": target}));
             return;
         }
@@ -161,6 +172,20 @@ impl Pages {
         }
         self.open.push(page);
         self.show(stage);
+    }
+
+    /// Closes a window that was opened for what it was not let to: it would hide the one before.
+    pub(super) fn close_if_blank(&mut self, target: &str) {
+        let is_blank = |page: &Page| page.url.as_ref().is_none_or(|url| url.as_str() == "about:blank");
+        match self.open.iter().position(|page| page.target == target) {
+            Some(1..) if self.open.iter().any(|page| page.target == target && is_blank(page)) => {
+                self.line.tell(None, "Target.closeTarget", json!({"targetId": target}));
+            }
+            Some(_) => {}
+            // It is still on its way here.
+            None if self.unwelcome.len() < MAX_PAGES => self.unwelcome.push(target.to_owned()),
+            None => {}
+        }
     }
 
     fn closed(&mut self, session: &str, stage: &Stage) {
@@ -179,14 +204,15 @@ impl Pages {
         let Some(page) = self.open.last().filter(|_| self.is_relayed) else { return };
         let session = Some(page.session.as_str());
         let (width, height) = self.size;
-        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        let metrics =
+            json!({"width": width, "height": height, "deviceScaleFactor": self.scale, "mobile": false});
         self.line.tell(session, "Emulation.setDeviceMetricsOverride", metrics);
         if self.viewers > 0 {
             // A page that does not change is not drawn again: from the beginning, for whoever has just come.
             self.stop(&page.session);
             self.line.tell(session, "Page.bringToFront", json!({}));
-            let wanted =
-                json!({"format": "jpeg", "quality": QUALITY, "maxWidth": width, "maxHeight": height});
+            let dots = |side: u16| u32::from(side) * u32::from(self.scale);
+            let wanted = json!({"format": "jpeg", "quality": QUALITY, "maxWidth": dots(width), "maxHeight": dots(height)});
             self.line.tell(session, "Page.startScreencast", wanted);
             self.due = Some(Instant::now());
         }
@@ -256,10 +282,10 @@ impl Pages {
                 self.show(stage);
             }
             Input::Shown => self.seen(),
-            Input::Size { width, height } => {
-                let size = (width.clamp(WIDTHS.0, WIDTHS.1), height.clamp(HEIGHTS.0, HEIGHTS.1));
-                if size != self.size {
-                    self.size = size;
+            Input::Size { width, height, scale } => {
+                let (size, scale) = bounded(width, height, scale);
+                if (size, scale) != (self.size, self.scale) {
+                    (self.size, self.scale) = (size, scale);
                     self.show(stage);
                 }
             }
@@ -343,8 +369,29 @@ impl Pages {
     }
 }
 
+/// What is believed of a view.
+fn bounded(width: u16, height: u16, scale: u8) -> ((u16, u16), u8) {
+    let (width, height) = (width.clamp(WIDTHS.0, WIDTHS.1), height.clamp(HEIGHTS.0, HEIGHTS.1));
+    let is_fine = scale >= 2 && u32::from(width) * u32::from(height) * 4 <= MAX_DOTS;
+    ((width, height), if is_fine { 2 } else { 1 })
+}
+
 /// A side of a picture.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded before the cast")]
 fn whole(number: f64) -> Option<u16> {
     (number >= 1.0 && number <= f64::from(u16::MAX)).then_some(number as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_is_believed_within_bounds() {
+        assert_eq!(bounded(400, 800, 2), ((400, 800), 2));
+        assert_eq!(bounded(400, 800, 0), ((400, 800), 1));
+        assert_eq!(bounded(400, 800, 200), ((400, 800), 2));
+        assert_eq!(bounded(65_535, 65_535, 255), ((1600, 1200), 1));
+        assert_eq!(bounded(0, 0, 1), ((320, 240), 1));
+    }
 }

@@ -14,8 +14,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
-use super::BrowserError;
 use super::profile::Profile;
+use super::{BrowserError, gate};
 use crate::browser::settings::{Settings, Surroundings};
 
 /// What Chromium is called, on one system or another.
@@ -32,7 +32,7 @@ const MAX_COMPLAINT: usize = 4096;
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// Always: nothing that a person did not ask for, nothing kept, nothing reported to anybody.
-const FLAGS: [&str; 17] = [
+const FLAGS: [&str; 19] = [
     "--remote-debugging-pipe",
     // Pages are opened by us alone.
     "--no-startup-window",
@@ -53,6 +53,9 @@ const FLAGS: [&str; 17] = [
     "--disable-dev-shm-usage",
     // A page that is opened ahead would be opened behind the gate's back.
     "--disable-features=Prerender2,Translate,MediaRouter",
+    // Calls go through what is asked for by name, or nowhere: they would pass the gate.
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--window-size=1120,840",
 ];
 
@@ -97,8 +100,10 @@ impl Process {
         let mut command = Command::new(SHELL);
         command.args(["-c", BECOME, "sh"]).arg(program).args(FLAGS);
         command.arg(format!("--user-data-dir={}", profile.folder().display()));
+        command.arg(format!("--host-resolver-rules={}", gate::not_found(&settings.sites)));
         if !on_desktop {
-            command.arg("--headless");
+            // Nobody is there to be asked for a camera.
+            command.args(["--headless", "--deny-permission-prompts"]);
         }
         if !settings.sandbox {
             command.arg("--no-sandbox");

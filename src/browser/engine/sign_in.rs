@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use url::Url;
 
 use super::BrowserError;
-use super::gate;
+use super::gate::{self, TurnedAway};
 use super::haul::{Found, Haul, look};
 use super::line::{Events, Line, LineError};
 use super::pages::Pages;
@@ -71,7 +71,7 @@ pub async fn sign_in(
     watch.run(events.rest, news, stage).await
 }
 
-/// A context of its own, which is kept in memory only; nothing to be downloaded; the gate before every document; word of every page.
+/// A context of its own, which is kept in memory only; nothing to be downloaded; the gate before every request; word of every page.
 async fn prepare(line: &Line) -> Result<String, BrowserError> {
     let pages = json!([{"type": "page"}, {"exclude": true}]);
     line.ask(None, "Target.setDiscoverTargets", json!({"discover": true, "filter": pages})).await?;
@@ -79,8 +79,8 @@ async fn prepare(line: &Line) -> Result<String, BrowserError> {
     let context = made.get("browserContextId").and_then(Value::as_str).ok_or(BrowserError::Died)?.to_owned();
     let no_downloads = json!({"behavior": "deny", "browserContextId": context});
     line.ask(None, "Browser.setDownloadBehavior", no_downloads).await?;
-    let documents = json!({"patterns": [{"urlPattern": "*", "resourceType": "Document"}]});
-    line.ask(None, "Fetch.enable", documents).await?;
+    let everything = json!({"patterns": [{"urlPattern": "*"}]});
+    line.ask(None, "Fetch.enable", everything).await?;
     line.tell(None, "Target.createTarget", json!({"url": "about:blank", "browserContextId": context}));
     Ok(context)
 }
@@ -110,7 +110,7 @@ impl Watch {
     async fn run(
         mut self,
         mut events: mpsc::Receiver<super::line::Event>,
-        mut news: mpsc::Receiver<String>,
+        mut news: mpsc::Receiver<TurnedAway>,
         stage: &mut Stage,
     ) -> Result<Haul, BrowserError> {
         let mut ticks = tokio::time::interval(LOOK);
@@ -136,7 +136,7 @@ impl Watch {
                 Some(answer) = opened.recv() => self.opened(answer, &mut news, stage)?,
                 // What the person does while nothing is done with it here is nothing to anybody.
                 Some(input) = stage.inputs.recv() => self.pages.act(input, stage),
-                Some(host) = news.recv() => self.tell_turned_away(host, stage),
+                Some(away) = news.recv() => self.tell_turned_away(away, stage),
                 _ = ticks.tick() => {
                     if let Some(haul) = self.look(stage).await? {
                         return Ok(haul);
@@ -159,7 +159,7 @@ impl Watch {
     fn opened(
         &mut self,
         answer: Result<Value, LineError>,
-        news: &mut mpsc::Receiver<String>,
+        news: &mut mpsc::Receiver<TurnedAway>,
         stage: &Stage,
     ) -> Result<(), BrowserError> {
         let why = match answer {
@@ -169,8 +169,8 @@ impl Watch {
             Err(LineError::Refused(words)) => words,
         };
         // Word of a page that was turned away may be on its way still.
-        while let Ok(host) = news.try_recv() {
-            self.turned_away = Some(host);
+        while let Ok(away) = news.try_recv() {
+            self.turned_away = Some(away.host);
         }
         match (why.as_str(), &self.turned_away) {
             ("", _) => {
@@ -178,14 +178,17 @@ impl Watch {
                 stage.view.send_modify(|view| view.phase = Phase::Waiting);
                 Ok(())
             }
-            ("net::ERR_BLOCKED_BY_CLIENT", Some(host)) => Err(BrowserError::Unreachable(format!(
+            ("net::ERR_ABORTED", Some(host)) => Err(BrowserError::Unreachable(format!(
                 "it leads to {host}, which is not among the `hosts` of its row"
             ))),
             (why, _) => Err(BrowserError::Unreachable(why.chars().take(MAX_WORDS).collect())),
         }
     }
 
-    fn tell_turned_away(&mut self, host: String, stage: &Stage) {
+    fn tell_turned_away(&mut self, TurnedAway { host, page }: TurnedAway, stage: &Stage) {
+        if let Some(page) = page {
+            self.pages.close_if_blank(&page);
+        }
         self.turned_away = Some(host.clone());
         self.note(Some(Notice::TurnedAway(host)), stage);
     }

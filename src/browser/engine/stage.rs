@@ -34,10 +34,11 @@ pub enum Input {
     Arrived,
     /// The last picture has been shown: the next may come.
     Shown,
-    /// How large their view is.
+    /// How large their view is, and how many dots of theirs a pixel has in a row.
     Size {
         width: u16,
         height: u16,
+        scale: u8,
     },
     Mouse(Mouse),
     Key(KeyPress),

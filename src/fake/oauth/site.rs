@@ -8,7 +8,8 @@
 //! `/site-api/v1/…` (OpenAI's wire) take the token as bearer, or the cookie.
 //!
 //! Everything stands where [`FIELD`] and [`BUTTON`] say, for whoever sees pictures only. Other ways in: `/site/popup` opens the login in
-//! a window of its own, `/site/ask` asks something in a box of the browser's before, `/site/away?to=…` leads anywhere.
+//! a window of its own, `/site/terms` one that leads elsewhere, `/site/ask` asks something in a box of the browser's before, `/site/away?to=…` leads anywhere,
+//! `/site/reach?port=…&udp=…` tries to reach those ports of this machine in every way that a page has.
 
 use std::collections::BTreeMap;
 
@@ -103,6 +104,15 @@ fn button(title: &str, script: &str) -> Native {
     pages::with_policy(200, title, &body, &policy)
 }
 
+/// A page that means harm to whoever shares the browser's network.
+fn reach(port: &str, udp: &str) -> Native {
+    let (port, udp) = (port.parse::<u16>().unwrap_or(1), udp.parse::<u16>().unwrap_or(1));
+    let script =
+        include_str!("reach.js").replace("$PORT", &port.to_string()).replace("$UDP", &udp.to_string());
+    let body = format!("{STYLE}<script>{script}</script>");
+    pages::with_policy(200, "Reach", &body, "frame-ancestors 'none'")
+}
+
 fn login_form(problem: &str) -> Native {
     let fields = "<p><label>User name <input id=\"username\" name=\"username\" autocomplete=\"username\"></label></p><p><label>Password <input id=\"password\" name=\"password\" type=\"password\" autocomplete=\"current-password\"></label></p><p><button id=\"login\">Log in</button></p>";
     form("Log in", "/site/login", fields, problem)
@@ -146,7 +156,14 @@ pub fn page(site: &Site, asked: &Asked, path: &str) -> Native {
             let open = "window.open('/site/login', 'login', 'width=500,height=500')";
             return button("Partner", &format!("document.getElementById('go').onclick = () => {open}"));
         }
+        "/terms" => {
+            let open = "window.open('http://localhost:1/terms')";
+            return button("Terms", &format!("document.getElementById('go').onclick = () => {open}"));
+        }
         "/ask" => return button("Ask", "if (confirm('Are you of age?')) location = '/site/login'"),
+        "/reach" => {
+            return reach(&asked.query("port").unwrap_or_default(), &asked.query("udp").unwrap_or_default());
+        }
         "/away" => return go(&asked.query("to").unwrap_or_default()),
         _ => {}
     }

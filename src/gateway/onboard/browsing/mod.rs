@@ -18,7 +18,7 @@ use super::kit::Kit;
 use super::record::{Held, sealed_row};
 use super::{AccountRecord, Consent, Ground, NewAccount, Onboard, OnboardError, TABLE, act};
 use crate::browser::settings::Surroundings;
-use crate::browser::{Browser, BrowserError, Events, Haul, Settings, Site, Stage, sign_in, stage};
+use crate::browser::{Browser, BrowserError, Events, Haul, Settings, Stage, sign_in, stage};
 use crate::store::{Expect, Write};
 
 pub use sitting::{Outcome, Owner, Sitting, Viewer};
@@ -40,6 +40,9 @@ pub enum BrowseError {
     /// All browsers are in use.
     #[error("All browsers are in use for other sign-ins. Try again in a few minutes.")]
     Full,
+    /// Who asks again before the first is there.
+    #[error("Another sign-in of yours is just being opened. Try again in a moment.")]
+    Hasty,
     /// The operator's matter.
     #[error("The gateway cannot open a browser: its operator finds why in the log.")]
     NoBrowser(#[source] BrowserError),
@@ -84,8 +87,8 @@ impl Browsing {
         Ok(self.runtime.get_or_init(|| handle))
     }
 
-    /// Opens a browser on the login page of the platform that is asked for. Whoever begins another one at the same platform gives up the
-    /// one before. `who` is the owner's name in the audit log.
+    /// Opens a browser on the login page of the platform that is asked for. Whoever begins another one gives up the one before: nobody
+    /// has two. `who` is the owner's name in the audit log.
     ///
     /// # Errors
     /// See [`BrowseError`].
@@ -98,7 +101,7 @@ impl Browsing {
         let no_site = || BrowseError::Invalid("There is no page to sign in at for that platform.".to_owned());
         let site = ground.browser.for_platform(&ask.platform).cloned().ok_or_else(no_site)?;
         check(&mut ask, &ground)?;
-        self.give_up(&owner, &site).await;
+        self.give_up(&owner).await;
         let (stage, wings) = stage();
         let only_here = ground.oauth.public_url.as_ref().is_none_or(|url| url.scheme() == "http");
         let on_desktop = ground.browser.is_on_desktop(&self.surroundings, only_here);
@@ -129,12 +132,12 @@ impl Browsing {
         }
     }
 
-    /// Ends the owner's sitting at the same site, and waits until its browser is gone.
-    async fn give_up(&self, owner: &Owner, site: &Site) {
-        let own = |sitting: &&Arc<Sitting>| sitting.is_of(owner) && sitting.site.name == site.name;
+    /// Ends the owner's sitting, and waits until its browser is gone.
+    async fn give_up(&self, owner: &Owner) {
+        let own = |sitting: &&Arc<Sitting>| sitting.is_of(owner) && sitting.outcome().is_none();
         let before: Vec<Arc<Sitting>> = self.desk.lock().sittings.values().filter(own).cloned().collect();
         for sitting in before {
-            sitting.stop(Outcome::Ended("Another sign-in at this site was begun.".to_owned()));
+            sitting.stop(Outcome::Ended("Another sign-in was begun.".to_owned()));
             drop(tokio::time::timeout(GIVES_WAY, sitting.over()).await);
         }
     }
@@ -145,7 +148,12 @@ impl Browsing {
         if desk.is_closing {
             return Err(BrowseError::Closing);
         }
-        if desk.sittings.values().filter(|other| other.outcome().is_none()).count() >= places {
+        let open = || desk.sittings.values().filter(|other| other.outcome().is_none());
+        // Of several that came at once, the first.
+        if open().any(|other| other.is_of(&sitting.owner)) {
+            return Err(BrowseError::Hasty);
+        }
+        if open().count() >= places {
             return Err(BrowseError::Full);
         }
         let mut over: Vec<(crate::clock::Moment, String)> = desk
@@ -200,6 +208,13 @@ impl Browsing {
     ) {
         let metrics = &self.onboard.gateway.metrics;
         let _place = Place { sitting, open: &metrics.browsers };
+        if !settings.sandbox {
+            let site = sitting.site.name.as_str();
+            tracing::warn!(
+                site,
+                "Chromium's sandbox is off (`oauth.browser.sandbox`): a page that breaks out has the rights of the gateway"
+            );
+        }
         let outcome = match Browser::open(&settings, &self.surroundings, !sitting.is_relayed).await {
             Err(error) => {
                 let outcome = Outcome::Failed(told(&error));

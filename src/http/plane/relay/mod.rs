@@ -61,7 +61,7 @@ fn refused(error: BrowseError) -> Enveloped {
     let text = error.to_string();
     Enveloped(match error {
         BrowseError::Invalid(_) => Fault::client(Kind::BadRequest, text),
-        BrowseError::Full => Fault::gateway(Kind::Overloaded, text).retry_after(LATER),
+        BrowseError::Full | BrowseError::Hasty => Fault::gateway(Kind::Overloaded, text).retry_after(LATER),
         BrowseError::NoBrowser(why) => Fault::gateway(Kind::Internal, text).source(why),
         BrowseError::Closing => Fault::gateway(Kind::Shutdown, text),
     })

@@ -54,9 +54,9 @@ pub(super) fn relay(sitting: &Sitting, ticket: &Secret, socket: &str) -> Respons
     let title = escaped(&sitting.site.title);
     let body = format!(
         "<header><h1>Sign in to {title}</h1>\
-         <p id=\"where\"><span id=\"lock\" title=\"The connection to the site is secure\" hidden></span><span id=\"host\">…</span></p>\
+         <button id=\"back\" aria-label=\"Back\" title=\"Back\"{hidden}></button><p id=\"where\"><span id=\"lock\" title=\"The connection to the site is secure\" hidden></span><span id=\"host\">…</span></p>\
          <span class=\"gap\"></span><span id=\"left\" role=\"timer\"></span>\
-         <button id=\"back\"{hidden}>Back</button><button id=\"cancel\">Cancel</button></header>\
+         <button id=\"type\"{hidden}>Keyboard</button><button id=\"cancel\">Cancel</button></header>\
          <main id=\"main\" data-ticket=\"{ticket}\" data-relayed=\"{relayed}\" data-state=\"opening\">\
          <div id=\"view\"><canvas id=\"page\" width=\"1\" height=\"1\" role=\"img\" aria-label=\"The sign-in page of {title}\"></canvas>\
          <textarea id=\"keys\" aria-label=\"What you type goes to the page\" autocapitalize=\"off\" autocomplete=\"off\" autocorrect=\"off\" \
@@ -65,10 +65,10 @@ pub(super) fn relay(sitting: &Sitting, ticket: &Secret, socket: &str) -> Respons
          <p id=\"text\"></p><a id=\"next\" class=\"button\" hidden>Go on</a></div>\
          <p id=\"notice\" role=\"alert\" hidden></p>\
          <div id=\"box\" role=\"alertdialog\" aria-labelledby=\"question\" hidden><div><p id=\"question\"></p><input id=\"answer\" \
-         aria-label=\"Answer\" hidden><button id=\"yes\" class=\"yes\">OK</button> <button id=\"no\">Cancel</button></div></div>\
+         aria-label=\"Answer\" hidden><div class=\"row\"><button id=\"no\">Cancel</button><button id=\"yes\" class=\"yes\">OK</button></div></div></div>\
          <noscript><p>This page needs JavaScript.</p></noscript></main>\
-         <footer>This is a browser on the gateway, opened for you. What you type goes to the site above and is not kept; once you are signed in, \
-         what the site leaves is kept, encrypted, as your account “{name}”. F6 leaves the page for the buttons.</footer>\
+         <footer>A browser of the gateway's, opened for you. What you type goes to the site above and is not kept. What the site leaves once \
+         you are signed in is kept, encrypted, as your account “{name}”.<span id=\"hint\"> F6 takes you from the page to the buttons.</span></footer>\
          <script>{SCRIPT}</script>",
         hidden = if sitting.is_relayed { "" } else { " hidden" },
         ticket = escaped(ticket.expose()),

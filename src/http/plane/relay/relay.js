@@ -42,7 +42,7 @@
     if (over) finish(news.state);
   };
   const finish = (state) => {
-    for (const id of ["cancel", "back", "left"]) by(id).hidden = true;
+    for (const id of ["cancel", "back", "left", "type", "where"]) by(id).hidden = true;
     document.body.classList.add("over");
     if (state === "done" && window.opener) setTimeout(() => window.close(), 1500);
   };
@@ -56,9 +56,15 @@
     paper.drawImage(picture, 0, 0);
     picture.close();
     size = [width, height];
-    canvas.style.aspectRatio = width + " / " + height;
+    fit();
     if (!shown) { shown = true; cover.hidden = !over; keys.focus({ preventScroll: true }); }
     say({ t: "shown" });
+  };
+  // As large as there is room, and no larger than it is.
+  const fit = () => {
+    const room = by("view").getBoundingClientRect();
+    const part = Math.min(1, room.width / size[0], room.height / size[1]);
+    [canvas.style.width, canvas.style.height] = size.map((side) => Math.floor(side * part) + "px");
   };
   let last = Promise.resolve();
   socket.onopen = measure;
@@ -100,6 +106,8 @@
   by("no").onclick = () => answer(false);
   by("cancel").onclick = () => { say({ t: "cancel" }); by("cancel").disabled = true; };
   by("back").onclick = () => { say({ t: "back" }); keys.focus(); };
+  // A keyboard of glass comes up by itself where a tap may call it, and by this anywhere.
+  by("type").onclick = () => keys.focus({ preventScroll: true });
 
   if (!relayed) return;
 
@@ -110,7 +118,9 @@
     const room = by("view").getBoundingClientRect();
     const wide = Math.round(Math.min(1200, Math.max(320, room.width)));
     const high = Math.round(Math.min(1000, Math.max(240, room.height)));
-    say({ t: "size", width: wide, height: high });
+    // Fine screens get fine letters.
+    say({ t: "size", width: wide, height: high, scale: devicePixelRatio > 1.2 ? 2 : 1 });
+    if (shown) fit();
   }
   let due = 0;
   addEventListener("resize", () => { clearTimeout(due); due = setTimeout(measure, 250); });
@@ -137,7 +147,7 @@
   });
   canvas.addEventListener("pointerup", (e) => {
     if (e.pointerType !== "touch") return point("up", e, { button: names[e.button] || "left", clicks });
-    if (touch && !touch.scrolled) { press(e, "left"); point("up", e, { button: "left", clicks }); }
+    if (touch && !touch.scrolled) { keys.focus({ preventScroll: true }); press(e, "left"); point("up", e, { button: "left", clicks }); }
     touch = null;
   });
   canvas.addEventListener("pointermove", (e) => {

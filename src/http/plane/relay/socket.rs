@@ -50,12 +50,22 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 #[derive(Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 enum Said {
-    Size { width: u16, height: u16 },
+    Size {
+        width: u16,
+        height: u16,
+        #[serde(default)]
+        scale: u8,
+    },
     Mouse(Mouse),
     Key(KeyPress),
-    Text { text: Secret },
+    Text {
+        text: Secret,
+    },
     Shown,
-    Answer { ok: bool, text: Option<Secret> },
+    Answer {
+        ok: bool,
+        text: Option<Secret>,
+    },
     Back,
     Cancel,
 }
@@ -204,7 +214,7 @@ impl Relay {
                 self.viewer.sitting.stop(Outcome::Cancelled);
                 return Ok(());
             }
-            Said::Size { width, height } => Input::Size { width, height },
+            Said::Size { width, height, scale } => Input::Size { width, height, scale },
             Said::Mouse(mouse) => Input::Mouse(mouse),
             Said::Key(key) => Input::Key(key),
             Said::Text { text } => Input::Text(text),
