@@ -490,11 +490,15 @@ async fn what_makes_no_sense_and_what_is_missing_is_told() {
 /// A page that tries everything to reach what else is on the gateway's machine.
 #[tokio::test]
 async fn nothing_inside_is_reached_by_a_page() {
-    let inside = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let inside = tokio::net::TcpListener::bind("0.0.0.0:0").await.expect("a port");
     let calls = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let port = |address: std::io::Result<std::net::SocketAddr>| address.expect("bound").port();
     let (tcp, udp) = (port(inside.local_addr()), port(calls.local_addr()));
-    let row = STORAGE.replace("/site/login", &format!("/site/reach?port={tcp}&udp={udp}"));
+    // Its address in a network, where it is in one.
+    let out = tokio::net::UdpSocket::bind("0.0.0.0:0").await.expect("a port");
+    let own = out.connect("192.0.2.1:9").await.and_then(|()| out.local_addr()).map(|address| address.ip());
+    let own = own.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+    let row = STORAGE.replace("/site/login", &format!("/site/reach?port={tcp}&udp={udp}&inside={own}"));
     let house = House::start(&fragment("", &row.replace("expect: \"#username\", ", ""))).await;
     let begun = begin(&house, "my-site").await;
     let mut person = Person::open(&house, &begun).await;

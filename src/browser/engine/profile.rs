@@ -19,6 +19,9 @@ use crate::ids::random_name;
 const PREFIX: &str = "weir-browser-";
 const LOCK: &str = ".lock";
 
+/// No connections ahead of what is asked for: they would be made past the gate.
+const PREFERENCES: &str = r#"{"net":{"network_prediction_options":2}}"#;
+
 /// A browser that is killed may still be writing for a moment.
 const TRIES: u32 = 40;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
@@ -59,9 +62,11 @@ impl Profile {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let profile = Self { folder, lock, _held: held };
-        for folder in [profile.folder.clone(), profile.temporary()] {
+        let settings = profile.folder.join("Default");
+        for folder in [&profile.folder, &profile.temporary(), &settings] {
             DirBuilder::new().mode(0o700).create(folder)?;
         }
+        std::fs::write(settings.join("Preferences"), PREFERENCES)?;
         Ok(profile)
     }
 

@@ -1,6 +1,6 @@
 // Everything by which a page makes a browser connect, to a port of this machine.
 (async () => {
-  const here = ["http://127.0.0.1:$PORT", "http://localhost:$PORT"];
+  const here = ["http://127.0.0.1:$PORT", "http://localhost:$PORT", "http://$INSIDE:$PORT"];
   const add = (name, more) => document.body.append(Object.assign(document.createElement(name), more));
   const worker = "for (const to of " + JSON.stringify(here) + ") fetch(to + '/worker', { mode: 'no-cors' }).catch(() => {})";
   for (const to of here) {
@@ -15,6 +15,9 @@
     fetch(to + "/fetch", { mode: "no-cors" }).catch(() => {});
     navigator.sendBeacon(to + "/beacon", "x");
     new EventSource(to + "/events");
+  }
+  // Elsewhere inside, a page that is secure gets none.
+  for (const to of here.slice(0, 2)) {
     new WebSocket(to.replace("http", "ws") + "/socket");
   }
   new Worker(URL.createObjectURL(new Blob([worker], { type: "text/javascript" })));

@@ -9,9 +9,11 @@
 //!
 //! Everything stands where [`FIELD`] and [`BUTTON`] say, for whoever sees pictures only. Other ways in: `/site/popup` opens the login in
 //! a window of its own, `/site/terms` one that leads elsewhere, `/site/ask` asks something in a box of the browser's before, `/site/away?to=…` leads anywhere,
-//! `/site/reach?port=…&udp=…` tries to reach those ports of this machine in every way that a page has.
+//! `/site/reach?port=…&udp=…&inside=…` tries to reach those ports of this machine, also by its other address, in every way that a
+//! page has.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use http::Method;
 use parking_lot::Mutex;
@@ -105,10 +107,14 @@ fn button(title: &str, script: &str) -> Native {
 }
 
 /// A page that means harm to whoever shares the browser's network.
-fn reach(port: &str, udp: &str) -> Native {
-    let (port, udp) = (port.parse::<u16>().unwrap_or(1), udp.parse::<u16>().unwrap_or(1));
+fn reach(asked: &Asked) -> Native {
+    let number =
+        |name: &str| asked.query(name).and_then(|text| text.parse::<u16>().ok()).unwrap_or(1).to_string();
+    let inside = asked.query("inside").and_then(|text| text.parse::<IpAddr>().ok());
+    let inside = inside.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let script = include_str!("reach.js");
     let script =
-        include_str!("reach.js").replace("$PORT", &port.to_string()).replace("$UDP", &udp.to_string());
+        script.replace("$PORT", &number("port")).replace("$UDP", &number("udp")).replace("$INSIDE", &inside);
     let body = format!("{STYLE}<script>{script}</script>");
     pages::with_policy(200, "Reach", &body, "frame-ancestors 'none'")
 }
@@ -161,9 +167,7 @@ pub fn page(site: &Site, asked: &Asked, path: &str) -> Native {
             return button("Terms", &format!("document.getElementById('go').onclick = () => {open}"));
         }
         "/ask" => return button("Ask", "if (confirm('Are you of age?')) location = '/site/login'"),
-        "/reach" => {
-            return reach(&asked.query("port").unwrap_or_default(), &asked.query("udp").unwrap_or_default());
-        }
+        "/reach" => return reach(asked),
         "/away" => return go(&asked.query("to").unwrap_or_default()),
         _ => {}
     }
