@@ -3,7 +3,7 @@
 //!
 //! A page may be opened from hosts of the site's row only. What it embeds (captchas are frames of somebody else's) and whatever its
 //! scripts ask for may come from any named host over HTTPS, which nothing inside can pass for. What is no request that the protocol
-//! shows (WebSockets, connections made ahead) is kept from this machine by names that are not found: see [`not_found`].
+//! shows (WebSockets, calls) is kept from this machine and from private addresses by names that are not found: see [`not_found`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,10 +18,25 @@ use crate::browser::site::Site;
 /// Endings of names that are of a network's own.
 const INSIDE: [&str; 4] = [".localhost", ".local", ".internal", ".home.arpa"];
 
-/// This machine, and where clouds tell machines about themselves, as Chromium's rules for names spell them. All else that is inside has no
-/// certificate for a public name, and what is not encrypted a secure page does not get.
-const HERE: [&str; 7] =
-    ["localhost", "*.localhost", "127.*.*.*", "0.0.0.0", "::*", "169.254.*.*", "*.internal"];
+/// This machine, where clouds tell machines about themselves, and the addresses of private networks, as Chromium's rules for names spell
+/// them (`?`: one character or none).
+const HERE: [&str; 15] = [
+    "localhost",
+    "*.localhost",
+    "*.internal",
+    "127.*.*.*",
+    "0.0.0.0",
+    "169.254.*.*",
+    "10.*.*.*",
+    "172.1?.*.*",
+    "172.2?.*.*",
+    "172.3?.*.*",
+    "192.168.*.*",
+    "::*",
+    "fc??:*",
+    "fd??:*",
+    "fe80:*",
+];
 
 /// A document that was not fetched.
 #[derive(Debug)]
@@ -81,7 +96,7 @@ fn is_public(url: &Url) -> bool {
     name.contains('.') && !INSIDE.iter().any(|ending| name.ends_with(ending))
 }
 
-/// Chromium's rules for names, of which the first that fits counts: none of this machine is found, but where a site is there itself.
+/// Chromium's rules for names, of which the first that fits counts: nothing inside is found, but where a site is there itself.
 pub(super) fn not_found(sites: &[Arc<Site>]) -> String {
     let mut rules = Vec::new();
     for (name, port) in sites.iter().flat_map(|site| site.host_names()) {
@@ -154,7 +169,10 @@ mod tests {
             let rules = not_found(sites);
             let (own, rest) =
                 rules.split_once("MAP localhost ~NOTFOUND,MAP *.localhost ~NOTFOUND,").expect("always there");
-            assert!(rest.starts_with("MAP 127.*.*.* ~NOTFOUND,"), "{rest}");
+            assert!(
+                rest.contains("MAP 127.*.*.* ~NOTFOUND,") && rest.contains("MAP 10.*.*.* ~NOTFOUND,"),
+                "{rest}"
+            );
             own.to_owned()
         };
         let named = [site("https://a.example/", &["*.b.example:8443"])];

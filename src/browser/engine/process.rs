@@ -53,7 +53,7 @@ const FLAGS: [&str; 19] = [
     "--disable-dev-shm-usage",
     // A page that is opened ahead would be opened behind the gate's back.
     "--disable-features=Prerender2,Translate,MediaRouter",
-    // Calls go through what is asked for by name, or nowhere: they would pass the gate.
+    // Calls go by what is asked for by name, or nowhere: datagrams would pass the gate.
     "--webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--window-size=1120,840",

@@ -21,7 +21,7 @@
     new WebSocket(to.replace("http", "ws") + "/socket");
   }
   new Worker(URL.createObjectURL(new Blob([worker], { type: "text/javascript" })));
-  const call = new RTCPeerConnection({ iceServers: [{ urls: "stun:127.0.0.1:$UDP" }] });
+  const call = new RTCPeerConnection({ iceServers: [{ urls: "stun:127.0.0.1:$UDP" }, { urls: "turn:127.0.0.1:$PORT?transport=tcp", username: "x", credential: "x" }] });
   call.createDataChannel("x");
   await call.setLocalDescription(await call.createOffer());
   // It is seen at the site how far this has come, and at the gateway's page where it goes.
