@@ -18,9 +18,6 @@ const SIZE: (u16, u16) = (1000, 700);
 const WIDTHS: (u16, u16) = (320, 1600);
 const HEIGHTS: (u16, u16) = (240, 1200);
 
-/// A picture has at most so many dots: what is larger is not drawn finer than it is.
-const MAX_DOTS: u32 = 3_000_000;
-
 /// Of the pictures, in percent: letters are still sharp.
 const QUALITY: u8 = 75;
 
@@ -50,8 +47,6 @@ pub(super) struct Pages {
     is_relayed: bool,
     open: Vec<Page>,
     size: (u16, u16),
-    /// How many dots a pixel has in a row.
-    scale: u8,
     viewers: usize,
     /// Since when the shown page should have been drawn anew, and was not.
     due: Option<Instant>,
@@ -73,7 +68,6 @@ impl Pages {
             is_relayed,
             open: Vec::new(),
             size: SIZE,
-            scale: 1,
             viewers: 0,
             due: None,
             unseen: Vec::new(),
@@ -204,15 +198,14 @@ impl Pages {
         let Some(page) = self.open.last().filter(|_| self.is_relayed) else { return };
         let session = Some(page.session.as_str());
         let (width, height) = self.size;
-        let metrics =
-            json!({"width": width, "height": height, "deviceScaleFactor": self.scale, "mobile": false});
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.line.tell(session, "Emulation.setDeviceMetricsOverride", metrics);
         if self.viewers > 0 {
             // A page that does not change is not drawn again: from the beginning, for whoever has just come.
             self.stop(&page.session);
             self.line.tell(session, "Page.bringToFront", json!({}));
-            let dots = |side: u16| u32::from(side) * u32::from(self.scale);
-            let wanted = json!({"format": "jpeg", "quality": QUALITY, "maxWidth": dots(width), "maxHeight": dots(height)});
+            let wanted =
+                json!({"format": "jpeg", "quality": QUALITY, "maxWidth": width, "maxHeight": height});
             self.line.tell(session, "Page.startScreencast", wanted);
             self.due = Some(Instant::now());
         }
@@ -282,10 +275,10 @@ impl Pages {
                 self.show(stage);
             }
             Input::Shown => self.seen(),
-            Input::Size { width, height, scale } => {
-                let (size, scale) = bounded(width, height, scale);
-                if (size, scale) != (self.size, self.scale) {
-                    (self.size, self.scale) = (size, scale);
+            Input::Size { width, height } => {
+                let size = bounded(width, height);
+                if size != self.size {
+                    self.size = size;
                     self.show(stage);
                 }
             }
@@ -370,10 +363,8 @@ impl Pages {
 }
 
 /// What is believed of a view.
-fn bounded(width: u16, height: u16, scale: u8) -> ((u16, u16), u8) {
-    let (width, height) = (width.clamp(WIDTHS.0, WIDTHS.1), height.clamp(HEIGHTS.0, HEIGHTS.1));
-    let is_fine = scale >= 2 && u32::from(width) * u32::from(height) * 4 <= MAX_DOTS;
-    ((width, height), if is_fine { 2 } else { 1 })
+fn bounded(width: u16, height: u16) -> (u16, u16) {
+    (width.clamp(WIDTHS.0, WIDTHS.1), height.clamp(HEIGHTS.0, HEIGHTS.1))
 }
 
 /// A side of a picture.
@@ -388,10 +379,8 @@ mod tests {
 
     #[test]
     fn a_view_is_believed_within_bounds() {
-        assert_eq!(bounded(400, 800, 2), ((400, 800), 2));
-        assert_eq!(bounded(400, 800, 0), ((400, 800), 1));
-        assert_eq!(bounded(400, 800, 200), ((400, 800), 2));
-        assert_eq!(bounded(65_535, 65_535, 255), ((1600, 1200), 1));
-        assert_eq!(bounded(0, 0, 1), ((320, 240), 1));
+        assert_eq!(bounded(400, 800), (400, 800));
+        assert_eq!(bounded(65_535, 65_535), (1600, 1200));
+        assert_eq!(bounded(0, 0), (320, 240));
     }
 }

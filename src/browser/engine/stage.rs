@@ -34,11 +34,10 @@ pub enum Input {
     Arrived,
     /// The last picture has been shown: the next may come.
     Shown,
-    /// How large their view is, and how many dots of theirs a pixel has in a row.
+    /// How large their view is.
     Size {
         width: u16,
         height: u16,
-        scale: u8,
     },
     Mouse(Mouse),
     Key(KeyPress),

@@ -118,8 +118,7 @@
     const room = by("view").getBoundingClientRect();
     const wide = Math.round(Math.min(1200, Math.max(320, room.width)));
     const high = Math.round(Math.min(1000, Math.max(240, room.height)));
-    // Fine screens get fine letters.
-    say({ t: "size", width: wide, height: high, scale: devicePixelRatio > 1.2 ? 2 : 1 });
+    say({ t: "size", width: wide, height: high });
     if (shown) fit();
   }
   let due = 0;

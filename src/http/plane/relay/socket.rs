@@ -50,22 +50,12 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 #[derive(Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 enum Said {
-    Size {
-        width: u16,
-        height: u16,
-        #[serde(default)]
-        scale: u8,
-    },
+    Size { width: u16, height: u16 },
     Mouse(Mouse),
     Key(KeyPress),
-    Text {
-        text: Secret,
-    },
+    Text { text: Secret },
     Shown,
-    Answer {
-        ok: bool,
-        text: Option<Secret>,
-    },
+    Answer { ok: bool, text: Option<Secret> },
     Back,
     Cancel,
 }
@@ -214,7 +204,7 @@ impl Relay {
                 self.viewer.sitting.stop(Outcome::Cancelled);
                 return Ok(());
             }
-            Said::Size { width, height, scale } => Input::Size { width, height, scale },
+            Said::Size { width, height } => Input::Size { width, height },
             Said::Mouse(mouse) => Input::Mouse(mouse),
             Said::Key(key) => Input::Key(key),
             Said::Text { text } => Input::Text(text),
