@@ -14,7 +14,7 @@
 //! | 3 | [`dialect`] | the wires that platforms speak: encode a request, decode an answer |
 //! | 4 | [`platform`] | platforms as rows of data: rules, quirks, error tables, credentials on the wire |
 //! | 5 | [`identity`] [`store`] [`vault`] [`pool`] [`upstream`] | who calls; what is kept; and what of it nobody may read; which account; connections out |
-//! | 6 | [`oauth`] | Weir as a client: of platforms, for accounts, and of identity providers, for people |
+//! | 6 | [`oauth`] [`browser`] | Weir as a client: of platforms, for accounts, and of identity providers, for people; sign-ins at a platform's own page |
 //! | 7 | [`gateway`] | the path of a request, in one linear function, and the relay of a stream; accounts, people and apps |
 //! | 8 | [`config`] | as typed, as resolved, as in force; reload; check |
 //! | 9 | [`http`] | sockets, TLS, life cycle, routes, and the one place where a fault becomes an answer |
@@ -28,6 +28,7 @@
 //! Everything else goes to the control plane ([`http::plane`]).
 
 pub mod api;
+pub mod browser;
 pub mod cli;
 pub mod clock;
 pub mod config;

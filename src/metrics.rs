@@ -57,6 +57,10 @@ pub struct Metrics {
     pub leases_lost: IntCounter,
     /// Accounts whose consent has ended.
     pub needs_reauth: IntCounter,
+    /// Sign-ins at platforms' own pages that ended, by outcome (`done`, `failed`, `cancelled`, `late`, `ended`).
+    pub browser_sign_ins: IntCounterVec,
+    /// Browsers open for them.
+    pub browsers: IntGauge,
     /// Tokens of consents that were to be renewed, by platform and outcome (`renewed`, `failed`, `ended`).
     pub renewals: IntCounterVec,
     /// 1 while the pool's authority answers.
@@ -143,6 +147,8 @@ impl Metrics {
             authority_up: make.gauge("weir_pool_authority_up", "1 while whoever grants the pool's leases answers, 0 while not.")?,
             replicas: make.gauge("weir_replicas", "Processes that share the pool's limits, as last heard.")?,
             needs_reauth: make.counter("weir_accounts_need_consent_total", "Accounts whose provider no longer renews their token: somebody must agree again.")?,
+            browser_sign_ins: make.counters("weir_browser_sign_ins_total", "Sign-ins at platforms' own pages that ended, by outcome.", &["outcome"])?,
+            browsers: make.gauge("weir_browsers", "Browsers open for sign-ins at platforms' own pages.")?,
             renewals: make.counters("weir_token_renewals_total", "Tokens of consents that were to be renewed, by outcome.", &["platform", "outcome"])?,
             panics: make.counter("weir_panics_total", "Panics caught in requests.")?,
             registry,

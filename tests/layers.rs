@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["dialect"],
     &["platform"],
     &["identity", "pool", "store", "upstream", "vault"],
-    &["oauth"],
+    &["browser", "oauth"],
     &["gateway"],
     &["config"],
     &["http"],

@@ -2,6 +2,7 @@
 
 mod backing;
 mod bookkeeper;
+mod browsers;
 mod check;
 mod demo;
 mod fake;

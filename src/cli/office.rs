@@ -191,6 +191,12 @@ impl Office {
         let (consents, renewals) = wiring::consents(&house.onboard, backing.records(), &clock)?;
         let operator = Secret::new(random_name("operator-", 43));
         let plane = Plane {
+            // Nobody signs in from here.
+            #[cfg(feature = "browser")]
+            browsing: crate::gateway::onboard::browsing::Browsing::new(
+                Arc::clone(&house.onboard),
+                Default::default(),
+            ),
             gateway: house.gateway,
             operations: Arc::new(NothingRuns),
             keys: house.keys,

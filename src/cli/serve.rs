@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backing::Backing;
 use super::bookkeeper::Bookkeeper;
+use super::browsers::Browsers;
 use super::purse::Purse;
 use super::wiring::{self, House};
 use super::{block_on, environment, logs};
@@ -117,6 +118,7 @@ pub fn run_config(
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let operator = wiring::leave_operator_token(&folder)?;
     let plane = plane(config, &reload, &backing, (Arc::clone(&consents), Arc::clone(&renewals)), operator);
+    let browsers = Browsers::of(&plane);
     let public = Arc::new(Desk {
         gateway: Arc::clone(&gateway),
         plane: plane::public(plane.clone()),
@@ -135,8 +137,9 @@ pub fn run_config(
     let bookkeeper = Bookkeeper { gateway, records: backing.records(), journals: folder };
     attend(live, reload, certificate, bookkeeper.clone())?;
     keep_consents(consents, people, Arc::clone(&renewals))?;
-    let let_go = release(&backing, &purse, &renewals);
+    let let_go = release(&backing, &purse, &renewals, browsers.clone());
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
+    browsers.close();
     renewals.close(LAST_TOKENS);
     purse.close();
     block_on(async {
@@ -163,6 +166,8 @@ fn plane(
 ) -> Plane {
     let House { gateway, keys, onboard, people, provider } = reload.house.clone();
     Plane {
+        #[cfg(feature = "browser")]
+        browsing: Browsers::browsing(&onboard),
         gateway,
         operations: reload.clone(),
         keys,
@@ -195,6 +200,7 @@ fn release(
     backing: &Backing,
     purse: &Arc<Purse>,
     renewals: &Arc<Renewals>,
+    browsers: Browsers,
 ) -> impl Fn() + Send + Sync + 'static {
     let store = match backing {
         Backing::Own(store) => Some(Arc::clone(store)),
@@ -202,6 +208,7 @@ fn release(
     };
     let (purse, renewals) = (Arc::clone(purse), Arc::clone(renewals));
     move || {
+        browsers.hand_over();
         if let Some(store) = &store {
             renewals.close(LAST_TOKENS);
             purse.hand_over();

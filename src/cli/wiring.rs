@@ -223,6 +223,7 @@ fn ground(config: &Config, vault: Arc<Vault>) -> Ground {
         platforms: config.platforms.clone(),
         accounts: config.accounts.clone(),
         oauth: config.oauth.clone(),
+        browser: config.browser.clone(),
         tenants,
         implied_routes: config.implied_routes,
     }

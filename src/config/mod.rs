@@ -20,7 +20,7 @@ use crate::gateway::{people, provider};
 use crate::platform::profile::Platform;
 use crate::redis_link::Address;
 use crate::vault::MasterKey;
-use crate::{identity, oauth, pool};
+use crate::{browser, identity, oauth, pool};
 
 mod field;
 mod interpolate;
@@ -72,6 +72,8 @@ pub struct Config {
     pub prices: Prices,
     pub pool: pool::settings::Settings,
     pub oauth: oauth::Settings,
+    /// Accounts by signing in at a platform's own page.
+    pub browser: browser::Settings,
     /// Who signs in, and by what.
     pub sign_in: people::Settings,
     /// Third-party apps, and the name under which Weir makes tokens itself.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::field::{Field, Named, Names, OneOrMore};
 use super::quantity::{Length, Size};
+use crate::browser;
 use crate::dialect::Unsupported;
 use crate::gateway::settings::{Heartbeat, ModelField, OnBudget};
 use crate::limits::Limits;
@@ -167,6 +168,15 @@ sections! {
         state_ttl: Length,
         return_to: Vec<Field<String>>,
         providers: Named<oauth::Row>,
+        browser: Browser,
+    }
+    Browser {
+        program: String,
+        window: browser::settings::Window,
+        sandbox: bool,
+        time_limit: Length,
+        at_once: usize,
+        sites: Named<browser::Row>,
     }
     SignIn {
         providers: Vec<Field<String>>,

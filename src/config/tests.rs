@@ -102,6 +102,7 @@ fn the_reference_says_the_defaults() {
             prices,
             pool,
             oauth,
+            browser,
             sign_in,
             provider,
             drain,
@@ -118,7 +119,8 @@ fn the_reference_says_the_defaults() {
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {prices:?} {pool:?}"),
-            format!("{drain:?} {workers:?} {log:?} {implied_routes:?} {oauth:?} {sign_in:?} {provider:?}"),
+            format!("{drain:?} {workers:?} {log:?} {implied_routes:?} {oauth:?}"),
+            format!("{browser:?} {sign_in:?} {provider:?}"),
         ]
     };
     assert_eq!(shown(&reference), shown(&defaults));
@@ -142,7 +144,8 @@ fn the_reference_says_every_default_aloud() {
     // A default that is not written down as a live line would pass the comparison above unseen.
     let problems = report::Problems::default();
     resolved(REFERENCE, &environment, &problems).unwrap();
-    let examples_only = ["tls", "vault", "workers", "jwt", "public_url", "topup_url", "tenant", "models"];
+    let examples_only =
+        ["tls", "vault", "workers", "jwt", "public_url", "topup_url", "tenant", "models", "program"];
     for (name, fields, given) in problems.structs.take() {
         let is_empty_default = name == "Limits";
         let missing: Vec<_> = fields
@@ -170,8 +173,8 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
     }
     // A platform's row is documented where the rows are.
     all.remove("Row");
-    for of_provider in ["AccountRow", "PersonRow"] {
-        all.remove(of_provider);
+    for of_row in ["AccountRow", "PersonRow", "WaitRow", "SourceRow"] {
+        all.remove(of_row);
     }
     for (name, (fields, given)) in &all {
         let given: BTreeSet<&str> = given.iter().map(String::as_str).collect();
@@ -184,6 +187,7 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
             "Account",
             "Admin",
             "Auth",
+            "Browser",
             "Callers",
             "Claims",
             "Drain",
@@ -229,7 +233,14 @@ fn every_example_file_loads() {
     names.sort();
     assert_eq!(
         names,
-        ["failover.yaml", "jwt-with-jwks.yaml", "openai-like.yaml", "single-key.yaml", "ten-platforms.yaml"]
+        [
+            "failover.yaml",
+            "jwt-with-jwks.yaml",
+            "openai-like.yaml",
+            "sign-in-page.yaml",
+            "single-key.yaml",
+            "ten-platforms.yaml"
+        ]
     );
 }
 

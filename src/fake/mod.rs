@@ -20,7 +20,7 @@ mod socket;
 mod stream;
 mod wire;
 
-pub use oauth::Setup;
+pub use oauth::{BUTTON, FIELD, FIELD_STEP, PASSWORD, Setup};
 pub use script::{Account, Script};
 pub use server::{Settings, endpoints, serve};
 

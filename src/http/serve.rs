@@ -145,8 +145,8 @@ impl App {
             let mut connection = Box::pin(self.http2.serve_connection(wire, service));
             see_through(connection.as_mut(), &begun, shutdown, http2::Connection::graceful_shutdown).await
         } else {
-            let connection = pin!(self.http1.serve_connection(wire, service));
-            see_through(connection, &begun, shutdown, http1::Connection::graceful_shutdown).await
+            let connection = pin!(self.http1.serve_connection(wire, service).with_upgrades());
+            see_through(connection, &begun, shutdown, http1::UpgradeableConnection::graceful_shutdown).await
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");

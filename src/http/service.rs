@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -124,9 +124,13 @@ fn door(method: &Method, path: &str) -> Door {
 pub async fn serve(
     desk: Arc<Desk>,
     phase: Arc<Phase>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Out>, Infallible> {
     let busy = phase.begin();
+    if request.headers().contains_key(UPGRADE) {
+        // Whoever goes on with the connection as something else says for how long.
+        request.extensions_mut().insert(Arc::clone(&phase));
+    }
     let arrived = desk.gateway.clock.now();
     let is_enveloped = request.uri().path() == ENVELOPED_CHAT;
     let id = RequestId::from_caller(request.headers().get("x-request-id").and_then(|id| id.to_str().ok()));

@@ -35,9 +35,12 @@ pub struct Busy(Arc<Phase>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        let others = self.0.open.fetch_sub(1, Ordering::Relaxed) - 1;
         self.0.served.fetch_add(1, Ordering::Relaxed);
-        self.0.advance(ANSWERED);
+        // Over HTTP/1 there are others where the connection went on as something else: it stays busy with that.
+        if others == 0 {
+            self.0.advance(ANSWERED);
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod frames;
 mod hostile;
 mod house;
 mod idp;
+#[cfg(feature = "browser")]
+mod person;
 mod proxy;
 mod puppet;
 mod replicas;
@@ -19,6 +21,8 @@ mod budget;
 mod callers;
 mod chaos;
 mod consent;
+#[cfg(feature = "browser")]
+mod desktop;
 mod device;
 mod endpoints;
 mod failover;
@@ -37,6 +41,10 @@ mod redis_recovery;
 mod redis_tls;
 mod redis_trouble;
 mod refusals;
+#[cfg(feature = "browser")]
+mod relay;
+#[cfg(feature = "browser")]
+mod relay_page;
 mod resting;
 mod revocation;
 mod secure_gate;

@@ -15,6 +15,7 @@ use crate::gateway::settings::{Retry, Sizes, Timeouts};
 use crate::pool;
 
 mod accounts;
+mod browser;
 mod callers;
 mod oauth;
 mod prices;
@@ -39,6 +40,7 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
     let oauth = oauth::settings(raw.oauth.get().unwrap_or(&raw::OAuth::default()), problems);
     let provider = provider::settings(raw, &oauth, &listen, problems);
     Config {
+        browser: browser::settings(raw, &platforms, problems),
         sign_in: sign_in::settings(raw, &oauth, provider.public_url.as_deref(), problems),
         provider,
         listen,

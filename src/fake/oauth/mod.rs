@@ -44,7 +44,7 @@
 //! | `POST …/<p>/withdraw` | `{"person"}` (absent: all): kills their families |
 //! | `POST …/<p>/rollover` | `{"drop_old": bool, "alg"}`: a new signing key |
 //! | `POST …/<p>/reset` | forgets everything but the clients |
-//! | `GET /_fake/site` and `/_fake/site/code` | the login site's state, and the code of its second factor; `POST /_fake/site/expire` ends its sessions |
+//! | `GET /_fake/site`, `/_fake/site/code`, `/_fake/site/question` | the login site's state, the code of its second factor, the answer to its question; `POST /_fake/site/expire` ends its sessions |
 //!
 //! The same can stand in the script: `idp: {github: {clients: […], settings: {…}, people: {…}}}`.
 //!
@@ -86,7 +86,7 @@ use rows::{Endpoint, ROWS, Row};
 
 pub use control::{Setup, control};
 pub use platform::{Held, entitled, narrow};
-pub use site::{Site, api as site_api, page as site_page};
+pub use site::{BUTTON, FIELD, FIELD_STEP, PASSWORD, Site, api as site_api, page as site_page};
 
 /// One provider.
 struct Desk {

@@ -6,8 +6,14 @@
 //! the cookie `site_session`; before `/site/home` it opens nothing. Elements: `#username`, `#password`, `#login`; `#code`,
 //! `#verify`; `#question`, `#answer`, `#send`; `#welcome`; what is wrong stands in `#problem`. `/site-api/me` and
 //! `/site-api/v1/…` (OpenAI's wire) take the token as bearer, or the cookie.
+//!
+//! Everything stands where [`FIELD`] and [`BUTTON`] say, for whoever sees pictures only. Other ways in: `/site/popup` opens the login in
+//! a window of its own, `/site/terms` one that leads elsewhere, `/site/ask` asks something in a box of the browser's before, `/site/away?to=…` leads anywhere,
+//! `/site/reach?port=…&udp=…&inside=…` tries to reach those ports of this machine, also by its other address, in every way that a
+//! page has.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use http::Method;
 use parking_lot::Mutex;
@@ -24,6 +30,19 @@ pub const PASSWORD: &str = "open sesame";
 pub const COOKIE: &str = "site_session";
 /// The token's key in `localStorage`.
 pub const STORED: &str = "site_token";
+
+/// The middle of a page's first field; the next one is [`FIELD_STEP`] further down. Of the pages after the first: their only field is the
+/// second.
+pub const FIELD: (u32, u32) = (180, 112);
+pub const FIELD_STEP: u32 = 80;
+/// The middle of a page's button.
+pub const BUTTON: (u32, u32) = (110, 248);
+
+const STYLE: &str = "<style>h1{position:absolute;left:40px;top:14px;margin:0;font-size:26px}\
+form{position:absolute;left:40px;top:70px;width:400px;line-height:24px}p{margin:0;height:80px}label{display:block}\
+input{display:block;box-sizing:border-box;width:280px;height:36px;padding:4px 10px}\
+button{box-sizing:border-box;width:140px;height:36px;padding:0;border:0;border-radius:6px;background:#0b7a4b;color:#fff}\
+#problem{position:absolute;left:40px;top:310px;width:400px}#go{position:absolute;left:40px;top:230px}</style>";
 
 const NUMBERS: [&str; 10] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
@@ -75,7 +94,29 @@ fn form(title: &str, action: &str, fields: &str, problem: &str) -> Native {
         words => format!("<p id=\"problem\">{}</p>", escaped(words)),
     };
     let status = if problem.is_empty() { 200 } else { 401 };
-    pages::page(status, title, &format!("{problem}<form method=\"post\" action=\"{action}\">{fields}</form>"))
+    let body = format!("{STYLE}{problem}<form method=\"post\" action=\"{action}\">{fields}</form>");
+    pages::page(status, title, &body)
+}
+
+/// A page with a button, and what the button does.
+fn button(title: &str, script: &str) -> Native {
+    let nonce = random_name("n", 16);
+    let body = format!("{STYLE}<button id=\"go\">Go on</button><script nonce=\"{nonce}\">{script}</script>");
+    let policy = format!("default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'");
+    pages::with_policy(200, title, &body, &policy)
+}
+
+/// A page that means harm to whoever shares the browser's network.
+fn reach(asked: &Asked) -> Native {
+    let number =
+        |name: &str| asked.query(name).and_then(|text| text.parse::<u16>().ok()).unwrap_or(1).to_string();
+    let inside = asked.query("inside").and_then(|text| text.parse::<IpAddr>().ok());
+    let inside = inside.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let script = include_str!("reach.js");
+    let script =
+        script.replace("$PORT", &number("port")).replace("$UDP", &number("udp")).replace("$INSIDE", &inside);
+    let body = format!("{STYLE}<script>{script}</script>");
+    pages::with_policy(200, "Reach", &body, "frame-ancestors 'none'")
 }
 
 fn login_form(problem: &str) -> Native {
@@ -91,7 +132,7 @@ fn code_form(problem: &str) -> Native {
 fn question_form(sum: (usize, usize), problem: &str) -> Native {
     let word = |number: usize| NUMBERS.get(number).copied().unwrap_or("zero");
     let fields = format!(
-        "<p><label><span id=\"question\">How much is {} plus {}?</span> <input id=\"answer\" name=\"answer\" autocomplete=\"off\"></label></p><p><button id=\"send\">I am no robot</button></p>",
+        "<p>One more thing.</p><p><label><span id=\"question\">How much is {} plus {}?</span> <input id=\"answer\" name=\"answer\" autocomplete=\"off\"></label></p><p><button id=\"send\">I am no robot</button></p>",
         word(sum.0),
         word(sum.1)
     );
@@ -115,8 +156,20 @@ fn home(visit: &Visit) -> Native {
 pub fn page(site: &Site, asked: &Asked, path: &str) -> Native {
     let mut books = site.0.lock();
     let posted = asked.method == Method::POST;
-    if path == "/login" {
-        return if posted { log_in(&mut books, asked) } else { login_form("") };
+    match path {
+        "/login" => return if posted { log_in(&mut books, asked) } else { login_form("") },
+        "/popup" => {
+            let open = "window.open('/site/login', 'login', 'width=500,height=500')";
+            return button("Partner", &format!("document.getElementById('go').onclick = () => {open}"));
+        }
+        "/terms" => {
+            let open = "window.open('http://localhost:1/terms')";
+            return button("Terms", &format!("document.getElementById('go').onclick = () => {open}"));
+        }
+        "/ask" => return button("Ask", "if (confirm('Are you of age?')) location = '/site/login'"),
+        "/reach" => return reach(asked),
+        "/away" => return go(&asked.query("to").unwrap_or_default()),
+        _ => {}
     }
     let Some(visit) = books.visits.get(cookie(asked)).cloned() else { return go("/site/login") };
     let due = match visit.step {
@@ -214,6 +267,14 @@ impl Site {
                 Some((username, code)) => Native::json(200, &json!({"username":username,"code":code})),
                 None => Native::json(404, &json!({"error":"nobody has logged in"})),
             },
+            // What a person reads off the page.
+            (&Method::GET, "/question") => {
+                let open = books.visits.values().find(|visit| visit.step == Step::Question);
+                match open.map(|visit| visit.sum) {
+                    Some((one, other)) => Native::json(200, &json!({"answer":(one + other).to_string()})),
+                    None => Native::json(404, &json!({"error":"nobody is asked"})),
+                }
+            }
             (&Method::GET, "" | "/") => {
                 let visits: Vec<Value> = books
                     .visits
@@ -226,7 +287,7 @@ impl Site {
                 *books = Books::default();
                 Native::json(200, &json!({"ok":true}))
             }
-            _ => Native::json(404, &json!({"error":"code, expire (POST)"})),
+            _ => Native::json(404, &json!({"error":"code, question, expire (POST)"})),
         }
     }
 }

@@ -404,7 +404,7 @@ fn check_scopes(provider: &Provider, grant: &Grant) -> Result<(), ConsentError> 
     Err(ConsentError::Denied(format!("the consent does not hold {}", needs.join(" or "))))
 }
 
-fn check_name(name: &str) -> Result<(), ConsentError> {
+pub(super) fn check_name(name: &str) -> Result<(), ConsentError> {
     let is_name = (1..=256).contains(&name.len()) && !name.contains(char::is_control);
     let why = "'account_name' is 1 to 256 bytes without control characters.";
     if is_name { Ok(()) } else { Err(ConsentError::Invalid(why.to_owned())) }

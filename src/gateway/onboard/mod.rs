@@ -5,6 +5,8 @@
 //! A change is written to the store together with its entry in the audit log, then taken over into the pool. What other
 //! processes change is noticed by [`Onboard::tick`].
 
+#[cfg(feature = "browser")]
+pub mod browsing;
 pub mod consent;
 mod kit;
 mod listing;
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::route::{Defaults, RouteTable};
 use super::{Gateway, World};
+use crate::browser;
 use crate::ids::{AccountId, TenantId};
 use crate::oauth;
 use crate::platform::auth::Credential;
@@ -68,10 +71,19 @@ pub struct Ground {
     pub accounts: Vec<Account>,
     /// Through whom accounts are added by consent.
     pub oauth: oauth::Settings,
+    /// Where accounts are added by signing in at a page.
+    pub browser: browser::Settings,
     /// Tenants that the file names.
     pub tenants: Vec<TenantId>,
     /// Where the file names no routes: what those that follow from the accounts have in common.
     pub implied_routes: Option<Defaults>,
+}
+
+impl Ground {
+    /// Whether accounts of a platform are added by signing in at its page: it has one here, and no provider that is asked instead.
+    pub fn has_page(&self, platform: &str) -> bool {
+        self.browser.for_platform(platform).is_some() && self.oauth.for_platform(platform).is_none()
+    }
 }
 
 /// How a rotation went.

@@ -13,10 +13,10 @@ use super::listed::{Routes, delete, get, post, put};
 use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::renewal::Renewed;
-use crate::gateway::onboard::{Listed, NewAccount};
+use crate::gateway::onboard::{Ground, Listed, NewAccount};
 use crate::identity::Caller;
 use crate::keybook::Scope;
-use crate::oauth::{Flow, Settings};
+use crate::oauth::Flow;
 use crate::platform::auth::Scheme;
 use crate::platform::profile::Platform;
 use crate::pool::Dimension;
@@ -44,35 +44,39 @@ pub(super) async fn owner(plane: &Plane, headers: &HeaderMap) -> Result<std::syn
 async fn platforms(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
     owner(&plane, &headers).await?;
     let ground = plane.onboard.ground();
-    let platforms: Vec<Value> = ground.platforms.iter().map(|one| platform(one, &ground.oauth)).collect();
+    let platforms: Vec<Value> = ground.platforms.iter().map(|one| platform(one, &ground)).collect();
     Ok(success(&Value::from(platforms)))
 }
 
 /// By which ways accounts of a platform are added.
-fn ways(platform: &Platform, oauth: &Settings) -> Vec<&'static str> {
+fn ways(platform: &Platform, ground: &Ground) -> Vec<&'static str> {
     let keys: &[&str] = match &platform.scheme {
         Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => &["api_key", "key_pair"],
         Scheme::BaiduV1Token(_) => &["client_credentials"],
         Scheme::SparkWs => &["app_key"],
         Scheme::None => &["none"],
-        Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt => &["api_key"],
+        Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt | Scheme::Cookie => {
+            &["api_key"]
+        }
     };
-    let row = oauth.for_platform(platform.name.as_str()).and_then(|provider| provider.account.as_ref());
+    let row =
+        ground.oauth.for_platform(platform.name.as_str()).and_then(|provider| provider.account.as_ref());
     let flows = row.into_iter().flat_map(|row| &row.flows).map(|flow| match flow {
         Flow::Code => "oauth",
         Flow::Device => "device_code",
     });
-    keys.iter().copied().chain(flows).collect()
+    let page = ground.has_page(platform.name.as_str()).then_some("browser");
+    keys.iter().copied().chain(flows).chain(page).collect()
 }
 
-fn platform(platform: &Platform, oauth: &Settings) -> Value {
+fn platform(platform: &Platform, ground: &Ground) -> Value {
     json!({
         "platform_id": platform.name,
         "platform_name": platform.title,
         "description": platform.description,
         "is_enabled": true,
         "available_models": platform.models,
-        "onboarding": ways(platform, oauth),
+        "onboarding": ways(platform, ground),
         "credential": platform.scheme.wants().replace('`', ""),
     })
 }

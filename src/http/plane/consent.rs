@@ -43,6 +43,10 @@ async fn initiate(
 ) -> Result<Response, Enveloped> {
     let caller = owner(&plane, &headers).await?;
     let ask: Initiate = read_body(&body).map_err(Enveloped)?;
+    #[cfg(feature = "browser")]
+    if plane.onboard.ground().has_page(&ask.platform) {
+        return super::relay::initiate(&plane, &caller, ask).await;
+    }
     let beginner = Beginner::caller(caller.tenant.clone(), who(&caller));
     let redirect_uri = format!("{}{}", plane.public_url(), plane.callback_of(&ask.platform));
     let initiated = plane
@@ -341,7 +345,7 @@ impl Plane {
         }
     }
 
-    fn is_https(&self) -> bool {
+    pub(super) fn is_https(&self) -> bool {
         self.public_url().starts_with("https:")
     }
 

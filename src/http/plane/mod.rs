@@ -1,5 +1,5 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`docs`] what there is, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`docs`] what there is, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in `relay` a browser's page for whoever signs in with it, in [`usage`] what was used.
 
 mod accounts;
 mod browser;
@@ -10,6 +10,8 @@ mod listed;
 mod office;
 mod people;
 mod provider;
+#[cfg(feature = "browser")]
+mod relay;
 mod usage;
 
 use std::convert::Infallible;
@@ -59,6 +61,8 @@ pub struct Plane {
     pub onboard: Arc<Onboard>,
     pub consents: Arc<Consents>,
     pub renewals: Arc<Renewals>,
+    #[cfg(feature = "browser")]
+    pub browsing: Arc<crate::gateway::onboard::browsing::Browsing>,
     /// Where this very process is reached, for whoever names no other address.
     pub own_url: Arc<str>,
     pub people: Arc<People>,
@@ -97,6 +101,8 @@ fn public_routes() -> Routes {
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
     let routes = routes.merge(accounts::routes()).merge(consent::routes()).merge(people::routes());
+    #[cfg(feature = "browser")]
+    let routes = routes.merge(relay::routes());
     health(routes.merge(provider::routes()).merge(docs::routes(Side::Public)))
 }
 

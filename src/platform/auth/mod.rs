@@ -5,7 +5,7 @@
 //! [`Scheme::read_token`] reads the answer, and whoever calls keeps the token and asks again before it ends.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use crate::clock::Clock;
@@ -46,6 +46,7 @@ pub enum SchemeName {
     BaiduV1Token,
     BaiduIam,
     VolcApiKey,
+    Cookie,
     None,
 }
 
@@ -68,6 +69,8 @@ pub enum Scheme {
     BaiduIam(String),
     /// AK/SK traded for a key per endpoint by a signed control-plane call (Volcengine). A plain key goes as bearer.
     VolcApiKey(String),
+    /// `cookie: name=value; …`: the session of somebody who signed in at the platform's own page. Kept as `name=value;name=value`.
+    Cookie,
     /// No authentication.
     None,
 }
@@ -100,6 +103,7 @@ impl SchemeName {
             SchemeName::BaiduV1Token => Scheme::BaiduV1Token(url(baidu::V1_TOKEN_URL)),
             SchemeName::BaiduIam => Scheme::BaiduIam(url(baidu::IAM_TOKEN_URL)),
             SchemeName::VolcApiKey => Scheme::VolcApiKey(url(volc::TOKEN_URL)),
+            SchemeName::Cookie => Scheme::Cookie,
             SchemeName::None => Scheme::None,
         }
     }
@@ -109,7 +113,7 @@ impl Scheme {
     /// Whether the scheme can use this kind of credential.
     pub const fn takes(&self, credential: &Credential) -> bool {
         match self {
-            Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt => {
+            Scheme::Bearer | Scheme::XApiKey | Scheme::XGoogApiKey | Scheme::ZhipuJwt | Scheme::Cookie => {
                 matches!(credential, Credential::ApiKey(_))
             }
             Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => {
@@ -128,6 +132,7 @@ impl Scheme {
             Scheme::BaiduIam(_) | Scheme::VolcApiKey(_) => "`api_key`, or `access_key` and `secret_key`",
             Scheme::BaiduV1Token(_) => "`access_key` and `secret_key`",
             Scheme::SparkWs => "`app_id`, `api_key` and `api_secret`",
+            Scheme::Cookie => "cookies as `api_key`, like `name=value;name=value`",
             Scheme::None => "no key",
         }
     }
@@ -201,6 +206,10 @@ impl Scheme {
             (Scheme::BaiduV1Token(_), Credential::ApiKey(key), None) => {
                 baidu::add_access_token(request, key);
                 Ok(())
+            }
+            (Scheme::Cookie, Credential::ApiKey(cookies), _) => {
+                // As RFC 6265 has them on the wire.
+                insert(request, COOKIE, &Secret::new(cookies.expose().replace(';', "; ")))
             }
             (Scheme::ZhipuJwt, Credential::ApiKey(key), _) => bearer(request, &zhipu::jwt(key, clock)?),
             (Scheme::XApiKey, _, Some(token)) => anthropic_oauth(request, &token.secret),

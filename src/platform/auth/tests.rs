@@ -60,6 +60,8 @@ fn bearer_and_key_headers_are_marked_as_secret() {
     let sent = send(&Scheme::XGoogApiKey, &key("ya29.a"), None, "/", "").expect("sent");
     assert_eq!(header(&sent, "authorization"), Some("Bearer ya29.a"));
     assert_eq!(header(&sent, "x-goog-api-key"), None);
+    let sent = send(&Scheme::Cookie, &key("a=1;b=2"), None, "/", "").expect("sent");
+    assert_eq!((header(&sent, "cookie"), header(&sent, "authorization")), (Some("a=1; b=2"), None));
     let sent = send(&Scheme::None, &Credential::None, None, "/", "").expect("sent");
     assert_eq!(sent.headers.len(), 1);
 }

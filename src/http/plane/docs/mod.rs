@@ -57,6 +57,9 @@ const fn fine() -> u16 {
     200
 }
 
+/// The part that only a gateway with browsers serves.
+const BROWSERS: &str = "Sign-in at a platform's page";
+
 /// Who may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -139,7 +142,12 @@ fn read(side: Side) -> Result<Vec<Part>, Refused> {
     };
     let mut parts: Vec<Part> = serde_saphyr::from_str(TABLE).map_err(broken)?;
     match side {
-        Side::Public => parts.retain(|part| part.title != OPERATORS),
+        Side::Public => {
+            parts.retain(|part| part.title != OPERATORS);
+            if !cfg!(feature = "browser") {
+                parts.retain(|part| part.title != BROWSERS);
+            }
+        }
         Side::Admin => {
             parts.retain(|part| part.needs == Needs::Operator || part.needs == Needs::Open);
             for part in &mut parts {
