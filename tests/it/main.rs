@@ -22,6 +22,7 @@ mod device;
 mod failover;
 mod leaving;
 mod lifecycle;
+mod login;
 mod misfortune;
 mod onboard;
 mod overload;

@@ -4,6 +4,7 @@
 mod accounts;
 mod consent;
 pub mod envelope;
+mod login;
 mod office;
 mod provider;
 mod usage;
@@ -89,7 +90,7 @@ pub fn public(plane: Plane) -> Router {
 /// What the admin listener serves.
 pub fn admin(plane: Plane) -> Router {
     let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    finish(health(router.merge(provider::admin_routes())), plane)
+    finish(health(router.merge(login::routes()).merge(provider::admin_routes())), plane)
 }
 
 fn health(router: Router<Plane>) -> Router<Plane> {
