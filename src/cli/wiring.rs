@@ -20,7 +20,7 @@ use crate::gateway::{Gateway, World};
 use crate::identity::{Identity, OwnIssuer};
 use crate::ids::random_name;
 use crate::metrics::Metrics;
-use crate::oauth::{Engine, Pending};
+use crate::oauth::{Careful, Engine, Pending};
 use crate::pool::Pool;
 use crate::secret::Secret;
 use crate::store::{Keys, Records};
@@ -49,14 +49,16 @@ pub fn leave_state_folder(config: &Config) {
 
 /// A client for back-office calls (JWKS): bounded in time, never redirected.
 pub fn back_office() -> anyhow::Result<reqwest::Client> {
+    Ok(back_office_builder().build()?)
+}
+
+fn back_office_builder() -> reqwest::ClientBuilder {
     // Said once, before the first TLS connection: reqwest brings no provider of its own.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let client = reqwest::Client::builder()
+    reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(5))
         .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
-        .build()?;
-    Ok(client)
 }
 
 /// What adds accounts by consent, and what renews their tokens.
@@ -65,7 +67,9 @@ pub fn consents(
     records: Arc<dyn Records>,
     clock: &Clock,
 ) -> anyhow::Result<(Arc<Consents>, Arc<Renewals>)> {
-    let engine = Engine::new(Arc::new(back_office()?));
+    let ours = Arc::clone(onboard);
+    let is_named = move |url: &url::Url| ours.ground().oauth.names(url);
+    let engine = Engine::new(Arc::new(Careful::new(back_office_builder, Arc::new(is_named))?));
     let pending = Pending::new(records, clock.clone());
     let consents = Arc::new(Consents::new(Arc::clone(onboard), engine.clone(), pending));
     let renewals = Renewals::new(Arc::clone(onboard), engine);

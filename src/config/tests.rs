@@ -227,7 +227,14 @@ fn every_example_file_loads() {
     names.sort();
     assert_eq!(
         names,
-        ["failover.yaml", "jwt-with-jwks.yaml", "openai-like.yaml", "single-key.yaml", "ten-platforms.yaml"]
+        [
+            "accounts-by-consent.yaml",
+            "failover.yaml",
+            "jwt-with-jwks.yaml",
+            "openai-like.yaml",
+            "single-key.yaml",
+            "ten-platforms.yaml"
+        ]
     );
 }
 

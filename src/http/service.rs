@@ -95,6 +95,16 @@ pub struct Desk {
 /// Chat, with the platform beside the model and the answer in the envelope.
 const ENVELOPED_CHAT: &str = "/api/v1/oauth/chat/completions";
 
+/// What takes POST requests before axum is asked, and what each of them is for.
+pub const HOT: [(&str, Task); 5] = [
+    ("/v1/chat/completions", Task::Chat),
+    ("/v1/embeddings", Task::Embeddings),
+    (ENVELOPED_CHAT, Task::Chat),
+    // An SDK whose base URL lacks `/v1` posts without it.
+    ("/chat/completions", Task::Chat),
+    ("/embeddings", Task::Embeddings),
+];
+
 enum Door {
     Path(Task),
     /// [`ENVELOPED_CHAT`].
@@ -104,15 +114,12 @@ enum Door {
 }
 
 fn door(method: &Method, path: &str) -> Door {
-    let task = match path {
-        // An SDK whose base URL lacks `/v1` posts without it.
-        "/v1/chat/completions" | "/chat/completions" => Task::Chat,
-        "/v1/embeddings" | "/embeddings" => Task::Embeddings,
-        ENVELOPED_CHAT if method == Method::POST => return Door::Enveloped,
-        ENVELOPED_CHAT => return Door::WrongMethod,
-        _ => return Door::Plane,
-    };
-    if method == Method::POST { Door::Path(task) } else { Door::WrongMethod }
+    match HOT.iter().find(|(known, _)| *known == path) {
+        None => Door::Plane,
+        Some(_) if method != Method::POST => Door::WrongMethod,
+        Some((ENVELOPED_CHAT, _)) => Door::Enveloped,
+        Some((_, task)) => Door::Path(*task),
+    }
 }
 
 /// Serves one request; never fails, whatever is asked or breaks.

@@ -187,3 +187,10 @@ pub async fn register(house: &House, idp: &Idp) {
     let client = json!({"client_id": format!("weir-{name}"), "client_secret": format!("secret-{name}"), "redirect_uris": uris});
     idp.tell("clients", client).await;
 }
+
+/// A parameter of an address; nothing where it has none.
+pub fn parameter(address: &str, name: &str) -> String {
+    let url = url::Url::parse(address).expect("a URL");
+    let found = url.query_pairs().find(|(known, _)| known == name);
+    found.map_or_else(String::new, |(_, value)| value.into_owned())
+}

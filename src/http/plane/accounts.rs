@@ -1,16 +1,15 @@
 //! `/api/v1/oauth`: what callers with the scope `accounts` see and change of their own tenant's accounts. Somebody else's
 //! account is not there for them: 404, as for one that never was.
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::envelope::{Enveloped, page, success};
+use super::routes::{Routes, delete, get, post, put};
 use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::renewal::Renewed;
@@ -24,8 +23,8 @@ use crate::pool::Dimension;
 
 type Answered = Result<Response, Enveloped>;
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/api/v1/oauth/platforms", get(platforms))
         .route("/api/v1/oauth/accounts", get(list).post(add))
         .route("/api/v1/oauth/accounts/{id}", delete(remove))

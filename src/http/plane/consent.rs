@@ -1,11 +1,9 @@
 //! `/api/v1/oauth/initiate` and the callbacks: how an account is added by its owner's consent. JSON in the envelope for programs, a small
 //! page that closes its pop-up for browsers.
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, REFERRER_POLICY, SET_COOKIE,
 };
@@ -14,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::accounts::owner;
 use super::envelope::{Enveloped, success};
+use super::routes::{Routes, get, post};
 use super::{Plane, fault_of, read_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::AccountRecord;
@@ -28,8 +27,8 @@ use crate::secret::Secret;
 pub(super) const CALLBACK: &str = "/api/v1/oauth/callback";
 pub(super) const HUGGING_FACE: &str = "/huggingface-callback";
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/api/v1/oauth/initiate", post(initiate))
         .route("/api/v1/oauth/status", get(standing))
         .route(CALLBACK, get(callback).post(pasted))

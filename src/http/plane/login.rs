@@ -2,17 +2,16 @@
 //! address that the browser ended up at. Why not the callers' endpoints: no cookie binds a terminal to a browser, and a provider may
 //! send the browser back to the terminal itself, which listens on the machine that it runs on (RFC 8252, 7.3).
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
 use super::consent::{added, begun, fault_of_consent, read, stands};
+use super::routes::{Routes, get, post};
 use super::{Plane, Refused, operator, read_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::consent::{Beginner, Comer, ConsentError, Initiate};
@@ -22,8 +21,8 @@ use crate::secret::Secret;
 
 type Answered = Result<Response, Refused>;
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/admin/accounts/login", post(begin))
         .route("/admin/accounts/login/status", get(standing))
         .route("/admin/accounts/login/callback", post(come_back))

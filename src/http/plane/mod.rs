@@ -3,10 +3,12 @@
 
 mod accounts;
 mod consent;
+mod docs;
 pub mod envelope;
 mod login;
 mod office;
 mod provider;
+mod routes;
 mod usage;
 
 use std::convert::Infallible;
@@ -16,11 +18,13 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use docs::Docs;
+use routes::{Routes, get};
 
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
@@ -77,28 +81,38 @@ impl IntoResponse for Refused {
 
 /// What the public listener serves besides the hot path.
 pub fn public(plane: Plane) -> Router {
-    let router = Router::new()
+    finish(public_routes(), plane)
+}
+
+/// What the admin listener serves.
+pub fn admin(plane: Plane) -> Router {
+    finish(admin_routes(), plane)
+}
+
+fn public_routes() -> Routes {
+    let routes = Routes::new()
         .route("/", get(root))
         .route("/v1/models", get(list_models))
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    let router = router.merge(accounts::routes()).merge(consent::routes()).merge(provider::routes());
-    finish(health(router), plane)
+    health(routes).merge(accounts::routes()).merge(consent::routes()).merge(provider::routes())
 }
 
-/// What the admin listener serves.
-pub fn admin(plane: Plane) -> Router {
-    let router = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    finish(health(router.merge(login::routes()).merge(provider::admin_routes())), plane)
+fn admin_routes() -> Routes {
+    let routes = Routes::new().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
+    health(routes).merge(office::routes()).merge(login::routes()).merge(provider::admin_routes())
 }
 
-fn health(router: Router<Plane>) -> Router<Plane> {
-    router.route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
+fn health(routes: Routes) -> Routes {
+    routes.route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
 }
 
-fn finish(router: Router<Plane>, plane: Plane) -> Router {
-    router.fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(plane)
+/// With its own description, which is of both listeners.
+fn finish(routes: Routes, plane: Plane) -> Router {
+    let docs = Arc::new(Docs::new(public_routes().known(), admin_routes().known()));
+    let routes = routes.merge(docs::routes(docs));
+    routes.into_router().fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(plane)
 }
 
 async fn root() -> &'static str {

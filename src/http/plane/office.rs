@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::routes::{Routes, delete, get, post, put};
 use super::{Paged, Plane, Refused, accounts_page, fault_of, operator, read_body, read_optional_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount, OnboardError};
@@ -21,8 +20,8 @@ use crate::store::{Act, StoreError};
 
 type Answered = Result<Response, Refused>;
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/admin/reload", post(reload))
         .route("/admin/tenants", get(tenants))
         .route("/admin/accounts", get(list_accounts).post(add_account))

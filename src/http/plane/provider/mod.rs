@@ -8,13 +8,12 @@ mod grants;
 mod page;
 mod token;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::routes::{Routes, delete, get, post};
 use super::{Plane, Refused, operator};
 use crate::fault::{Fault, Kind};
 use crate::gateway::issuer::IssuerError;
@@ -27,8 +26,8 @@ const SDK: &str = include_str!("weir-oauth.js");
 /// How long a browser may keep what hardly changes, in seconds.
 const SHORT: &str = "public, max-age=30";
 
-pub(super) fn routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/.well-known/oauth-authorization-server", get(metadata).options(token::preflight))
         .route("/.well-known/jwks.json", get(jwks).options(token::preflight))
         .route("/sdk/weir-oauth.js", get(sdk))
@@ -46,8 +45,8 @@ pub(super) fn routes() -> Router<Plane> {
         .route("/account/apps", get(grants::page).post(grants::answer))
 }
 
-pub(super) fn admin_routes() -> Router<Plane> {
-    Router::new()
+pub(super) fn admin_routes() -> Routes {
+    Routes::new()
         .route("/admin/oauth_apps", get(apps::list_all))
         .route("/admin/oauth_apps/{id}", delete(apps::remove_any))
         .route("/admin/provider/rotate-key", post(rotate_key))
