@@ -14,11 +14,12 @@
 //! | 3 | [`dialect`] | the wires that platforms speak: encode a request, decode an answer |
 //! | 4 | [`platform`] | platforms as rows of data: rules, quirks, error tables, credentials on the wire |
 //! | 5 | [`identity`] [`store`] [`vault`] [`pool`] [`upstream`] | who calls; what is kept; and what of it nobody may read; which account; connections out |
-//! | 6 | [`gateway`] | the path of a request, in one linear function, and the relay of a stream |
-//! | 7 | [`config`] | as typed, as resolved, as in force; reload; check |
-//! | 8 | [`http`] | sockets, TLS, life cycle, routes, and the one place where a fault becomes an answer |
-//! | 9 | [`fake`] | simulated platforms, sharing no code with the above |
-//! | 10 | [`cli`] | arguments in, exit code out |
+//! | 6 | [`oauth`] | Weir as a client: of platforms, for accounts, and of identity providers, for people |
+//! | 7 | [`gateway`] | the path of a request, in one linear function, and the relay of a stream; accounts, people and apps |
+//! | 8 | [`config`] | as typed, as resolved, as in force; reload; check |
+//! | 9 | [`http`] | sockets, TLS, life cycle, routes, and the one place where a fault becomes an answer |
+//! | 10 | [`fake`] | simulated platforms and providers, sharing no code with the above |
+//! | 11 | [`cli`] | arguments in, exit code out |
 //!
 //! # The path of a request
 //! [`http::service::serve`] takes a request's head. A request of the hot path goes to

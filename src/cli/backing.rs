@@ -9,8 +9,7 @@ use anyhow::Context;
 use super::block_on;
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
-use crate::ids::random_name;
-use crate::redis_link::{Address, Link};
+use crate::redis_link::{self, Address, Link};
 use crate::store::{self, Records, Store, StoreError};
 
 /// The store that a configuration names, opened.
@@ -19,7 +18,7 @@ pub enum Backing {
     /// A file, or memory.
     Own(Arc<Store>),
     /// A Redis: the line for leases, and the records over a line of their own, so that neither waits for the other.
-    Shared { leases: Link, records: Arc<store::Redis>, usage_by: Arc<str> },
+    Shared { leases: Link, records: Arc<store::Redis> },
 }
 
 /// How long a Redis that does not answer is waited for at the start.
@@ -48,19 +47,6 @@ impl Backing {
         }
     }
 
-    /// Under whose name usage is added up: a file has one process at a time, a Redis many, each with numbers of its own.
-    pub fn usage_by(&self) -> Arc<str> {
-        match self {
-            Self::Own(_) => Arc::from("usage"),
-            Self::Shared { usage_by, .. } => Arc::clone(usage_by),
-        }
-    }
-
-    /// Whether a successor takes it over as a whole.
-    pub fn is_handed_over(&self) -> bool {
-        matches!(self, Self::Own(_))
-    }
-
     /// What is kept.
     pub fn records(&self) -> Arc<dyn Records> {
         match self {
@@ -78,7 +64,8 @@ pub async fn reach(address: &Address) -> anyhow::Result<Backing> {
     // Said once, before the first TLS connection.
     drop(rustls::crypto::ring::default_provider().install_default());
     let shown = address.shown();
-    let (leases, records) = (Link::new(address.clone())?, Link::new(address.clone())?);
+    let leases = Link::new(address.clone(), redis_link::QUICK)?;
+    let records = Link::new(address.clone(), redis_link::CALM)?;
     let fitness = async {
         leases.wait(PATIENCE).await?;
         records.wait(PATIENCE).await?;
@@ -93,6 +80,5 @@ pub async fn reach(address: &Address) -> anyhow::Result<Backing> {
     }
     tracing::info!(redis = shown, version = fitness.version, "the store is shared");
     let records = Arc::new(store::Redis::new(records, fitness.confirms));
-    let usage_by = Arc::from(random_name("usage_", 16));
-    Ok(Backing::Shared { leases, records, usage_by })
+    Ok(Backing::Shared { leases, records })
 }

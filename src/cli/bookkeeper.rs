@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gateway::Gateway;
-use crate::gateway::usage::spool;
+use crate::gateway::usage::journal::{self, JournalError};
 use crate::store::{Records, StoreError};
 
 /// How often.
@@ -16,10 +16,8 @@ const EVERY: Duration = Duration::from_secs(1);
 pub struct Bookkeeper {
     pub gateway: Arc<Gateway>,
     pub records: Arc<dyn Records>,
-    /// Whose numbers the batches carry.
-    pub replica: Arc<str>,
-    /// Where processes leave what they could not bring to the store any more; `None` where the store is nobody else's.
-    pub spool: Option<PathBuf>,
+    /// Where processes that died have left what they could not bring to the store any more.
+    pub journals: PathBuf,
 }
 
 impl Bookkeeper {
@@ -43,35 +41,27 @@ impl Bookkeeper {
         }
     }
 
-    async fn flush(&self) -> Result<(), spool::SpoolError> {
+    async fn flush(&self) -> Result<(), JournalError> {
         let prices = &self.gateway.world().prices;
-        match self.gateway.ledger.flush(&*self.records, &self.replica, prices).await {
-            // A successor has it: the rest goes through the spool.
+        match self.gateway.ledger.flush(&*self.records, prices).await {
+            // A successor has the store: what is written down it takes in when we have gone.
             Ok(()) | Err(StoreError::Released) => {}
             Err(error) => {
                 self.gateway.metrics.usage_unflushed.inc();
                 return Err(error.into());
             }
         }
-        match &self.spool {
-            Some(folder) => match spool::take_in(folder, &*self.records).await {
-                Err(spool::SpoolError::Store(StoreError::Released)) => Ok(()),
-                taken => taken,
-            },
-            None => Ok(()),
+        match journal::take_in(&self.journals, &*self.records, prices).await {
+            Err(JournalError::Store(StoreError::Released)) => Ok(()),
+            taken => taken,
         }
     }
 
-    /// The last flush: what the store does not take is left for the next process.
-    pub async fn close(self) -> anyhow::Result<()> {
+    /// The last flush: what the store does not take is there for the next process.
+    pub async fn close(self) {
         let prices = &self.gateway.world().prices;
-        let Err(error) = self.gateway.ledger.flush(&*self.records, &self.replica, prices).await else {
-            return Ok(());
-        };
-        let rest = self.gateway.ledger.rest(prices).await;
-        match &self.spool {
-            Some(folder) => Ok(spool::leave(folder, &rest)?),
-            None => Err(error.into()),
+        if let Err(error) = self.gateway.ledger.close(&*self.records, prices).await {
+            tracing::info!(%error, folder = %self.journals.display(), "the last usage is left for the next process");
         }
     }
 }

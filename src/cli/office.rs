@@ -193,7 +193,7 @@ impl Office {
         let had_key = key_file.exists();
         // Nothing is spent from here: limits are the gateway's affair.
         let pool = Pool::new(config.pool.clone(), clock.clone(), None);
-        let house = wiring::house(config, backing.records(), pool, &clock).await?;
+        let house = wiring::house(config, backing.records(), pool, None, &clock).await?;
         if !had_key && key_file.exists() {
             super::say_error(&format!(
                 "made a key that encrypts the store's credentials: {}",
@@ -207,11 +207,11 @@ impl Office {
             operations: Arc::new(NothingRuns),
             keys: house.keys,
             records: backing.records(),
-            usage_by: backing.usage_by(),
             onboard: house.onboard,
             consents,
             renewals,
             own_url: wiring::own_url(config),
+            people: house.people,
             provider: house.provider,
             operator: Arc::new(operator.clone()),
             metrics_are_open: false,

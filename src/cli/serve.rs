@@ -19,6 +19,7 @@ use crate::gateway::issuer::IssuerError;
 use crate::gateway::onboard::Onboard;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
+use crate::gateway::people::People;
 use crate::http::plane::{self, Operations, Plane};
 use crate::http::serve::{self, Connections, Ending, Handover, Listener, Told};
 use crate::http::service::Desk;
@@ -98,8 +99,7 @@ pub fn run_config(
     clock: Clock,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let folder = wiring::state_folder(config);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = wiring::make_state_folder(config)?;
     let handover =
         Handover { socket: folder.join(wiring::HANDOVER_SOCKET).display().to_string(), is_successor };
     let process_file = folder.join("weir.pid");
@@ -109,10 +109,10 @@ pub fn run_config(
     let patience = if is_successor { HANDOVER_PATIENCE } else { Duration::ZERO };
     let backing = Backing::open(config, patience, &clock)?;
     let (pool, purse) = Purse::open(&config.pool, &backing, &clock)?;
-    let house = block_on(wiring::house(config, backing.records(), pool, &clock))?;
+    let house = block_on(wiring::house(config, backing.records(), pool, Some(&folder), &clock))?;
     block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
-    let (gateway, onboard) = (Arc::clone(&house.gateway), Arc::clone(&house.onboard));
+    let (gateway, onboard, people) = (house.gateway.clone(), house.onboard.clone(), house.people.clone());
     let (consents, renewals) = wiring::consents(&onboard, backing.records(), &clock)?;
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let operator = wiring::leave_operator_token(&folder)?;
@@ -132,18 +132,17 @@ pub fn run_config(
     let opened = Box::new(move || tracing::info!(%listen, %admin, "weir is up"));
     let server = serve::build(listeners, &handover, &connections, ending, opened)?;
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
-    let spool = backing.is_handed_over().then_some(folder);
-    let (records, replica) = (backing.records(), backing.usage_by());
-    let bookkeeper = Bookkeeper { gateway, records, replica, spool };
+    let bookkeeper = Bookkeeper { gateway, records: backing.records(), journals: folder };
     attend(live, reload, certificate, bookkeeper.clone())?;
-    keep_consents(consents, Arc::clone(&renewals))?;
+    keep_consents(consents, people, Arc::clone(&renewals))?;
     let let_go = release(&backing, &purse, &renewals);
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     renewals.close(LAST_TOKENS);
     purse.close();
-    if let Err(error) = block_on(bookkeeper.close()) {
-        tracing::error!(%error, "the last usage is lost");
-    }
+    block_on(async {
+        bookkeeper.close().await;
+        Ok(())
+    })?;
     // Best effort: a successor may have the store by now.
     drop(block_on(async { Ok(onboard.keep_uses().await?) }));
     if wiring::read_process_id(&process_file) == i32::try_from(std::process::id()).ok() {
@@ -162,17 +161,17 @@ fn plane(
     (consents, renewals): (Arc<Consents>, Arc<Renewals>),
     operator: Secret,
 ) -> Plane {
-    let House { gateway, keys, onboard, provider } = reload.house.clone();
+    let House { gateway, keys, onboard, people, provider } = reload.house.clone();
     Plane {
         gateway,
         operations: reload.clone(),
         keys,
         records: backing.records(),
-        usage_by: backing.usage_by(),
         onboard,
         consents,
         renewals,
         own_url: wiring::own_url(config),
+        people,
         provider,
         operator: Arc::new(operator),
         metrics_are_open: config.metrics == Openness::Open,
@@ -295,9 +294,13 @@ async fn note_reload(onboard: Arc<Onboard>) {
 /// Between two looks at what is due of sign-ins and tokens.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Renews tokens ahead of their end, asks what became of devices, and forgets sign-ins that nobody finished, for as long as the
-/// process lives. Side by side: a provider that is slow to renew keeps nobody from signing in.
-fn keep_consents(consents: Arc<Consents>, renewals: Arc<Renewals>) -> anyhow::Result<()> {
+/// Renews tokens ahead of their end, asks what became of devices, and forgets sign-ins that nobody finished and sessions that are
+/// over, for as long as the process lives. Side by side: a provider that is slow to renew keeps nobody from signing in.
+fn keep_consents(
+    consents: Arc<Consents>,
+    people: Arc<People>,
+    renewals: Arc<Renewals>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let at_work = Arc::clone(&renewals);
     let renew = async move {
@@ -312,10 +315,13 @@ fn keep_consents(consents: Arc<Consents>, renewals: Arc<Renewals>) -> anyhow::Re
             if let Err(error) = consents.ask_devices().await {
                 tracing::debug!(%error, "devices are asked about later");
             }
-            if tick % 60 == 0
-                && let Err(error) = consents.sweep().await
-            {
-                tracing::debug!(%error, "old sign-ins stay for now");
+            if tick % 60 != 0 {
+                continue;
+            }
+            for swept in [consents.sweep().await, people.sweep().await] {
+                if let Err(error) = swept {
+                    tracing::debug!(%error, "old sign-ins stay for now");
+                }
             }
         }
     };
@@ -333,7 +339,7 @@ const USES_EVERY: u32 = 60;
 
 /// What is due twice a second: a key that another replica revoked is to be refused here within one.
 async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>) {
-    let House { gateway, keys, onboard, provider } = &reload.house;
+    let House { gateway, keys, onboard, people, provider } = &reload.house;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reachable = true;
@@ -343,6 +349,7 @@ async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>
             keys.refresh().await?;
             onboard.tick().await?;
             provider.tick().await?;
+            people.tick().await?;
             if tick % USES_EVERY == 0 {
                 onboard.keep_uses().await?;
             }

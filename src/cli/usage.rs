@@ -11,7 +11,7 @@ use super::wiring;
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
 use crate::gateway::usage::report::{Column, Query};
-use crate::gateway::usage::{Day, spool};
+use crate::gateway::usage::{Day, journal};
 use crate::store::{Store, StoreError};
 
 /// For the running gateway to answer.
@@ -106,7 +106,7 @@ pub async fn run(config: &Config, wish: &Wish, is_terminal: bool, clock: &Clock)
         Err(StoreError::Locked(_)) => return ask(config, wish, form, &folder).await,
         Err(error) => return Err(error.into()),
     };
-    spool::take_in(&folder, &store).await?;
+    journal::take_in(&folder, &store, &config.prices).await?;
     let report = query.run(&store).await?;
     Ok(match form {
         Form::Text => report.to_text(),

@@ -1,7 +1,8 @@
 //! From a configuration to a gateway: which part gets what. The only place that knows all of them.
 
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::gateway::issuer::Keeper;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Ground, Onboard};
-use crate::gateway::provider::{self, NoVisitors, Provider, Visitors};
+use crate::gateway::people::{self, People};
+use crate::gateway::provider::{Provider, Visitors};
 use crate::gateway::rehearsal::Rehearsal;
 use crate::gateway::{Gateway, World};
 use crate::identity::{Identity, OwnIssuer};
@@ -33,6 +35,35 @@ pub fn state_folder(config: &Config) -> PathBuf {
         StoreUrl::Embedded(folder) => folder.clone(),
         _ => std::env::temp_dir().join(format!("weir-{}", config.listen.address.port())),
     }
+}
+
+/// Makes the state folder, for the owner's eyes alone.
+///
+/// # Errors
+/// It cannot be made, or is somebody else's: a temporary one has a name that anybody can guess.
+pub fn make_state_folder(config: &Config) -> anyhow::Result<PathBuf> {
+    let folder = state_folder(config);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.with_context(|| format!("cannot make {}", folder.display()))?;
+    if !matches!(config.store, StoreUrl::Embedded(_)) {
+        let own = our_number(&folder).with_context(|| format!("cannot write in {}", folder.display()))?;
+        let found = std::fs::symlink_metadata(&folder)?;
+        anyhow::ensure!(
+            found.is_dir() && found.uid() == own && found.mode() & 0o022 == 0,
+            "{} belongs to somebody else: remove it, or let TMPDIR name a folder of your own",
+            folder.display()
+        );
+    }
+    Ok(folder)
+}
+
+/// The number of the user that we are, as the system has it: that of the owner of a file that we make in `folder`.
+fn our_number(folder: &Path) -> std::io::Result<u32> {
+    let path = folder.join(random_name("whose-", 12));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let owner = file.metadata()?.uid();
+    std::fs::remove_file(&path)?;
+    Ok(owner)
 }
 
 /// Removes what stands in the state folder where that is a temporary one: nobody has taken over.
@@ -61,15 +92,20 @@ fn back_office_builder() -> reqwest::ClientBuilder {
         .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
 }
 
+/// A client for addresses that somebody else may have named: they lead inside only where the configuration does.
+fn careful(onboard: &Arc<Onboard>) -> anyhow::Result<Arc<Careful>> {
+    let ours = Arc::clone(onboard);
+    let is_named = move |url: &url::Url| ours.ground().oauth.names(url);
+    Ok(Arc::new(Careful::new(back_office_builder, Arc::new(is_named))?))
+}
+
 /// What adds accounts by consent, and what renews their tokens.
 pub fn consents(
     onboard: &Arc<Onboard>,
     records: Arc<dyn Records>,
     clock: &Clock,
 ) -> anyhow::Result<(Arc<Consents>, Arc<Renewals>)> {
-    let ours = Arc::clone(onboard);
-    let is_named = move |url: &url::Url| ours.ground().oauth.names(url);
-    let engine = Engine::new(Arc::new(Careful::new(back_office_builder, Arc::new(is_named))?));
+    let engine = Engine::new(careful(onboard)?);
     let pending = Pending::new(records, clock.clone());
     let consents = Arc::new(Consents::new(Arc::clone(onboard), engine.clone(), pending));
     let renewals = Renewals::new(Arc::clone(onboard), engine);
@@ -89,10 +125,12 @@ pub struct House {
     pub gateway: Arc<Gateway>,
     pub keys: Arc<Keys>,
     pub onboard: Arc<Onboard>,
+    pub people: Arc<People>,
     pub provider: Arc<Provider>,
 }
 
-/// A gateway as `config` wants it, over `records`, with `pool` to take accounts from.
+/// A gateway as `config` wants it, over `records`, with `pool` to take accounts from. Where it is to serve, `journals` is the
+/// folder in which it writes down what was used.
 ///
 /// # Errors
 /// Where a part of it refuses its settings, or the records hold what cannot be read or decrypted.
@@ -100,20 +138,29 @@ pub async fn house(
     config: &Config,
     records: Arc<dyn Records>,
     pool: Pool,
+    journals: Option<&Path>,
     clock: &Clock,
 ) -> anyhow::Result<House> {
     let keys = Arc::new(Keys::load(Arc::clone(&records)).await?);
     let own = Arc::new(OwnIssuer::new(clock.clone()));
     name(&own, config);
-    let gateway = Arc::new(gateway(config, &keys, Arc::clone(&own), pool, clock)?);
+    let mut gateway = gateway(config, &keys, Arc::clone(&own), pool, clock)?;
+    if let Some(folder) = journals {
+        gateway.ledger.write_down(folder.to_owned()).context("usage cannot be written down")?;
+    }
+    let gateway = Arc::new(gateway);
     let vault = vault(config, None)?;
     let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&vault), clock.clone()).await;
     let keeper = Arc::new(keeper.context("the signing keys in the store cannot be used")?);
-    let provider =
-        Provider::new(keeper, Arc::clone(&records), visitors(), config.provider.clone(), clock.clone());
-    let onboard = Onboard::open(Arc::clone(&gateway), records, ground(config, vault)).await;
+    let entrance = entrance(config, Arc::clone(&vault));
+    let onboard = Onboard::open(Arc::clone(&gateway), Arc::clone(&records), ground(config, vault)).await;
     let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
-    Ok(House { gateway, keys, onboard, provider: Arc::new(provider) })
+    let web = careful(&onboard)?;
+    let people = People::new(Arc::clone(&keeper), Arc::clone(&records), web, entrance, clock.clone());
+    let people = Arc::new(people);
+    let visitors: Arc<dyn Visitors> = people.clone();
+    let provider = Provider::new(keeper, records, visitors, config.provider.clone(), clock.clone());
+    Ok(House { gateway, keys, onboard, people, provider: Arc::new(provider) })
 }
 
 /// Under which name tokens are made and taken here.
@@ -121,13 +168,10 @@ fn name(own: &OwnIssuer, config: &Config) {
     own.rename(config.provider.public_url.as_deref(), config.provider.enabled);
 }
 
-/// Who answers for people.
-fn visitors() -> Arc<dyn Visitors> {
-    #[cfg(debug_assertions)]
-    if super::environment(provider::Rehearsed::VARIABLE).is_some() {
-        return Arc::new(provider::Rehearsed);
-    }
-    Arc::new(NoVisitors)
+/// What people sign in on. Where the configuration lets them in, it says under which name we are reached.
+fn entrance(config: &Config, vault: Arc<Vault>) -> people::Ground {
+    let url = config.provider.public_url.clone().unwrap_or_default();
+    people::Ground { settings: config.sign_in.clone(), oauth: config.oauth.clone(), url, vault }
 }
 
 fn gateway(
@@ -216,6 +260,7 @@ pub fn apply(house: &House, config: &Config) -> anyhow::Result<()> {
     let keeper = house.provider.keeper();
     keeper.check(&vault).context("the signing keys in the store cannot be used")?;
     house.onboard.put_in_force(world(config, identity), ground(config, Arc::clone(&vault)))?;
+    house.people.put_in_force(entrance(config, Arc::clone(&vault)));
     keeper.put_vault(vault);
     house.provider.put_in_force(config.provider.clone());
     name(keeper.own(), config);
@@ -237,7 +282,7 @@ pub fn leave_operator_token(folder: &Path) -> anyhow::Result<Secret> {
     let token = Secret::new(random_name("operator-", 43));
     let path = folder.join(OPERATOR_TOKEN);
     drop(std::fs::remove_file(&path));
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let written = file.and_then(|mut file| file.write_all(token.expose().as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(token)
@@ -275,7 +320,7 @@ mod tests {
     async fn replica(store: &Store, keys: &[(&str, &str)]) -> anyhow::Result<House> {
         let (config, clock) = (config(keys), Clock::system());
         let pool = Pool::new(config.pool.clone(), clock.clone(), None);
-        house(&config, Arc::new(store.clone()), pool, &clock).await
+        house(&config, Arc::new(store.clone()), pool, None, &clock).await
     }
 
     fn account(name: &str) -> NewAccount {

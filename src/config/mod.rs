@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::gateway::provider;
 use crate::gateway::route::{Defaults, RouteTable};
 use crate::gateway::settings::{Heartbeat, ModelField, Retry, Sizes, Timeouts};
 use crate::gateway::usage::prices::Prices;
+use crate::gateway::{people, provider};
 use crate::platform::profile::Platform;
 use crate::redis_link::Address;
 use crate::vault::MasterKey;
@@ -72,6 +72,8 @@ pub struct Config {
     pub prices: Prices,
     pub pool: pool::settings::Settings,
     pub oauth: oauth::Settings,
+    /// Who signs in, and by what.
+    pub sign_in: people::Settings,
     /// Third-party apps, and the name under which Weir makes tokens itself.
     pub provider: provider::Settings,
     pub drain: Drain,

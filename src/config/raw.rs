@@ -48,6 +48,7 @@ sections! {
         prices: Named<Price>,
         pool: Pool,
         oauth: OAuth,
+        sign_in: SignIn,
         provider: Provider,
         drain: Drain,
         workers: usize,
@@ -166,6 +167,15 @@ sections! {
         state_ttl: Length,
         return_to: Vec<Field<String>>,
         providers: Named<oauth::Row>,
+    }
+    SignIn {
+        providers: Vec<Field<String>>,
+        admit: Vec<Field<String>>,
+        tenant: String,
+        scopes: Vec<Field<String>>,
+        models: Vec<Field<String>>,
+        session_ttl: Length,
+        token_ttl: Length,
     }
     Provider {
         enabled: bool,

@@ -102,6 +102,7 @@ fn the_reference_says_the_defaults() {
             prices,
             pool,
             oauth,
+            sign_in,
             provider,
             drain,
             workers,
@@ -117,7 +118,7 @@ fn the_reference_says_the_defaults() {
             ),
             format!("{:?} {:?}", names(platforms), routes.routes()),
             format!("{retry:?} {timeouts:?} {sizes:?} {heartbeat:?} {model_field:?} {prices:?} {pool:?}"),
-            format!("{drain:?} {workers:?} {log:?} {implied_routes:?} {oauth:?} {provider:?}"),
+            format!("{drain:?} {workers:?} {log:?} {implied_routes:?} {oauth:?} {sign_in:?} {provider:?}"),
         ]
     };
     assert_eq!(shown(&reference), shown(&defaults));
@@ -141,7 +142,7 @@ fn the_reference_says_every_default_aloud() {
     // A default that is not written down as a live line would pass the comparison above unseen.
     let problems = report::Problems::default();
     resolved(REFERENCE, &environment, &problems).unwrap();
-    let examples_only = ["tls", "vault", "workers", "jwt", "public_url", "topup_url"];
+    let examples_only = ["tls", "vault", "workers", "jwt", "public_url", "topup_url", "tenant", "models"];
     for (name, fields, given) in problems.structs.take() {
         let is_empty_default = name == "Limits";
         let missing: Vec<_> = fields
@@ -197,6 +198,7 @@ fn the_reference_names_every_key_and_its_examples_are_right() {
             "Retry",
             "Route",
             "RouteTimeouts",
+            "SignIn",
             "Sizes",
             "Target",
             "Timeouts",

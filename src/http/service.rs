@@ -95,15 +95,10 @@ pub struct Desk {
 /// Chat, with the platform beside the model and the answer in the envelope.
 const ENVELOPED_CHAT: &str = "/api/v1/oauth/chat/completions";
 
-/// What takes POST requests before axum is asked, and what each of them is for.
-pub const HOT: [(&str, Task); 5] = [
-    ("/v1/chat/completions", Task::Chat),
-    ("/v1/embeddings", Task::Embeddings),
-    (ENVELOPED_CHAT, Task::Chat),
-    // An SDK whose base URL lacks `/v1` posts without it.
-    ("/chat/completions", Task::Chat),
-    ("/embeddings", Task::Embeddings),
-];
+/// Every path that is not the control plane's.
+#[cfg(test)]
+pub const HOT: [&str; 5] =
+    ["/v1/chat/completions", "/chat/completions", "/v1/embeddings", "/embeddings", ENVELOPED_CHAT];
 
 enum Door {
     Path(Task),
@@ -114,12 +109,15 @@ enum Door {
 }
 
 fn door(method: &Method, path: &str) -> Door {
-    match HOT.iter().find(|(known, _)| *known == path) {
-        None => Door::Plane,
-        Some(_) if method != Method::POST => Door::WrongMethod,
-        Some((ENVELOPED_CHAT, _)) => Door::Enveloped,
-        Some((_, task)) => Door::Path(*task),
-    }
+    let task = match path {
+        // An SDK whose base URL lacks `/v1` posts without it.
+        "/v1/chat/completions" | "/chat/completions" => Task::Chat,
+        "/v1/embeddings" | "/embeddings" => Task::Embeddings,
+        ENVELOPED_CHAT if method == Method::POST => return Door::Enveloped,
+        ENVELOPED_CHAT => return Door::WrongMethod,
+        _ => return Door::Plane,
+    };
+    if method == Method::POST { Door::Path(task) } else { Door::WrongMethod }
 }
 
 /// Serves one request; never fails, whatever is asked or breaks.
@@ -260,4 +258,18 @@ fn refuse(fault: &Fault, unread: Option<Incoming>, is_enveloped: bool) -> Made {
         }
     };
     (refusal.status, headers, Inner::Path(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hot_paths_are_all_there_are() {
+        for path in HOT {
+            assert!(matches!(door(&Method::POST, path), Door::Path(_) | Door::Enveloped), "{path}");
+            assert!(matches!(door(&Method::GET, path), Door::WrongMethod), "{path}");
+        }
+        assert!(matches!(door(&Method::POST, "/v1/models"), Door::Plane));
+    }
 }

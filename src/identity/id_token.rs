@@ -81,11 +81,11 @@ impl IdTokens {
         Ok(Self { issuer, client_id: client_id.to_owned(), clock })
     }
 
-    /// The subject that the token is about, if it is one that was asked for.
+    /// What the token says, if it is one that was asked for; `sub` is a string in it.
     ///
     /// # Errors
     /// 401 where it is not; 503 where the issuer's keys could not be had.
-    pub async fn subject(&self, token: &Secret, sought: Sought<'_>) -> Result<String, Fault> {
+    pub async fn claims(&self, token: &Secret, sought: Sought<'_>) -> Result<serde_json::Value, Fault> {
         let token = Unverified::parse(token.expose())?;
         let mut set = self.issuer.keys.fresh().await?;
         if matches!(set.find(token.algorithm, token.kid.as_deref()), Found::None) {
@@ -111,7 +111,7 @@ impl IdTokens {
             Some(said) if said != at_hash(token.algorithm, sought.access) => {
                 Err(Refusal::Invalid("another access token").into())
             }
-            _ => Ok(subject),
+            _ => Ok(token.claims.all()?),
         }
     }
 

@@ -119,6 +119,11 @@ impl Claims {
         self.fields.get(&self.bytes, name)
     }
 
+    /// All of them, as JSON.
+    pub fn all(&self) -> Result<serde_json::Value, Refusal> {
+        serde_json::from_slice(&self.bytes).map_err(|_| Refusal::Malformed("not a JSON object"))
+    }
+
     /// A claim that must be a string where it is given.
     pub fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
         let text = |raw| scan::as_str(raw).map(std::borrow::Cow::into_owned);

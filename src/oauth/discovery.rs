@@ -6,8 +6,9 @@ use http::{HeaderMap, HeaderValue, Method, header::ACCEPT};
 use serde::Deserialize;
 use url::Url;
 
+use super::careful::is_inner;
 use super::error::OAuthError;
-use super::row::{Provider, endpoint};
+use super::row::{ClientAuth, Provider, endpoint};
 use super::web::{Outgoing, Web};
 
 /// The document, as far as it is looked at.
@@ -24,6 +25,8 @@ struct Document {
     code_challenge_methods_supported: Vec<String>,
     #[serde(default)]
     id_token_signing_alg_values_supported: Vec<String>,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Vec<String>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
 }
@@ -54,8 +57,11 @@ pub(super) async fn settle(web: &dyn Web, provider: &Provider) -> Result<Provide
         return Err(nonsense("is another issuer's"));
     }
     let mut settled = provider.clone();
-    let checked =
-        |given: Option<String>| endpoint("endpoint", given).map_err(|_| nonsense("names an unsafe endpoint"));
+    let own = Url::parse(issuer).map_err(|_| nonsense("has no address"))?;
+    let checked = |given: Option<String>| match endpoint("endpoint", given) {
+        Ok(found) if found.as_ref().is_none_or(|url| is_fit(&own, url)) => Ok(found),
+        _ => Err(nonsense("names an unsafe endpoint")),
+    };
     let fill = |own: &mut Option<Url>, said: Option<String>| -> Result<(), OAuthError> {
         if own.is_none() {
             *own = checked(said)?;
@@ -74,7 +80,21 @@ pub(super) async fn settle(web: &dyn Web, provider: &Provider) -> Result<Provide
     // Absent means that it does not know PKCE (RFC 8414, 2); then the code is bound by state and nonce.
     settled.pkce =
         settled.pkce && document.code_challenge_methods_supported.iter().any(|method| method == "S256");
+    if !settled.client_auth_is_given
+        && settled.client_auth == ClientAuth::Body
+        && !document.token_endpoint_auth_methods_supported.iter().any(|method| method == "client_secret_post")
+    {
+        // Absent means Basic (RFC 8414, 2).
+        settled.client_auth = ClientAuth::Basic;
+    }
     settled.says_issuer |= document.authorization_response_iss_parameter_supported;
     settled.algorithms = document.id_token_signing_alg_values_supported;
     Ok(settled)
+}
+
+/// Whether an issuer may send us there: to its own host, or to one that is not this machine or this network by its very name.
+/// The document is what somebody else writes, and what is behind our firewall is not theirs to name (RFC 8414, 6).
+/// What a name resolves to is looked at when it is asked ([`Careful`](super::Careful)).
+fn is_fit(issuer: &Url, place: &Url) -> bool {
+    place.host() == issuer.host() || (!is_inner(place) && place.scheme() == "https")
 }

@@ -25,8 +25,7 @@ use url::Url;
 
 use super::error::{OAuthError, Refusal};
 use super::grant::Grant;
-use super::person::Person;
-use super::row::{Client, Provider, Quirk, Separator, UserinfoAuth};
+use super::row::{Client, Provider, Quirk, Separator};
 use super::web::{Outgoing, Web};
 use super::wire;
 use crate::secret::Secret;
@@ -103,7 +102,7 @@ impl<'c> AsyncHttpClient<'c> for Carrier<'_> {
 /// Talks to providers.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    web: Arc<dyn Web>,
+    pub(super) web: Arc<dyn Web>,
 }
 
 impl Engine {
@@ -359,108 +358,6 @@ impl Engine {
         }
     }
 
-    /// Who agreed.
-    ///
-    /// # Errors
-    /// See [`OAuthError`].
-    pub async fn who(
-        &self,
-        provider: &Provider,
-        client: &Client,
-        grant: &Grant,
-    ) -> Result<Person, OAuthError> {
-        let userinfo = self.userinfo(provider, client, grant).await?;
-        let mut carried = grant.carried.clone();
-        carried.insert("client_id".to_owned(), client.id.clone());
-        let mut person = Person::read(&provider.person, &userinfo, &carried)?;
-        if let (None, Some(url)) = (&person.email, provider.emails_url.clone()) {
-            (person.email, person.email_is_verified) =
-                self.main_email(provider, url, grant).await.unwrap_or((None, false));
-        }
-        Ok(person)
-    }
-
-    /// What the provider says of whoever agreed, as it says it.
-    ///
-    /// # Errors
-    /// See [`OAuthError`].
-    pub async fn userinfo(
-        &self,
-        provider: &Provider,
-        client: &Client,
-        grant: &Grant,
-    ) -> Result<Value, OAuthError> {
-        let mut url = provider.userinfo_url.clone().ok_or(OAuthError::NotOffered("userinfo"))?;
-        for (name, value) in &provider.userinfo_query {
-            let value = match value.strip_prefix('$') {
-                Some("client_id") => client.id.as_str(),
-                Some(carried) => grant.carried.get(carried).map_or("", String::as_str),
-                None => value,
-            };
-            url.query_pairs_mut().append_pair(name, value);
-        }
-        let answer = self.look(provider, url, grant).await?;
-        Ok(Value::from(answer))
-    }
-
-    async fn look(
-        &self,
-        provider: &Provider,
-        mut url: Url,
-        grant: &Grant,
-    ) -> Result<Map<String, Value>, OAuthError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        for (name, value) in &provider.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-        match provider.userinfo_auth {
-            UserinfoAuth::Bearer => {
-                headers.insert(AUTHORIZATION, bearer(&grant.access)?);
-            }
-            UserinfoAuth::Query => {
-                url.query_pairs_mut().append_pair("access_token", grant.access.expose());
-            }
-        }
-        let answer = self.web.send(Outgoing { method: Method::GET, url, headers, body: Vec::new() }).await?;
-        if answer.status == 401 {
-            let said = "the token is not accepted (status 401)".to_owned();
-            return Err(OAuthError::Refused { refusal: Refusal::InvalidGrant, said });
-        }
-        match wire::normalised(provider, &answer)? {
-            (true, body) => Ok(body),
-            (false, body) => Err(match refusal_of(&body) {
-                // No client is shown here: what is not accepted is the token.
-                OAuthError::Refused { refusal: Refusal::InvalidClient, said } => {
-                    OAuthError::Refused { refusal: Refusal::InvalidGrant, said }
-                }
-                other => other,
-            }),
-        }
-    }
-
-    /// The first address that the provider says is the person's main one, else the first that is verified.
-    async fn main_email(
-        &self,
-        provider: &Provider,
-        url: Url,
-        grant: &Grant,
-    ) -> Option<(Option<String>, bool)> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(AUTHORIZATION, bearer(&grant.access).ok()?);
-        for (name, value) in &provider.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-        let answer =
-            self.web.send(Outgoing { method: Method::GET, url, headers, body: Vec::new() }).await.ok()?;
-        let list: Vec<Value> = serde_json::from_slice(&answer.body).ok()?;
-        let is = |one: &Value, name: &str| one.get(name).and_then(Value::as_bool) == Some(true);
-        let verified = || list.iter().filter(|one| is(one, "verified"));
-        let best = verified().find(|one| is(one, "primary")).or_else(|| verified().next())?;
-        Some((best.get("email").and_then(Value::as_str).map(wire::printable), true))
-    }
-
     /// A request to the token endpoint that the crate has no words for.
     async fn ask(
         &self,
@@ -507,14 +404,6 @@ impl Engine {
             .body(Value::from(body).to_string().into_bytes());
         response.map_err(|_| OAuthError::Nonsense("it cannot be read".to_owned()))
     }
-}
-
-fn bearer(token: &Secret) -> Result<HeaderValue, OAuthError> {
-    let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
-    let mut value =
-        value.map_err(|_| OAuthError::Nonsense("its token does not fit into a header".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 type Ready = oauth2::Client<
@@ -567,7 +456,7 @@ fn error_of(error: RequestTokenError<OAuthError, BasicErrorResponse>) -> OAuthEr
     }
 }
 
-fn refusal_of(body: &Map<String, Value>) -> OAuthError {
+pub(super) fn refusal_of(body: &Map<String, Value>) -> OAuthError {
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
     let said = wire::printable(&format!("{} {}", text("error"), text("error_description")));
     OAuthError::Refused { refusal: Refusal::of_name(text("error")), said: said.trim().to_owned() }

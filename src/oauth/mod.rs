@@ -23,6 +23,7 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 mod web;
+mod who;
 mod wire;
 
 pub use careful::Careful;
@@ -31,6 +32,6 @@ pub use error::{OAuthError, Refusal};
 pub use grant::Grant;
 pub use pending::{Begun, Found, Pending, PendingError};
 pub use person::Person;
-pub use row::{AccountRow, Client, Flow, Provider, Quirk, Row, RowError};
+pub use row::{AccountRow, Client, Flow, PersonRow, Provider, Quirk, Row, RowError};
 pub use settings::Settings;
 pub use web::{Answer, Web};

@@ -2,7 +2,9 @@
 //! come back to any replica; encrypted, since a PKCE verifier is among it; under the hash of `state`, so that whoever
 //! reads the store cannot come back in somebody's place. Each is taken once.
 //!
-//! Whoever begins very many pushes out their own oldest, and nobody else's: rows are sorted by who began them.
+//! Whoever begins very many pushes out their own oldest, and nobody else's: rows are sorted by who began them. Those who come to
+//! sign in are nobody yet: each begins as one of many by chance, so that all of them together are bounded, and it takes ten
+//! thousand in one sign-in's time to push that one out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,12 @@ use crate::secret::Secret;
 use crate::store::{self, Expect, Name, Records, StoreError, Write};
 use crate::vault::{Sealed, Vault, VaultError};
 
-const TABLE: Name = "pending_sign_ins";
+/// Of those who add accounts, and of those who come in: what is begun as one is not finished as the other.
+const ACCOUNTS: Name = "pending_sign_ins";
+const PEOPLE: Name = "pending_people";
+
+/// Among so many those are spread who say nobody of themselves.
+const SHARDS: u32 = 512;
 
 /// What the vault binds them to.
 const KIND: &str = "sign-in";
@@ -77,14 +84,20 @@ impl<T> Found<T> {
 /// All of them.
 #[derive(Clone, Debug)]
 pub struct Pending {
+    table: Name,
     records: Arc<dyn Records>,
     clock: Clock,
 }
 
 impl Pending {
-    /// In this store.
+    /// Of those who add accounts, in this store.
     pub fn new(records: Arc<dyn Records>, clock: Clock) -> Self {
-        Self { records, clock }
+        Self { table: ACCOUNTS, records, clock }
+    }
+
+    /// Of those who come in, in this store.
+    pub fn of_people(records: Arc<dyn Records>, clock: Clock) -> Self {
+        Self { table: PEOPLE, records, clock }
     }
 
     /// What rows of one who begins have in front.
@@ -103,17 +116,24 @@ impl Pending {
     /// The store's.
     pub async fn waiting(&self, who: &str) -> Result<(usize, u64), StoreError> {
         let (owner, now) = (Self::owner_of(who), self.clock.wall_seconds());
-        let rows = self.records.list(TABLE, Some(&owner), MAX_EACH + 1).await?;
+        let rows = self.records.list(self.table, Some(&owner), MAX_EACH + 1).await?;
         let own = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}.")));
         let ends = own.filter_map(|row| Some(serde_json::from_slice::<Kept>(&row.value).ok()?.ends));
         let ends: Vec<u64> = ends.filter(|ends| *ends > now).collect();
         Ok((ends.len(), ends.iter().min().copied().unwrap_or(now)))
     }
 
-    /// A `state` and a browser's half for a sign-in that `who` is about to begin.
-    pub fn fresh(who: &str) -> Begun {
+    /// A `state` and a browser's half for a sign-in that `who` is about to begin. A browser that shows a half of ours keeps it, so
+    /// that it may begin in two tabs and finish both.
+    pub fn fresh(who: &str, shown: Option<&Secret>) -> Begun {
         let state = Secret::new(format!("{}.{}", Self::owner_of(who), random()));
-        Begun { state, browser: Secret::new(random()) }
+        let known = shown.filter(|shown| is_random(shown.expose())).cloned();
+        Begun { state, browser: known.unwrap_or_else(|| Secret::new(random())) }
+    }
+
+    /// The same for somebody of whom nothing is known.
+    pub fn fresh_of_nobody(shown: Option<&Secret>) -> Begun {
+        Self::fresh(&format!("nobody {}", rand::rng().random_range(0..SHARDS)), shown)
     }
 
     /// Keeps `what` until somebody comes back with the state, for `life` at most.
@@ -138,20 +158,22 @@ impl Pending {
             what: vault.seal(KIND, &id, &Secret::new(plain))?,
         };
         let value = serde_json::to_vec(&kept).map_err(|error| StoreError::record(&id, &error))?;
-        self.records.commit(vec![Write::Put { table: TABLE, id, value, expect: Expect::Absent }]).await?;
+        self.records
+            .commit(vec![Write::Put { table: self.table, id, value, expect: Expect::Absent }])
+            .await?;
         Ok(())
     }
 
     /// Leaves room for one more of this owner's.
     async fn make_room(&self, owner: &str) -> Result<(), StoreError> {
-        let rows = self.records.list(TABLE, Some(owner), MAX_EACH + 1).await?;
+        let rows = self.records.list(self.table, Some(owner), MAX_EACH + 1).await?;
         let mut own: Vec<_> = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}."))).collect();
         if own.len() < MAX_EACH {
             return Ok(());
         }
         own.sort_by_key(|row| serde_json::from_slice::<Kept>(&row.value).map_or(0, |kept| kept.began));
         let oldest = own.iter().take(own.len() + 1 - MAX_EACH);
-        let deletes = oldest.map(|row| delete(row.id.clone(), Expect::Anything)).collect();
+        let deletes = oldest.map(|row| self.delete(row.id.clone(), Expect::Anything)).collect();
         self.records.commit(deletes).await.map(drop)
     }
 
@@ -168,7 +190,7 @@ impl Pending {
             return Ok(None);
         }
         let id = id_of(state);
-        let Some(row) = self.records.get(TABLE, &id).await? else { return Ok(None) };
+        let Some(row) = self.records.get(self.table, &id).await? else { return Ok(None) };
         let kept: Kept =
             serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&id, &error))?;
         if kept.ends <= self.clock.wall_seconds() {
@@ -184,11 +206,15 @@ impl Pending {
     /// # Errors
     /// The store's.
     pub async fn take<T>(&self, found: &Found<T>) -> Result<bool, StoreError> {
-        match self.records.commit(vec![delete(found.id.clone(), Expect::Version(found.version))]).await {
+        match self.records.commit(vec![self.delete(found.id.clone(), Expect::Version(found.version))]).await {
             Ok(_) => Ok(true),
             Err(StoreError::Conflict) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn delete(&self, id: String, expect: Expect) -> Write {
+        Write::Delete { table: self.table, id, expect }
     }
 
     /// Forgets those whose time is over.
@@ -200,18 +226,14 @@ impl Pending {
         let is_over = |row: &store::Row| {
             serde_json::from_slice::<Kept>(&row.value).map_or(true, |kept| kept.ends <= now)
         };
-        let over: Vec<Write> = store::all(&*self.records, TABLE)
+        let over: Vec<Write> = store::all(&*self.records, self.table)
             .await?
             .into_iter()
             .filter(is_over)
-            .map(|row| delete(row.id, Expect::Anything))
+            .map(|row| self.delete(row.id, Expect::Anything))
             .collect();
         if over.is_empty() { Ok(()) } else { self.records.commit(over).await.map(drop) }
     }
-}
-
-fn delete(id: String, expect: Expect) -> Write {
-    Write::Delete { table: TABLE, id, expect }
 }
 
 /// Who began it, in front, and the hash of the whole.
@@ -234,4 +256,11 @@ fn hash(text: &str) -> String {
 fn random() -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 32]>())
+}
+
+/// Whether a text can be what [`random`] gives.
+fn is_random(text: &str) -> bool {
+    use base64::Engine as _;
+    let decoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text);
+    decoded.is_ok_and(|bytes| bytes.len() == 32)
 }

@@ -15,6 +15,8 @@ const MAX_SUBJECT: usize = 512;
 pub struct Person {
     /// Never changes and never comes again, at this provider.
     pub subject: String,
+    /// Further names of the same person there, which may have been the only one before (WeChat's, per application).
+    pub also: Vec<String>,
     pub name: Option<String>,
     pub email: Option<String>,
     /// The provider says that the address is this person's.
@@ -41,16 +43,25 @@ impl Person {
             Some(name) => carried.get(name).cloned(),
             None => at(userinfo, path).and_then(text),
         };
-        let subject = row.subject.iter().find_map(|parts| {
+        let is_subject =
+            |subject: &String| subject.len() <= MAX_SUBJECT && !subject.contains(char::is_control);
+        let found = row.subject.iter().filter_map(|parts| {
             let parts: Option<Vec<String>> = parts.iter().map(part).collect();
             parts
                 .filter(|parts| !parts.is_empty() && parts.iter().all(|part| !part.is_empty()))
                 .map(|parts| parts.join("/"))
         });
-        let subject =
-            subject.filter(|subject| subject.len() <= MAX_SUBJECT && !subject.contains(char::is_control));
-        let subject =
-            subject.ok_or_else(|| OAuthError::Nonsense("it does not say who that is".to_owned()))?;
+        let mut subjects: Vec<String> = Vec::new();
+        for subject in found.filter(is_subject) {
+            if !subjects.contains(&subject) {
+                subjects.push(subject);
+            }
+        }
+        if subjects.is_empty() {
+            return Err(OAuthError::Nonsense("it does not say who that is".to_owned()));
+        }
+        let also = subjects.split_off(1);
+        let subject = subjects.concat();
         let first = |paths: &[String]| {
             let found = paths
                 .iter()
@@ -59,12 +70,15 @@ impl Person {
         };
         Ok(Self {
             subject,
+            also,
             name: first(&row.name),
             email: first(&row.email),
             email_is_verified: row
                 .email_verified
                 .iter()
-                .any(|path| at(userinfo, path) == Some(&Value::Bool(true))),
+                .filter_map(|path| at(userinfo, path))
+                // Some write it in quotes.
+                .any(|said| *said == Value::Bool(true) || said.as_str() == Some("true")),
             picture: first(&row.picture),
         })
     }

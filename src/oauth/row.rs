@@ -126,6 +126,30 @@ pub struct PersonRow {
     pub must: BTreeMap<String, serde_json::Value>,
 }
 
+impl PersonRow {
+    /// As OpenID Connect's claims have it, where the provider is an issuer of such.
+    fn standard(is_issuer: bool) -> Self {
+        if !is_issuer {
+            return Self::default();
+        }
+        let one = |name: &str| vec![name.to_owned()];
+        Self {
+            subject: vec![one("sub")],
+            name: vec!["name".to_owned(), "preferred_username".to_owned()],
+            email: one("email"),
+            email_verified: one("email_verified"),
+            picture: one("picture"),
+            must: BTreeMap::new(),
+        }
+    }
+}
+
+/// What an issuer of OpenID Connect is asked for where its row does not say.
+fn standard_scopes(is_issuer: bool) -> Vec<String> {
+    let scopes: &[&str] = if is_issuer { &["openid", "profile", "email"] } else { &[] };
+    scopes.iter().map(|&scope| scope.to_owned()).collect()
+}
+
 /// Between scopes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -183,6 +207,8 @@ pub enum Quirk {
     DevicePkce,
     /// A success may carry an error, nothing or a page of HTML: to be tried again, and no reason to drop a token.
     UnsteadyRefresh,
+    /// Its ID tokens may name the issuer without `https://`.
+    BareIssuer,
 }
 
 /// The life of a token that does not say how long it lives.
@@ -233,6 +259,8 @@ pub struct Provider {
     pub omit: Vec<String>,
     pub token_request: Encoding,
     pub client_auth: ClientAuth,
+    /// Whether its row says so, or it may follow what its issuer says.
+    pub client_auth_is_given: bool,
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     pub pkce: bool,
     pub says_issuer: bool,
@@ -321,6 +349,7 @@ impl Provider {
     /// # Errors
     /// What is wrong, and where.
     pub fn compile(name: &str, row: Row) -> Result<Self, RowError> {
+        let is_standard = row.issuer.is_some();
         let client = row.client_id.filter(|id| !id.is_empty());
         let client = client.map(|id| Client { id, secret: row.client_secret });
         let provider = Self {
@@ -335,13 +364,14 @@ impl Provider {
             userinfo_url: endpoint("userinfo_url", row.userinfo_url)?,
             emails_url: endpoint("emails_url", row.emails_url)?,
             jwks_url: endpoint("jwks_url", row.jwks_url)?,
-            scopes: row.scopes.unwrap_or_default(),
+            scopes: row.scopes.unwrap_or_else(|| standard_scopes(is_standard)),
             scope_separator: row.scope_separator.unwrap_or_default(),
             authorize: row.authorize.unwrap_or_default(),
             authorize_suffix: row.authorize_suffix.unwrap_or_default(),
             names: row.names.unwrap_or_default(),
             omit: row.omit.unwrap_or_default(),
             token_request: row.token_request.unwrap_or_default(),
+            client_auth_is_given: row.client_auth.is_some(),
             client_auth: row.client_auth.unwrap_or_default(),
             headers: headers(row.headers.unwrap_or_default())?,
             pkce: row.pkce.unwrap_or(true),
@@ -359,7 +389,7 @@ impl Provider {
             carry: row.carry.unwrap_or_default(),
             userinfo_auth: row.userinfo_auth.unwrap_or_default(),
             userinfo_query: row.userinfo_query.unwrap_or_default(),
-            person: row.person.unwrap_or_default(),
+            person: row.person.unwrap_or_else(|| PersonRow::standard(is_standard)),
             quirks: row.quirks.unwrap_or_default(),
             client,
             resource_hosts: row.resource_hosts.unwrap_or_default(),
@@ -387,6 +417,20 @@ impl Provider {
             provider.scopes.clone_from(&account.scopes);
         }
         provider
+    }
+
+    /// Whether an answer that names this issuer, or none, may be this provider's (RFC 9207, 2.4).
+    pub fn may_be(&self, said: Option<&str>) -> bool {
+        match (said, &self.issuer) {
+            (Some(said), Some(issuer)) => said == issuer,
+            (None, _) => !self.says_issuer,
+            (Some(_), None) => true,
+        }
+    }
+
+    /// Whether it is asked for ID tokens: an issuer of OpenID Connect, and the scope for it.
+    pub fn gives_id_tokens(&self) -> bool {
+        self.issuer.is_some() && self.scopes.iter().any(|scope| scope == "openid")
     }
 
     /// Whether people can sign in with it.

@@ -7,6 +7,9 @@ use url::Url;
 
 use super::row::Provider;
 
+/// Longest place that a browser may be sent to afterwards, in bytes.
+const MAX_PLACE: usize = 4096;
+
 /// Providers, and where we are reached.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -40,7 +43,7 @@ impl Settings {
     /// Everything else is nowhere: an open redirect lends our name to whoever wants it.
     pub fn place(&self, given: &str) -> Option<String> {
         let is_plain = !given.contains(|c: char| c.is_control() || c == '\\' || c.is_whitespace());
-        if !is_plain || given.len() > 2048 {
+        if !is_plain || given.len() > MAX_PLACE {
             return None;
         }
         if given.starts_with('/') {

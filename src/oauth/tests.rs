@@ -176,7 +176,7 @@ async fn a_person_at_github_is_a_number_and_never_a_name() {
     let good = r#"{"access_token":"gho_x"}"#;
     let world = world("github", &[(200, good), (200, me), (200, emails)]);
     let grant = world.exchange().await.unwrap();
-    let person = world.engine.who(&world.provider, &world.client, &grant).await.unwrap();
+    let person = world.engine.who(&world.provider, &world.client, &grant, None).await.unwrap();
     assert_eq!(person.subject, "9007199254740993", "above 2^53, digit by digit");
     assert_eq!((person.name.as_deref(), person.email.as_deref()), (Some("ann"), Some("ann@x.io")));
     assert!(person.email_is_verified);
@@ -200,7 +200,7 @@ async fn wechat_is_asked_by_get_under_its_own_names() {
         (Some("client 1"), Some("s&cret"))
     );
     assert_eq!((seen.parameter("client_id"), seen.parameter("redirect_uri")), (None, None));
-    let person = world.engine.who(&world.provider, &world.client, &grant).await.unwrap();
+    let person = world.engine.who(&world.provider, &world.client, &grant, None).await.unwrap();
     assert_eq!(
         person.subject, "client 1/oABC",
         "without a union id: the application's own name for this person"
@@ -228,9 +228,9 @@ async fn linuxdo_wants_basic_and_shows_a_key_that_nobody_reads() {
     let seen = world.seen();
     assert_eq!(seen.authorization, "Basic Y2xpZW50KzE6cyUyNmNyZXQ=", "each part form-encoded first");
     assert_eq!((seen.parameter("client_id"), seen.parameter("client_secret")), (None, None));
-    let person = world.engine.who(&world.provider, &world.client, &grant).await.unwrap();
+    let person = world.engine.who(&world.provider, &world.client, &grant, None).await.unwrap();
     assert!(person.subject == "124" && !format!("{person:?}").contains("CANARY"));
-    let refused = world.engine.who(&world.provider, &world.client, &grant).await.unwrap_err();
+    let refused = world.engine.who(&world.provider, &world.client, &grant, None).await.unwrap_err();
     assert_eq!(refused.refusal(), Some(Refusal::AccessDenied));
     assert_eq!(refusal(&world.exchange().await), Some(Refusal::InvalidClient));
 }
@@ -247,7 +247,7 @@ async fn feishu_speaks_json_and_hides_its_errors_behind_200() {
     assert_eq!(body["client_secret"], json!("s&cret"));
     assert_eq!(body["grant_type"], json!("authorization_code"));
     assert_eq!(grant.refresh.as_ref().unwrap().expose(), "r2");
-    let person = world.engine.who(&world.provider, &world.client, &grant).await.unwrap();
+    let person = world.engine.who(&world.provider, &world.client, &grant, None).await.unwrap();
     assert_eq!((person.subject.as_str(), person.email_is_verified), ("on", false));
 }
 
@@ -409,13 +409,18 @@ async fn an_issuer_is_asked_where_its_endpoints_are() {
     let world = of(provider(), &[(200, &good)]);
     let settled = world.engine.settled(&world.provider).await.unwrap();
     assert_eq!(world.seen().url, "https://id.example/t1/.well-known/openid-configuration");
-    assert_eq!(settled.authorize_url.unwrap().as_str(), "https://id.example/auth");
+    assert_eq!(settled.authorize_url.as_ref().unwrap().as_str(), "https://id.example/auth");
     assert_eq!(
-        settled.token_url.unwrap().as_str(),
+        settled.token_url.as_ref().unwrap().as_str(),
         "https://own.example/token",
         "what the operator wrote counts"
     );
     assert!(settled.pkce && settled.says_issuer);
+    assert_eq!(settled.client_auth, super::row::ClientAuth::Basic, "as the standard says where it does not");
+    assert!(
+        settled.knows_people() && settled.scopes == ["openid", "profile", "email"],
+        "nothing to be written"
+    );
     let old = document("https://id.example/t1/", "https://id.example/auth", "");
     let world = of(provider(), &[(200, &old)]);
     assert!(!world.engine.settled(&world.provider).await.unwrap().pkce, "it does not know PKCE");
@@ -424,6 +429,12 @@ async fn an_issuer_is_asked_where_its_endpoints_are() {
         document("https://id.example/T1/", "https://id.example/auth", ""),
         document("https://id.example/t1/", "http://169.254.169.254/auth", ""),
         document("https://id.example/t1/", "https://u:p@id.example/auth", ""),
+        document("https://id.example/t1/", "http://127.0.0.1:6379/auth", ""),
+        document("https://id.example/t1/", "http://localhost/auth", ""),
+        document("https://id.example/t1/", "https://10.0.0.1/auth", ""),
+        document("https://id.example/t1/", "https://[::ffff:192.168.0.1]/auth", ""),
+        document("https://id.example/t1/", "https://[fd00::1]/auth", ""),
+        document("https://id.example/t1/", "https://2130706433/auth", ""),
         "{}".to_owned(),
         "<html>".to_owned(),
     ] {

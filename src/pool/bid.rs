@@ -5,6 +5,7 @@
 //! Times here are the authority's own: milliseconds since 1970 on its clock. A replica's clock never decides anything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -110,9 +111,7 @@ impl Terms {
             Terms::Budget { limit, .. } | Terms::Slots { limit } => *limit,
         }
     }
-}
 
-impl Terms {
     /// Whether both count the same period, or none.
     pub(super) fn is_same_period(&self, other: &Terms) -> bool {
         match (self, other) {
@@ -190,6 +189,10 @@ pub struct Rest {
 impl Rest {
     /// What stood against the account is forgotten.
     pub(super) const OVER: Rest = Rest { model: None, until: 0, is_exhausted: false };
+
+    /// One that is longer ends by no clock but by somebody who pays or consents, and starts the gateway again: the account is
+    /// then tried once more.
+    pub(super) const LONGEST_KEPT: Duration = Duration::from_secs(40 * 86_400);
 }
 
 /// When to ask again for what was not granted.

@@ -38,7 +38,6 @@ struct Meter {
 /// Tills are large, and lie side by side all the same: a choice looks at the limits of accounts that it has not seen for long, and each step to
 /// another place in memory costs it more than all its arithmetic.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "see above")]
 enum Count {
     Rate(Rate),
     Budget(Budget),
@@ -175,28 +174,31 @@ impl Ledger {
 
     /// Notes what a request for `tokens` would need and is not there.
     pub(super) fn ask(&mut self, model: &str, tokens: u64, now: Moment) {
-        for meter in self.meters.iter_mut().filter(|meter| meter.concerns(model)) {
-            let cost = meter.gauge.dimension.cost(tokens);
-            if let Count::Till(till) = &mut meter.count
-                && !till.covers(cost, now)
-            {
-                till.ask(cost, now);
-            }
-        }
+        self.lacking(model, tokens, now).for_each(|(_, till, cost)| till.ask(cost, now));
     }
 
     /// Notes what a request for `tokens` would have taken, and did not wait for. Of places alone: units of a rate that are wished for
     /// and not used go back, and not all of them come back.
     pub(super) fn wish(&mut self, model: &str, tokens: u64, now: Moment) {
-        for meter in self.meters.iter_mut().filter(|meter| meter.concerns(model)) {
-            let cost = meter.gauge.dimension.cost(tokens);
-            if let Count::Till(till) = &mut meter.count
-                && meter.gauge.dimension == Dimension::Slots
-                && !till.covers(cost, now)
-            {
-                till.wish(cost, now);
+        let places =
+            self.lacking(model, tokens, now).filter(|(dimension, ..)| *dimension == Dimension::Slots);
+        places.for_each(|(_, till, cost)| till.wish(cost, now));
+    }
+
+    /// The tills that do not hold what a request for `tokens` would cost, and what that is.
+    fn lacking(
+        &mut self,
+        model: &str,
+        tokens: u64,
+        now: Moment,
+    ) -> impl Iterator<Item = (Dimension, &mut Till, u64)> {
+        self.meters.iter_mut().filter(move |meter| meter.concerns(model)).filter_map(move |meter| {
+            let (dimension, cost) = (meter.gauge.dimension, meter.gauge.dimension.cost(tokens));
+            match &mut meter.count {
+                Count::Till(till) if !till.covers(cost, now) => Some((dimension, till, cost)),
+                _ => None,
             }
-        }
+        })
     }
 
     /// Sets aside `more` tokens for an attempt under way. False where they cannot be had at once.

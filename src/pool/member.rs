@@ -26,10 +26,6 @@ use crate::ids::{AccountId, PlatformName, TenantId};
 use crate::platform::auth::Credential;
 use crate::platform::judge::Scope;
 
-/// A rest longer than this ends by no clock but by somebody who pays or consents, and starts the gateway again: the account is
-/// then tried once more.
-pub(super) const LONGEST_KEPT: Duration = Duration::from_secs(40 * 86_400);
-
 /// What every account needs and none owns.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -68,7 +64,8 @@ struct State {
     last_taken: Moment,
     health: Health,
     ledger: Ledger,
-    talk: Talk,
+    /// Apart: a choice looks at what is above, of many accounts, and this is large.
+    talk: Box<Talk>,
 }
 
 /// What is said between this account and the authority.
@@ -162,7 +159,7 @@ impl Member {
                 zone_of(account),
                 core.purse.is_some(),
             ),
-            talk: Talk::default(),
+            talk: Box::default(),
         };
         let hash = hash_of(account.id.as_str());
         Self { id: account.id.clone(), hash, state: Mutex::new(state), is_queued: AtomicBool::new(false) }
@@ -326,7 +323,7 @@ impl Member {
         }
         for rest in &reply.rests {
             let length = Duration::from_millis(rest.until.saturating_sub(reply.now));
-            if is_first && length > LONGEST_KEPT {
+            if is_first && length > Rest::LONGEST_KEPT {
                 continue;
             }
             let why = if rest.is_exhausted { Why::Exhausted } else { Why::Cooling };

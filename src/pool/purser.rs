@@ -87,7 +87,6 @@ impl Purser {
     /// Carries bids until `stop`, then gives everything back that is not in use. Does that also, and goes on, whenever it is
     /// asked for over `settle`.
     pub async fn run(mut self, stop: CancellationToken, mut settle: mpsc::Receiver<Settled>) {
-        self.greet().await;
         while !stop.is_cancelled() {
             let pause = match self.round(false).await {
                 Round::Failed => AGAIN,

@@ -93,7 +93,8 @@ pub(super) struct Till {
     usual: f64,
     last_drawn: Option<Moment>,
     left: u64,
-    refused: Option<Refused>,
+    /// Seldom there, and large.
+    refused: Option<Box<Refused>>,
     recall: bool,
     /// The authority may have forgotten what it was told: it is to be told again.
     retell: bool,
@@ -174,7 +175,10 @@ impl Till {
         if cost > self.terms.most() {
             return Some(Refusal::never(Why::LimitReached));
         }
-        let refused = self.refused.filter(|refused| cost >= refused.need && now < refused.believed_until)?;
+        let refused = self.refused.as_ref()?;
+        if cost < refused.need || now >= refused.believed_until {
+            return None;
+        }
         Some(match refused.until {
             None => Refusal::never(refused.why),
             Some(until) => Refusal::after(refused.why, until.since(now).max(Duration::from_millis(1))),
@@ -358,7 +362,9 @@ impl Till {
         self.recall = grant.recall;
         self.refused = match (grant.wait, line.need) {
             (Wait::Granted | Wait::Soon, _) | (_, 0) => None,
-            (wait, need) => Some(refused(wait, need.saturating_add(line.keep), self.key() != 0, now)),
+            (wait, need) => {
+                Some(Box::new(refused(wait, need.saturating_add(line.keep), self.key() != 0, now)))
+            }
         };
     }
 

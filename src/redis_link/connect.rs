@@ -14,14 +14,14 @@ use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
-    RedisConnectionInfo, RedisResult, TlsCertificates,
+    RedisConnectionInfo, RedisResult, TlsCertificates, Value,
 };
 use rustls::CertificateError;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::address::TlsFiles;
-use super::{ANSWER, Address, CONNECT, Line, LinkError, Shape, is_master, pulse};
+use super::{ANSWER, Address, CONNECT, Line, LinkError, Shape};
 
 /// A Sentinel that has not answered after so long is not heard.
 const HEARING: Duration = Duration::from_millis(300);
@@ -49,7 +49,7 @@ pub(super) async fn connect(address: &Address, answer: Duration) -> RedisResult<
             let config = config.set_connection_timeout(Some(WARD));
             let client = client(info, certificates.as_ref())?;
             let mut line = Line::One(client.get_multiplexed_async_connection_with_config(&config).await?);
-            if is_master(&line.ask(&pulse()).await?) {
+            if is_master(&line.ask(&redis::cmd("ROLE")).await?) {
                 return Ok(line);
             }
             Err((ErrorKind::Io, "the server that the Sentinels name takes no writes (yet)").into())
@@ -66,6 +66,10 @@ pub(super) async fn connect(address: &Address, answer: Duration) -> RedisResult<
             Ok(Line::Many(client.build()?.get_async_connection().await?))
         }
     }
+}
+
+fn is_master(role: &Value) -> bool {
+    matches!(role, Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(word)) if word == b"master"))
 }
 
 fn client(info: ConnectionInfo, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {

@@ -37,8 +37,10 @@ const ANSWER: Duration = Duration::from_millis(450);
 /// How long a server may take to write to its disk: with `appendfsync everysec` it does so every second.
 const DISK: Duration = Duration::from_millis(2_500);
 
-/// Between two looks whether the server still answers.
-const PULSE: Duration = Duration::from_millis(250);
+/// Between two looks whether the server still answers and is the one that we knew: for a line on which a loss must be noticed at
+/// once, and for one where whoever asks notices it himself.
+pub const QUICK: Duration = Duration::from_millis(250);
+pub const CALM: Duration = Duration::from_secs(1);
 
 /// Between two tries to connect.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -152,11 +154,11 @@ impl Line {
 }
 
 impl Link {
-    /// Begins to connect.
+    /// Begins to connect. The server is looked at every `pulse`, [`QUICK`] or [`CALM`].
     ///
     /// # Errors
     /// The machine has no thread for it.
-    pub fn new(address: Address) -> std::io::Result<Self> {
+    pub fn new(address: Address, pulse: Duration) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("redis")
@@ -167,6 +169,7 @@ impl Link {
         let keeper = Keeper {
             address: address.clone(),
             told,
+            pulse,
             suspicion: Arc::clone(&suspicion),
             memory: Arc::clone(&memory),
             known: None,
@@ -327,6 +330,7 @@ fn read<T: FromRedisValue>(value: Value) -> Result<T, LinkError> {
 struct Keeper {
     address: Address,
     told: watch::Sender<State>,
+    pulse: Duration,
     suspicion: Arc<Notify>,
     memory: Arc<Memory>,
     /// Who the server was when last seen.
@@ -349,7 +353,8 @@ impl Keeper {
             let tried = tokio::time::timeout(CONNECT, connect(&self.address, ANSWER)).await;
             match tried {
                 Ok(Ok(mut line)) => {
-                    self.recognise(&mut line, true).await;
+                    let seen = tokio::time::timeout(ANSWER, look(&mut line)).await;
+                    self.recognise(seen.ok().and_then(Result::ok).and_then(|seen| seen.identity), true);
                     self.told.send_replace(State::Up(line.clone()));
                     let why = self.watch_over(line).await;
                     self.is_down(why);
@@ -371,8 +376,7 @@ impl Keeper {
 
     /// Looks whether this is the server that we knew, with the data that it had. Who cannot be known counts as another where
     /// the connection is new, and as the same where it is not.
-    async fn recognise(&mut self, line: &mut Line, is_new: bool) {
-        let found = identity_of(line).await;
+    fn recognise(&mut self, found: Option<Identity>, is_new: bool) {
         let is_other = match (&found, &self.known) {
             (Some(found), Some(known)) => found != known,
             _ => is_new,
@@ -388,11 +392,13 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = self.suspicion.notified() => {}
-                () = tokio::time::sleep(PULSE) => {}
+                () = tokio::time::sleep(self.pulse) => {}
             }
-            match tokio::time::timeout(ANSWER, line.ask(&pulse())).await {
-                Ok(Ok(role)) if is_master(&role) => self.recognise(&mut line, false).await,
-                Ok(Ok(_)) => return LinkError::new("this Redis is a replica and takes no writes"),
+            match tokio::time::timeout(ANSWER, look(&mut line)).await {
+                Ok(Ok(Seen { is_replica: true, .. })) => {
+                    return LinkError::new("this Redis is a replica and takes no writes");
+                }
+                Ok(Ok(seen)) => self.recognise(seen.identity, false),
                 // It is loading its data, or refuses for another reason: it is there, and questions hear that themselves.
                 Ok(Err(error)) if is_harmless(&error) => {}
                 Ok(Err(error)) => return LinkError::of(&error),
@@ -402,30 +408,37 @@ impl Keeper {
     }
 }
 
-/// Who the server is, where it tells. A cluster loses its parts apart from each other; there a new connection alone tells.
-async fn identity_of(line: &mut Line) -> Option<Identity> {
+/// What a look at the server shows.
+struct Seen {
+    is_replica: bool,
+    /// Where it tells.
+    identity: Option<Identity>,
+}
+
+/// Looks at the server, with as few commands as will do: it is done all the time. A cluster loses its parts apart from each
+/// other, and the connection follows its masters by itself; there a new connection alone tells.
+async fn look(line: &mut Line) -> redis::RedisResult<Seen> {
     if matches!(line, Line::Many(_)) {
-        return None;
+        line.ask(&redis::cmd("ROLE")).await?;
+        return Ok(Seen { is_replica: false, identity: None });
     }
-    let work = async {
-        let info = line.ask(redis::cmd("INFO").arg("server").arg("replication")).await.ok()?;
-        let info: InfoDict = redis::from_redis_value(info).ok()?;
-        let new = random_name("", 16);
-        let mut question = redis::cmd("SET");
-        question.arg("weir:1:born").arg(&new).arg("NX").arg("GET");
-        let old = line.ask(&question).await.ok()?;
-        let old = redis::from_redis_value::<Option<String>>(old).ok()?;
-        let (process, history) = (info.get("run_id")?, info.get("master_replid")?);
-        Some(Identity { process, history, mark: old.unwrap_or(new) })
+    let info = line.ask(redis::cmd("INFO").arg("server").arg("replication")).await?;
+    let info: InfoDict = redis::from_redis_value(info)?;
+    if info.get::<String>("role").is_some_and(|role| role == "slave") {
+        return Ok(Seen { is_replica: true, identity: None });
+    }
+    let new = random_name("", 16);
+    let mut question = redis::cmd("SET");
+    question.arg("weir:1:born").arg(&new).arg("NX").arg("GET");
+    // Where it takes no writes now it does not tell, and is the same as before.
+    let mark = match line.ask(&question).await {
+        Ok(old) => redis::from_redis_value::<Option<String>>(old).ok().map(|old| old.unwrap_or(new)),
+        Err(error) if is_harmless(&error) => None,
+        Err(error) => return Err(error),
     };
-    tokio::time::timeout(ANSWER, work).await.ok().flatten()
-}
-
-fn pulse() -> Cmd {
-    redis::cmd("ROLE")
-}
-
-fn is_master(role: &Value) -> bool {
-    // A cluster sends its own kind of answer; there the connection follows its masters by itself.
-    !matches!(role, Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(word)) if word == b"slave"))
+    let identity = || {
+        let (process, history) = (info.get("run_id")?, info.get("master_replid")?);
+        Some(Identity { process, history, mark: mark? })
+    };
+    Ok(Seen { is_replica: false, identity: identity() })
 }

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{Address, Link};
+use super::{Address, Link, QUICK};
 use crate::secret::Secret;
 
 /// A server of our own: no files, a free port, gone with the test.
@@ -87,7 +87,7 @@ impl Server {
     /// A line to it, by a URL of this scheme and path.
     pub async fn link_by(&self, scheme: &str, path: &str) -> Link {
         let url = format!("{scheme}://127.0.0.1:{}{path}", self.port);
-        let link = Link::new(Address::parse(&Secret::new(url)).unwrap()).unwrap();
+        let link = Link::new(Address::parse(&Secret::new(url)).unwrap(), QUICK).unwrap();
         link.wait(Duration::from_secs(10)).await.unwrap();
         link
     }
@@ -120,7 +120,7 @@ pub async fn start_puppet(answer: impl Fn(&str) -> String + Send + Sync + Clone 
             });
         }
     });
-    let link = Link::new(Address::parse(&Secret::new(url)).unwrap()).unwrap();
+    let link = Link::new(Address::parse(&Secret::new(url)).unwrap(), QUICK).unwrap();
     link.wait(Duration::from_secs(10)).await.unwrap();
     link
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::house::{Answer, House, start_fake, until, whole};
-use super::idp::{Idp, accounts, ask, caller, chat, data, error, initiate, is_slow, owner};
+use super::idp::{Idp, accounts, ask, caller, chat, data, error, initiate, owner};
+use super::misfortune::is_slow_wanted;
 use super::replicas::Redis;
 
 /// Qwen's and Hugging Face's sign-in are the fake's.
@@ -119,7 +120,7 @@ async fn whoever_says_no_or_comes_late() {
     let told = begin(&house, &owner(), wish("late")).await;
     qwen.tell("expire", json!({"codes": true})).await;
     assert_eq!(over(&house, &told).await["status"], "expired");
-    if is_slow() {
+    if is_slow_wanted() {
         qwen.tell("settings", json!({"interval_s": 1, "device_s": 2})).await;
         let told = begin(&house, &owner(), wish("later")).await;
         qwen.tell("faults", json!({"on": "token", "times": null, "error": "authorization_pending"})).await;
@@ -220,7 +221,7 @@ async fn what_cannot_begin_is_told_at_once() {
 async fn whoever_begins_without_end_is_told_so() {
     let (house, qwen) = house().await;
     let first = begin(&house, &owner(), wish("first")).await;
-    let tries = if is_slow() { 10_000 } else { 300 };
+    let tries = if is_slow_wanted() { 10_000 } else { 300 };
     let mut begun = 1;
     for number in 0..tries {
         let answer = initiate(&house, &owner(), wish(&format!("a{number}"))).await;

@@ -122,11 +122,6 @@ pub async fn agree(house: &House, token: &str, ask: Value) -> Returning {
     Returning { address: sent.header("location").to_owned(), cookie, state: text("state") }
 }
 
-/// Whether the long runs are wanted.
-pub fn is_slow() -> bool {
-    std::env::var_os("WEIR_SLOW").is_some()
-}
-
 /// Rows of `oauth.providers` at the simulated ones. `house` is a provider that nobody has heard of, an issuer of OpenID Connect, for
 /// a platform of the operator's own.
 const ROWS: [(&str, &str); 5] = [

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod browser;
 mod canary;
 mod frames;
 mod hostile;
@@ -21,7 +22,7 @@ mod chaos;
 mod consent;
 mod consent_leaks;
 mod device;
-mod documents;
+mod endpoints;
 mod failover;
 mod leaving;
 mod lifecycle;
@@ -29,6 +30,7 @@ mod login;
 mod misfortune;
 mod onboard;
 mod overload;
+mod people;
 mod provider;
 mod quota;
 mod redis_acl;

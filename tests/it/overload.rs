@@ -348,7 +348,7 @@ async fn what_is_scarce_is_used_up_and_never_passed() {
             is_used_up(&run(&Size { replicas, ..few }).await);
         }
         let scarce = Bounds { rpm: 120, burst: 20, tpm: 2_000, daily: 5_000, slots: 2 };
-        let many = Size { replicas: 4, accounts: 200, callers: 80, length: 60.0, longest: 150.0, scarce };
+        let many = Size { replicas: 4, accounts: 200, callers: 500, length: 60.0, longest: 150.0, scarce };
         is_used_up(&run(&many).await);
     }
 }

@@ -1,6 +1,9 @@
 //! Weir as an OAuth 2.0 provider, through the real binary: an app, a browser and a person, on one gateway and on several that
-//! share a Redis. Who is signed in is said by a cookie that a debug build takes when it is told to.
+//! share a Redis. Whoever is signed in has signed in, by a simulated provider.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -10,23 +13,88 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::browser::{Browser, doors, register, tell};
 use crate::canary::Canaries;
 use crate::house::{Answer, House, mint, question, start_fake, until, whole};
 use crate::replicas::Redis;
 
-const VISITORS: &[(&str, &str)] = &[("WEIR_REHEARSE_VISITORS", "1")];
 const ACCOUNTS: &str = "accounts: [{id: a, platform: openai, api_key: sk-a}]\n";
 const BACK: &str = "https://app.example/cb";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-fn enabled(more: &str) -> String {
-    format!(
-        "{ACCOUNTS}oauth: {{public_url: \"https://weir.test\"}}\nprovider: {{enabled: true, topup_url: \"https://pay.example/up\"}}\n{more}"
-    )
+const URL: &str = "https://weir.test";
+
+/// A gateway, and who is signed in there in a browser of their own.
+struct Stage {
+    house: House,
+    people: Arc<tokio::sync::Mutex<BTreeMap<String, Browser>>>,
 }
 
-async fn open(more: &str) -> House {
-    House::start_in(&enabled(more), "", VISITORS).await
+impl std::ops::Deref for Stage {
+    type Target = House;
+
+    fn deref(&self) -> &House {
+        &self.house
+    }
+}
+
+impl std::ops::DerefMut for Stage {
+    fn deref_mut(&mut self) -> &mut House {
+        &mut self.house
+    }
+}
+
+async fn enabled(fake: SocketAddr, more: &str) -> String {
+    let doors = doors(fake, &["oidc"], Some(URL), "tenant: alpha").await;
+    format!("{ACCOUNTS}{doors}provider: {{enabled: true, topup_url: \"https://pay.example/up\"}}\n{more}")
+}
+
+async fn open(more: &str) -> Stage {
+    let fake = fake().await;
+    Stage::of(House::start_beside(fake, &enabled(fake, more).await, &[]).await)
+}
+
+/// A simulated provider with some people.
+async fn fake() -> SocketAddr {
+    let fake = start_fake("");
+    register(fake, &["oidc"], URL).await;
+    let mut people = serde_json::Map::new();
+    for (number, name) in ["alice", "bob", "mallory"].into_iter().enumerate() {
+        let person = json!({
+            "id": 1000 + number, "name": format!("{name} <b>Example</b>"), "email": format!("{name}@example.com"),
+        });
+        people.insert(name.to_owned(), person);
+    }
+    tell(fake, "oidc", "people", &Value::Object(people)).await;
+    fake
+}
+
+impl Stage {
+    fn of(house: House) -> Self {
+        Self { house, people: Arc::default() }
+    }
+
+    /// Another replica, with the same browsers before it.
+    fn beside(&self, house: House) -> Self {
+        Self { house, people: Arc::clone(&self.people) }
+    }
+
+    /// The cookie of somebody's session; they sign in where they have not yet.
+    async fn cookie(&self, subject: &str) -> String {
+        let mut people = self.people.lock().await;
+        if !people.contains_key(subject) {
+            let browser = Browser::new(self);
+            browser.sign_in_as("oidc", subject).await;
+            people.insert(subject.to_owned(), browser);
+        }
+        format!("__Host-weir-session={}", people[subject].cookie("__Host-weir-session").expect("a session"))
+    }
+
+    /// Who somebody is here.
+    async fn id(&self, subject: &str) -> Value {
+        let me = self.client.get(self.url("/auth/me")).header("cookie", self.cookie(subject).await);
+        whole(me).await.json()["data"]["person"]["id"].clone()
+    }
 }
 
 fn encoded(pairs: &[(&str, &str)]) -> String {
@@ -44,7 +112,7 @@ impl Forms for reqwest::RequestBuilder {
     }
 }
 
-fn authorize(house: &House, query: &[(&str, &str)]) -> reqwest::RequestBuilder {
+fn authorize(house: &Stage, query: &[(&str, &str)]) -> reqwest::RequestBuilder {
     house.client.get(house.url(&format!("/api/oauth2/authorize?{}", encoded(query))))
 }
 
@@ -55,11 +123,11 @@ struct App {
 
 impl App {
     /// Registered over the API by tenant `dev`.
-    async fn register(house: &House, is_public: bool) -> Self {
+    async fn register(house: &Stage, is_public: bool) -> Self {
         Self::with(house, is_public, json!([BACK])).await
     }
 
-    async fn with(house: &House, is_public: bool, uris: Value) -> Self {
+    async fn with(house: &Stage, is_public: bool, uris: Value) -> Self {
         let new = json!({"name": "App <i>one</i>", "description": "does & shows", "redirect_uris": uris, "is_public": is_public});
         let answer = developer(house, "dev", Method::POST, "", Some(&new)).await;
         let data = success(&answer);
@@ -76,7 +144,7 @@ impl App {
     }
 }
 
-async fn developer(house: &House, tenant: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+async fn developer(house: &Stage, tenant: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
     let token = mint(json!({"tenant": tenant, "sub": tenant, "scope": "accounts"}));
     let url = house.url(&format!("/api/oauth_apps{path}"));
     let mut request = house.client.request(method, url).bearer_auth(token);
@@ -92,15 +160,11 @@ fn success(answer: &Answer) -> Value {
     body["data"].clone()
 }
 
-fn cookie(subject: &str) -> String {
-    format!("weir_rehearsed=alpha/{subject}/session-of-{subject}")
-}
-
 /// A browser that opens the authorize page.
-async fn visit(house: &House, subject: Option<&str>, query: &[(&str, &str)]) -> Answer {
+async fn visit(house: &Stage, subject: Option<&str>, query: &[(&str, &str)]) -> Answer {
     let mut request = authorize(house, query);
     if let Some(subject) = subject {
-        request = request.header("cookie", cookie(subject));
+        request = request.header("cookie", house.cookie(subject).await);
     }
     whole(request.header("sec-fetch-dest", "document")).await
 }
@@ -129,8 +193,9 @@ fn hidden(page: &Answer, name: &str) -> String {
     rest.split('"').next().expect("a value").to_owned()
 }
 
-async fn say(house: &House, subject: &str, ticket: &str, answer: &str) -> Answer {
-    let request = house.client.post(house.url("/api/oauth2/authorize")).header("cookie", cookie(subject));
+async fn say(house: &Stage, subject: &str, ticket: &str, answer: &str) -> Answer {
+    let request =
+        house.client.post(house.url("/api/oauth2/authorize")).header("cookie", house.cookie(subject).await);
     whole(request.header("sec-fetch-site", "same-origin").form(&[("ticket", ticket), ("answer", answer)]))
         .await
 }
@@ -151,7 +216,7 @@ fn found(url: &Url, name: &str) -> Option<String> {
 }
 
 /// A code for `subject`: asked at `first`, answered to `second`.
-async fn code(first: &House, second: &House, app: &App, subject: &str, scope: &str) -> String {
+async fn code(first: &Stage, second: &Stage, app: &App, subject: &str, scope: &str) -> String {
     let page = visit(first, Some(subject), &asking(app, scope, &challenge())).await;
     assert_eq!(page.status, 200, "{}", page.text());
     let url = location(&say(second, subject, &hidden(&page, "ticket"), "yes").await);
@@ -162,11 +227,11 @@ async fn code(first: &House, second: &House, app: &App, subject: &str, scope: &s
     found(&url, "code").expect("a code")
 }
 
-async fn post(house: &House, path: &str, form: &[(&str, &str)]) -> Answer {
+async fn post(house: &Stage, path: &str, form: &[(&str, &str)]) -> Answer {
     whole(house.client.post(house.url(&format!("/api/oauth2/{path}"))).form(form)).await
 }
 
-async fn trade(house: &House, app: &App, code: &str) -> Answer {
+async fn trade(house: &Stage, app: &App, code: &str) -> Answer {
     let mut form = app.form();
     form.extend([
         ("grant_type", "authorization_code"),
@@ -177,7 +242,7 @@ async fn trade(house: &House, app: &App, code: &str) -> Answer {
     post(house, "token", &form).await
 }
 
-async fn renew(house: &House, app: &App, token: &str) -> Answer {
+async fn renew(house: &Stage, app: &App, token: &str) -> Answer {
     let mut form = app.form();
     form.extend([("grant_type", "refresh_token"), ("refresh_token", token)]);
     post(house, "token", &form).await
@@ -198,7 +263,7 @@ fn tokens(answer: &Answer) -> Tokens {
     Tokens { access: text("access_token"), refresh: text("refresh_token") }
 }
 
-async fn granted(house: &House, app: &App, subject: &str, scope: &str) -> Tokens {
+async fn granted(house: &Stage, app: &App, subject: &str, scope: &str) -> Tokens {
     tokens(&trade(house, app, &code(house, house, app, subject, scope).await).await)
 }
 
@@ -211,12 +276,12 @@ fn refused(answer: &Answer, status: u16) -> String {
     body["error"].as_str().expect("an error").to_owned()
 }
 
-async fn chat(house: &House, token: &str) -> Answer {
+async fn chat(house: &Stage, token: &str) -> Answer {
     let body = question("gpt-4o", "hello", false);
     whole(house.client.post(house.url("/v1/chat/completions")).bearer_auth(token).json(&body)).await
 }
 
-async fn get(house: &House, token: &str, path: &str) -> Answer {
+async fn get(house: &Stage, token: &str, path: &str) -> Answer {
     whole(house.client.get(house.url(path)).bearer_auth(token)).await
 }
 
@@ -235,7 +300,9 @@ async fn a_person_is_asked_on_a_page_that_nobody_else_can_use() {
     let away = visit(&house, None, &asking(&app, "profile", &challenge())).await;
     assert_eq!((away.status, away.header("cache-control")), (303, "no-store"));
     let to = Url::parse("http://x").expect("a URL").join(away.header("location")).expect("a place");
-    assert!(found(&to, "back").expect("a way back").starts_with("/api/oauth2/authorize?client_id="));
+    assert!(
+        found(&to, "redirect_after").expect("a way back").starts_with("/api/oauth2/authorize?client_id=")
+    );
     let page = visit(&house, Some("alice"), &asking(&app, "profile chat", &challenge())).await;
     let policy = page.header("content-security-policy");
     assert!(policy.contains("frame-ancestors 'none'") && policy.contains("default-src 'none'"), "{policy}");
@@ -274,7 +341,7 @@ async fn a_token_is_a_jwt_that_anybody_can_verify() {
     let claims = jsonwebtoken::decode::<Value>(&all.access, &key, &wanted).expect("verified").claims;
     assert_eq!(
         (&claims["sub"], &claims["client_id"], &claims["scope"]),
-        (&json!("alice"), &json!(app.id), &json!("profile balance chat"))
+        (&house.id("alice").await, &json!(app.id), &json!("profile balance chat"))
     );
 }
 
@@ -288,7 +355,7 @@ async fn an_app_gets_what_was_granted_and_no_more_until_it_is_let_go() {
     let info = get(&house, &all.access, "/api/oauth2/userinfo").await;
     assert_eq!((info.header("cache-control"), info.header("access-control-allow-origin")), ("no-store", "*"));
     let info = info.json();
-    assert_eq!((&info["sub"], &info["email"]), (&json!("alice"), &json!("alice@example.com")));
+    assert_eq!((&info["sub"], &info["email"]), (&house.id("alice").await, &json!("alice@example.com")));
     assert_eq!(info["balance"]["quotas"]["daily_requests"], json!({"limit": 10, "remaining": 9}), "{info}");
     assert!(info["balance"]["quotas"]["monthly_tokens"]["remaining"].as_u64() < Some(100_000));
     assert_eq!(info["balance"]["quotas"]["daily_tokens"], Value::Null);
@@ -303,7 +370,7 @@ async fn an_app_gets_what_was_granted_and_no_more_until_it_is_let_go() {
     assert_eq!(get(&house, &little.access, "/v1/models").await.error(403), "insufficient_permissions");
     assert_eq!(get(&house, &little.access, "/v1/models/gpt-4o").await.error(403), "insufficient_permissions");
     let info = get(&house, &little.access, "/api/oauth2/userinfo").await.json();
-    assert_eq!((&info["sub"], &info["balance"]), (&json!("alice"), &Value::Null));
+    assert_eq!((&info["sub"], &info["balance"]), (&house.id("alice").await, &Value::Null));
     let topup = get(&house, &little.access, "/api/oauth2/topup").await;
     assert_eq!(topup.status, 403);
     assert!(topup.header("www-authenticate").contains("insufficient_scope"), "{:?}", topup.headers);
@@ -330,12 +397,12 @@ async fn an_app_gets_what_was_granted_and_no_more_until_it_is_let_go() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_go_on_with_what_others_began_and_end_it_everywhere() {
     let redis = Redis::start(&[]);
-    let fake = start_fake("");
-    let fragment = format!("{}{}", redis.store(), enabled(""));
-    let one = House::start_beside(fake, &fragment, VISITORS).await;
-    let two = House::start_beside(fake, &fragment, VISITORS).await;
-    let three = House::start_beside(fake, &fragment, VISITORS).await;
-    let jwks = async |at: &House| whole(at.client.get(at.url("/.well-known/jwks.json"))).await.text();
+    let fake = fake().await;
+    let fragment = format!("{}{}", redis.store(), enabled(fake, "").await);
+    let one = Stage::of(House::start_beside(fake, &fragment, &[]).await);
+    let two = one.beside(House::start_beside(fake, &fragment, &[]).await);
+    let three = one.beside(House::start_beside(fake, &fragment, &[]).await);
+    let jwks = async |at: &Stage| whole(at.client.get(at.url("/.well-known/jwks.json"))).await.text();
     until("one key for all", async || {
         let all = [jwks(&one).await, jwks(&two).await, jwks(&three).await];
         all.iter().all(|set| *set == all[0] && set.contains("\"kid\""))
@@ -371,7 +438,7 @@ async fn replicas_go_on_with_what_others_began_and_end_it_everywhere() {
     let taken = tokens(&trade(&one, &app, &code(&one, &one, &app, "alice", "chat").await).await);
     assert_eq!(chat(&three, &taken.access).await.status, 200);
     let path = format!("/api/oauth2/grants/{}", app.id);
-    let back = whole(two.client.delete(two.url(&path)).header("cookie", cookie("alice"))).await;
+    let back = whole(two.client.delete(two.url(&path)).header("cookie", two.cookie("alice").await)).await;
     assert_eq!(back.status, 200, "{}", back.text());
     dies(&taken).await;
     // A secret that was replaced, a key that was replaced, an app that is gone.
@@ -554,7 +621,7 @@ async fn a_question_is_answered_by_the_person_on_our_own_page() {
     assert_eq!((found(&url, "error").as_deref(), found(&url, "code")), (Some("access_denied"), None));
     // Not as a picture, a frame or a script's request.
     for what in ["image", "iframe", "empty", "script"] {
-        let request = authorize(&house, &good).header("cookie", cookie("alice"));
+        let request = authorize(&house, &good).header("cookie", house.cookie("alice").await);
         assert_eq!(whole(request.header("sec-fetch-dest", what)).await.status, 400, "{what}");
     }
     let page = visit(&house, Some("alice"), &good).await;
@@ -566,7 +633,7 @@ async fn a_question_is_answered_by_the_person_on_our_own_page() {
         }
         whole(request).await.status
     };
-    let (alice, mallory) = (cookie("alice"), cookie("mallory"));
+    let (alice, mallory) = (house.cookie("alice").await, house.cookie("mallory").await);
     let yes = [("ticket", ticket.as_str()), ("answer", "yes")];
     assert_eq!(send(&[("cookie", &alice), ("sec-fetch-site", "cross-site")], &yes).await, 403);
     assert_eq!(send(&[("cookie", &alice), ("sec-fetch-site", "same-site")], &yes).await, 403);
@@ -590,7 +657,7 @@ fn basic(id: &str, secret: &str) -> Option<String> {
 }
 
 /// A form for the token endpoint, with this header for authorization.
-async fn send(house: &House, authorization: Option<&String>, body: &str) -> Answer {
+async fn send(house: &Stage, authorization: Option<&String>, body: &str) -> Answer {
     let mut request = house.client.post(house.url("/api/oauth2/token")).body(body.to_owned());
     request = request.header("content-type", "application/x-www-form-urlencoded");
     if let Some(authorization) = authorization {
@@ -702,6 +769,59 @@ async fn a_token_is_looked_at_and_ended_by_its_own_client() {
     }
 }
 
+/// From the app to the page where somebody signs in, to their provider, and back to the app's question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_not_signed_in_is_asked_after_they_are() {
+    let house = open("").await;
+    tell(house.fake, "oidc", "settings", &json!({"auto": "alice"})).await;
+    let app = App::register(&house, true).await;
+    let browser = Browser::new(&house);
+    let away = browser
+        .open(&format!("/api/oauth2/authorize?{}", encoded(&asking(&app, "chat", &challenge()))))
+        .await;
+    let page = browser.open(away.header("location")).await;
+    let text = page.text().replace("&amp;", "&");
+    let link = text.split("href=\"").find_map(|part| part.strip_prefix("/auth/oidc?")).expect("a link");
+    let link = format!("/auth/oidc?{}", link.split('"').next().expect("its end"));
+    let landed = browser.open(&browser.away(&link).await).await;
+    assert_eq!(landed.status, 303, "{}", landed.text());
+    let page = browser.open(landed.header("location")).await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    let ticket = hidden(&page, "ticket");
+    let url =
+        location(&browser.submit("/api/oauth2/authorize", &[("ticket", &ticket), ("answer", "yes")]).await);
+    assert_eq!(found(&url, "state").as_deref(), Some("st&te"), "nothing of the app's question is lost");
+    assert_eq!(trade(&house, &app, &found(&url, "code").expect("a code")).await.status, 200);
+}
+
+/// What somebody let in goes with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apps_of_a_person_who_is_kept_out_end_with_them() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    for (method, body) in [
+        (Method::PUT, json!({"is_blocked": true})),
+        (Method::PUT, json!({"tenant": "other"})),
+        (Method::DELETE, json!({})),
+    ] {
+        let mine = granted(&house, &app, "alice", "profile chat").await;
+        assert_eq!(chat(&house, &mine.access).await.status, 200);
+        let id = house.id("alice").await;
+        let url = house.admin_url(&format!("/admin/people/{}", id.as_str().expect("an id")));
+        let change = async |method: Method, body: &Value| {
+            whole(house.client.request(method, &url).bearer_auth(&house.token).json(body)).await
+        };
+        assert_eq!(change(method.clone(), &body).await.status, 200);
+        assert_eq!(chat(&house, &mine.access).await.status, 401, "{body}");
+        assert_eq!(refused(&renew(&house, &app, &mine.refresh).await, 400), "invalid_grant", "{body}");
+        if method == Method::PUT {
+            assert_eq!(change(method, &json!({"is_blocked": false, "tenant": null})).await.status, 200);
+        }
+        assert_eq!(refused(&renew(&house, &app, &mine.refresh).await, 400), "invalid_grant", "gone is gone");
+        house.people.lock().await.remove("alice");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_and_takes_back_what_they_let_in() {
     let house = open("").await;
@@ -710,7 +830,8 @@ async fn a_person_sees_and_takes_back_what_they_let_in() {
     let others = granted(&house, &other, "alice", "profile").await;
     let bobs = granted(&house, &app, "bob", "profile").await;
     let list = async |subject: &str| {
-        whole(house.client.get(house.url("/api/oauth2/grants")).header("cookie", cookie(subject))).await
+        whole(house.client.get(house.url("/api/oauth2/grants")).header("cookie", house.cookie(subject).await))
+            .await
     };
     let listed = list("alice").await.json();
     let ids: Vec<&str> = listed["grants"]
@@ -723,7 +844,8 @@ async fn a_person_sees_and_takes_back_what_they_let_in() {
     assert!(!listed.to_string().contains(&mine.refresh) && !listed.to_string().contains("secret"));
     assert_eq!(whole(house.client.get(house.url("/api/oauth2/grants"))).await.status, 401);
     let visit = async |subject: &str| {
-        whole(house.client.get(house.url("/account/apps")).header("cookie", cookie(subject))).await
+        whole(house.client.get(house.url("/account/apps")).header("cookie", house.cookie(subject).await))
+            .await
     };
     let page = visit("alice").await;
     assert_eq!(page.status, 200);
@@ -734,7 +856,7 @@ async fn a_person_sees_and_takes_back_what_they_let_in() {
     let send = async |who: Option<&str>, site: &str, ticket: &str, id: &str| {
         let mut request = house.client.post(house.url("/account/apps")).header("sec-fetch-site", site);
         if let Some(who) = who {
-            request = request.header("cookie", cookie(who));
+            request = request.header("cookie", house.cookie(who).await);
         }
         whole(request.form(&[("ticket", ticket), ("client_id", id)])).await.status
     };
@@ -745,7 +867,7 @@ async fn a_person_sees_and_takes_back_what_they_let_in() {
     let foreign = house
         .client
         .delete(house.url(&format!("/api/oauth2/grants/{}", app.id)))
-        .header("cookie", cookie("alice"));
+        .header("cookie", house.cookie("alice").await);
     assert_eq!(whole(foreign.header("sec-fetch-site", "cross-site")).await.status, 403);
     assert_eq!(get(&house, &mine.access, "/api/oauth2/userinfo").await.status, 200);
     assert_eq!(send(Some("alice"), "same-origin", &ticket, &app.id).await, 303);
@@ -763,7 +885,7 @@ async fn tenants_see_their_own_apps_and_operators_all_that_was_done() {
     let (app, _) = (App::register(&house, true).await, App::register(&house, true).await);
     granted(&house, &app, "alice", "profile").await;
     let path = format!("/api/oauth2/grants/{}", app.id);
-    let back = house.client.delete(house.url(&path)).header("cookie", cookie("alice"));
+    let back = house.client.delete(house.url(&path)).header("cookie", house.cookie("alice").await);
     assert_eq!(whole(back).await.status, 200);
     for (method, path) in
         [(Method::DELETE, format!("/{}", app.id)), (Method::POST, format!("/{}/secret", app.id))]
@@ -811,7 +933,8 @@ async fn keys_are_replaced_while_tokens_live_and_a_reload_shuts_the_door() {
         assert_eq!(whole(house.client.get(house.url(path))).await.status, 404, "{path}");
     }
     assert_eq!(renew(&house, &app, &next.refresh).await.status, 404);
-    house.write(&enabled(""));
+    let again = enabled(house.fake, "").await;
+    house.write(&again);
     until("on again", async || chat(&house, &next.access).await.status == 200).await;
 }
 
@@ -825,7 +948,8 @@ async fn nothing_that_opens_anything_is_written_down() {
     canaries.watch("client secret", app.secret.as_deref().expect("a secret"));
     let page = visit(&house, Some("alice"), &asking(&app, "profile chat", &challenge())).await;
     canaries.watch("ticket", &hidden(&page, "ticket"));
-    canaries.watch("cookie", "session-of-alice");
+    let session = house.cookie("alice").await;
+    canaries.watch("cookie", session.rsplit('.').next().expect("a secret"));
     canaries.watch("verifier", VERIFIER);
     let fresh = code(&house, &house, &app, "alice", "profile chat").await;
     canaries.watch("code", &fresh);

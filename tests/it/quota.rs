@@ -1,6 +1,7 @@
 //! Quotas through the real binary and its embedded store: strict under load, kept over restarts, and never more generous
 //! after `kill -9`, whenever it comes. The oracle is the simulated platform's own count.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -18,6 +19,21 @@ async fn storm(house: &House, count: usize, at_once: usize) -> Vec<u16> {
         async move { request.send().await.map_or(0, |answer| answer.status().as_u16()) }
     });
     futures_util::stream::iter(sent).buffer_unordered(at_once).collect().await
+}
+
+/// Sends many until it is dropped; counts in `answered` whose last byte was heard.
+async fn heard(house: &House, answered: &Cell<u64>) {
+    let sent = (0..400).map(|number| {
+        let request = house.request(&super::house::question("openai/gpt-4o", "hi", number % 2 == 0));
+        async move {
+            let Ok(answer) = request.send().await else { return };
+            let is_fine = answer.status() == 200;
+            let Ok(body) = answer.bytes().await else { return };
+            let is_whole = body.ends_with(b"}") || body.ends_with(b"data: [DONE]\n\n");
+            answered.set(answered.get() + u64::from(is_fine && is_whole));
+        }
+    });
+    futures_util::stream::iter(sent).buffer_unordered(12).collect::<()>().await;
 }
 
 fn count(statuses: &[u16], status: u16) -> usize {
@@ -64,9 +80,10 @@ async fn killed_at_any_instant_it_never_forgets_what_was_spent() {
     println!("seed {seed}");
     let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
     let (mut lost, mut last) = (0.0, 0);
+    let answered = Cell::new(0);
     for _ in 0..kills() {
         let after = Duration::from_millis(random.random_range(1..250));
-        let storming = storm(&house, 400, 12);
+        let storming = heard(&house, &answered);
         tokio::select! {
             _ = storming => {}
             () = tokio::time::sleep(after) => {}
@@ -82,10 +99,19 @@ async fn killed_at_any_instant_it_never_forgets_what_was_spent() {
     // What is left now can still be had, to the last request; all the rest was served or is told to be lost.
     let mut refused = 0;
     while refused == 0 {
-        refused = count(&storm(&house, 100, 20).await, 429);
+        let statuses = storm(&house, 100, 20).await;
+        refused = count(&statuses, 429);
+        answered.set(answered.get() + count(&statuses, 200) as u64);
     }
     let served = house.counted("openai", "requests").await;
     assert!(served <= limit as u64, "seed {seed}: {served} of {limit} were served");
+    // Q6: what was answered is in the books, and nothing twice.
+    house.settled().await;
+    let booked = house.admin(http::Method::GET, "/admin/usage?by=account").await.json();
+    let booked = booked["total"]["requests"].as_u64().expect("a number");
+    let answered = answered.get();
+    println!("{served} served, {answered} of them heard to the last byte, {booked} booked");
+    assert!((answered..=served).contains(&booked), "seed {seed}: {booked} of {answered} to {served}");
     // Requests that were cut off by a kill may not have reached the platform: at most twelve each time.
     let explained = served as f64 + lost + (12 * kills()) as f64;
     assert!(explained >= limit as f64, "seed {seed}: {served} served, {lost} lost, of {limit}");

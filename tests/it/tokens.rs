@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::house::{Answer, House, start_fake, until, whole};
-use super::idp::{Idp, accounts, agree, ask, chat, data, error, is_slow, owner, providers, register};
+use super::idp::{Idp, accounts, agree, ask, chat, data, error, owner, providers, register};
+use super::misfortune::is_slow_wanted;
 use super::replicas::{Redis, count, status};
 
 const MODEL: &str = "huggingface/deepseek-ai/DeepSeek-V4-Pro";
@@ -70,7 +71,7 @@ async fn o1_one_refresh_for_a_thousand_over_four_processes() {
     for house in &houses {
         until("the account is known", || async { status(chat(house, MODEL)).await == 200 }).await;
     }
-    let rounds = if is_slow() { 200 } else { 3 };
+    let rounds = if is_slow_wanted() { 200 } else { 3 };
     for round in 1..=rounds {
         expire(&idp).await;
         let answers = join_all((0..1000).map(|number| status(chat(&houses[number % 4], MODEL)))).await;
@@ -161,7 +162,7 @@ async fn o2_killed_between_the_answer_and_the_store() {
     let houses = beside(&redis, &[&[], &[]]).await;
     let idp = Idp::of(&houses[0], "huggingface");
     let bystander = consent(&houses[0], "bystander").await;
-    let rounds = if is_slow() { 10 } else { 1 };
+    let rounds = if is_slow_wanted() { 10 } else { 1 };
     for turns in (0..rounds).flat_map(|_| ["rotate", "same"]) {
         idp.tell("settings", json!({"refresh": turns})).await;
         let fragment = format!("{}{}", redis.store(), providers(&["huggingface"]));

@@ -74,7 +74,7 @@ const whole = page(async (url, popup, opener) => {
 const weir = new whole.WeirOAuth(settings);
 assert.equal(await weir.signIn("profile balance chat"), "profile balance chat");
 assert.ok(whole.popup.closed && whole.listeners.size === 0 && weir.signedIn);
-assert.equal((await weir.userinfo()).sub, "alice");
+assert.equal((await weir.userinfo()).name, "Ann Lee");
 assert.equal(await weir.topupUrl(), "https://pay.example/weir");
 const token = await weir.accessToken();
 assert.equal(await asks(token), 200);

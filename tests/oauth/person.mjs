@@ -1,4 +1,4 @@
-// A person with a browser: signs in by a cookie, reads the question, says yes.
+// A person with a browser: signs in by a provider, reads the question, says yes.
 
 import assert from "node:assert/strict";
 
@@ -15,9 +15,22 @@ export async function register(app) {
   return (await response.json()).data;
 }
 
+// There and back, once: what the browser shows from then on.
+let session;
+async function signedIn() {
+  const cookies = (answer) => answer.headers.getSetCookie().map((line) => line.split(";")[0]).join("; ");
+  const away = await fetch(`${issuer}/auth/oidc`, { redirect: "manual" });
+  assert.equal(away.status, 303);
+  const there = await fetch(away.headers.get("location"), { redirect: "manual" });
+  const back = await fetch(there.headers.get("location"), { headers: { cookie: cookies(away) }, redirect: "manual" });
+  assert.equal(back.status, 200, await back.clone().text());
+  return cookies(back);
+}
+
 // Where the browser is sent in the end.
-export async function agrees(url, name = "alice") {
-  const headers = { cookie: `weir_rehearsed=alpha/${name}/node` };
+export async function agrees(url) {
+  session ??= await signedIn();
+  const headers = { cookie: session };
   const page = await fetch(url, { headers, redirect: "manual" });
   if (page.status === 303) return new URL(page.headers.get("location"));
   const text = await page.text();

@@ -21,6 +21,7 @@ mod prices;
 mod process;
 mod provider;
 mod routes;
+mod sign_in;
 
 /// Resolves a whole file.
 pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>) -> Config {
@@ -36,8 +37,10 @@ pub(super) fn config(raw: &Raw, problems: &Problems, secret_files: Vec<PathBuf>)
         on_budget: raw.on_budget.or(Default::default()),
     };
     let oauth = oauth::settings(raw.oauth.get().unwrap_or(&raw::OAuth::default()), problems);
+    let provider = provider::settings(raw, &oauth, &listen, problems);
     Config {
-        provider: provider::settings(raw, &oauth, &listen, problems),
+        sign_in: sign_in::settings(raw, &oauth, provider.public_url.as_deref(), problems),
+        provider,
         listen,
         implied_routes: raw.routes.get().is_none_or(Vec::is_empty).then_some(defaults),
         routes: routes::table(raw, &platforms, &accounts, defaults, problems),

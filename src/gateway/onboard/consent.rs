@@ -179,6 +179,8 @@ struct Wish {
     provider: Provider,
     client: Client,
     login: Login,
+    /// What the browser has of us already.
+    shown: Option<Secret>,
 }
 
 impl Consents {
@@ -187,7 +189,7 @@ impl Consents {
         Self { onboard, engine, pending, devices: Mutex::default() }
     }
 
-    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to.
+    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to; `shown` is what their browser has of us already.
     ///
     /// # Errors
     /// See [`ConsentError`].
@@ -196,6 +198,7 @@ impl Consents {
         beginner: Beginner,
         ask: Initiate,
         redirect_uri: &str,
+        shown: Option<&Secret>,
     ) -> Result<Initiated, ConsentError> {
         let flow = self.flow_of(&ask)?;
         let redirect_after = self.place(ask.redirect_after.as_deref())?;
@@ -215,7 +218,7 @@ impl Consents {
             verifier: None,
             api_key: ask.api_key.map(|key| key.expose().to_owned()),
         };
-        let wish = Wish { provider, client, login };
+        let wish = Wish { provider, client, login, shown: shown.cloned() };
         match flow {
             Flow::Code => self.begin_code(wish).await,
             Flow::Device => self.begin_device(wish).await,
@@ -273,10 +276,10 @@ impl Consents {
 
     async fn begin_code(&self, wish: Wish) -> Result<Initiated, ConsentError> {
         let ground = self.onboard.ground();
-        let Wish { mut provider, client, login } = wish;
+        let Wish { mut provider, client, login, shown } = wish;
         // Whoever trades the code elsewhere has no verifier for it.
         provider.pkce &= provider.exchange;
-        let begun = Pending::fresh(&login.beginner.key());
+        let begun = Pending::fresh(&login.beginner.key(), shown.as_ref());
         let authorization = self
             .engine
             .authorize(&provider, &client, &login.redirect_uri, &begun.state, &[])
@@ -307,7 +310,9 @@ impl Consents {
         }
         let provider = ground.oauth.provider(&login.provider).ok_or(ConsentError::NotPending)?;
         let (provider, client) = self.settled(provider).await?;
-        check_issuer(&provider, back.iss.as_deref())?;
+        if !provider.may_be(back.iss.as_deref()) {
+            return Err(ConsentError::NotPending);
+        }
         if !self.pending.take(&found).await.map_err(PendingError::from)? {
             return Err(ConsentError::NotPending);
         }
@@ -356,7 +361,9 @@ impl Consents {
     ) -> Result<AccountRecord, ConsentError> {
         check_scopes(provider, &grant)?;
         let person = match provider.userinfo_url {
-            Some(_) => Some(self.engine.who(provider, client, &grant).await.map_err(ConsentError::Provider)?),
+            Some(_) => {
+                Some(self.engine.who(provider, client, &grant, None).await.map_err(ConsentError::Provider)?)
+            }
             None => None,
         };
         let now = self.onboard.gateway.clock.wall_seconds();
@@ -384,15 +391,6 @@ impl Consents {
 fn is_of(found: &Found<Login>, comer: &Comer) -> bool {
     comer.browser.as_ref().is_some_and(|shown| found.is_of(shown))
         || comer.caller.as_ref().is_some_and(|caller| caller.is(&found.what.beginner))
-}
-
-/// RFC 9207: where the provider says who it is, it must be the one that was asked.
-fn check_issuer(provider: &Provider, said: Option<&str>) -> Result<(), ConsentError> {
-    match (said, &provider.issuer) {
-        (Some(said), Some(issuer)) if said != issuer => Err(ConsentError::NotPending),
-        (None, _) if provider.says_issuer => Err(ConsentError::NotPending),
-        _ => Ok(()),
-    }
 }
 
 /// A consent may be to less than was asked for.

@@ -18,7 +18,7 @@ mod grant;
 mod redirect;
 mod request;
 mod scope;
-mod secrets;
+
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -31,6 +31,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::issuer::{IssuerError, Keeper};
+use super::secrets;
 use crate::clock::{Clock, Moment};
 use crate::identity::MintError;
 use crate::store::{Act, Audit, Records, StoreError, Write};
@@ -42,9 +43,7 @@ pub use request::{Params, Trouble};
 pub use scope::{GrantScope, GrantScopes};
 pub use settings::Settings;
 pub use token::{Issued, Looked};
-#[cfg(debug_assertions)]
-pub use visitors::Rehearsed;
-pub use visitors::{NoVisitors, Person, Visitor, Visitors, Who};
+pub use visitors::{Person, Visitor, Visitors, Who};
 
 /// How often a change is tried again when somebody else was quicker.
 const TRIES: usize = 10;

@@ -1,17 +1,18 @@
 //! What was used, by day and by whom: every attempt counts once. Why summed in memory first: a request must not wait for a
-//! disk, and a thousand requests of one caller are one row. Once a second the sums go to the store, as one batch with a
-//! number, so that a batch which has to be sent again still counts once.
+//! disk, and a thousand requests of one caller are one row. Once a second the sums go to the store, in batches with
+//! numbers, so that a batch which has to be sent again still counts once.
 //!
-//! [`Ledger`] collects and flushes · [`prices`] what tokens cost · [`report`] sums by whatever is asked for · [`csv`] for
-//! spreadsheets · [`spool`] what is left when the store has gone before us.
+//! [`Ledger`] collects and flushes · [`journal`] what a process that dies has not brought to the store · [`prices`] what tokens
+//! cost · [`report`] sums by whatever is asked for · [`csv`] for spreadsheets.
 
 pub mod csv;
+pub mod journal;
 pub mod prices;
 pub mod report;
-pub mod spool;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,8 +21,9 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 
+use self::journal::{Journal, Segment};
 use self::prices::Prices;
-use crate::ids::{AccountId, PlatformName, Subject, TenantId};
+use crate::ids::{AccountId, PlatformName, Subject, TenantId, random_name};
 use crate::store::{Records, StoreError};
 
 /// Maps that the sums are spread over, so that two threads seldom meet.
@@ -38,6 +40,9 @@ pub const REFUSED: &str = "(refused)";
 
 /// Totals in one batch.
 const BATCH: usize = 10_000;
+
+/// Numbers that a flush has for its batches: more than all maps together can fill.
+const NUMBERS: u64 = 16;
 
 /// A day of UTC, counted from 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,18 +96,39 @@ pub type Batch = Vec<(String, Vec<i64>)>;
 /// Sums of what has not reached the store yet.
 #[derive(Debug)]
 pub struct Ledger {
-    shards: Vec<Mutex<HashMap<Key, Sums>>>,
+    shards: Vec<Mutex<Shard>>,
     overflow: IntCounter,
+    /// Under which the store counts our batches: no other process has it, nor has one before us.
+    owner: String,
+    journal: Option<Journal>,
     outbox: tokio::sync::Mutex<Outbox>,
 }
 
 #[derive(Debug, Default)]
+struct Shard {
+    sums: HashMap<Key, Noted>,
+    /// Where the sums are written down as well.
+    segment: Option<Arc<Segment>>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    /// The key as the store has it.
+    stored: String,
+    sums: Sums,
+}
+
+/// What is on its way to the store.
+#[derive(Debug, Default)]
 struct Outbox {
-    /// Under which the last batch was added; `None` until the store was asked.
-    sequence: Option<u64>,
-    batch: Batch,
-    /// The batch has been sent, and nobody knows whether it arrived.
-    is_in_doubt: bool,
+    /// The flush that is being sent or was sent last.
+    number: u64,
+    /// Of that flush, what the store has not confirmed yet.
+    batches: VecDeque<(u64, Batch)>,
+    /// Where it was written down, too.
+    done: Option<Arc<Segment>>,
+    /// Where the next one is.
+    segment: Option<Arc<Segment>>,
 }
 
 impl Day {
@@ -181,19 +207,48 @@ impl Key {
     }
 }
 
+impl Noted {
+    fn add(&mut self, used: &Sums, segment: Option<&Segment>) {
+        self.sums.add(used);
+        if let Some(segment) = segment {
+            segment.write(&self.stored, used);
+        }
+    }
+}
+
 impl Ledger {
     /// Nothing used yet. `overflow` counts what could not be told apart for want of room.
     pub fn new(overflow: IntCounter) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, overflow, outbox: tokio::sync::Mutex::default() }
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            overflow,
+            owner: random_name("usage_", 16),
+            journal: None,
+            outbox: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// Counts one attempt. Never waits for anything.
+    /// From now on everything is also written down in `folder`, where others find it should this process die.
+    ///
+    /// # Errors
+    /// Where nothing can be written there.
+    pub fn write_down(&mut self, folder: PathBuf) -> std::io::Result<()> {
+        let journal = Journal::new(folder, self.owner.clone());
+        let segment = Arc::new(journal.begin(1)?);
+        self.shards.iter_mut().for_each(|shard| shard.get_mut().segment = Some(Arc::clone(&segment)));
+        self.outbox.get_mut().segment = Some(segment);
+        self.journal = Some(journal);
+        Ok(())
+    }
+
+    /// Counts one attempt. Waits for nothing but the kernel, which takes a line of the journal.
     pub fn note(&self, key: Key, used: &Sums) {
         let Some(shard) = self.shards.get(key.shard()) else { return };
-        let mut sums = shard.lock();
-        if let Some(sum) = sums.get_mut(&key) {
-            return sum.add(used);
+        let mut shard = shard.lock();
+        let Shard { sums, segment } = &mut *shard;
+        let segment = segment.as_deref();
+        if let Some(noted) = sums.get_mut(&key) {
+            return noted.add(used, segment);
         }
         let key = if sums.len() < MOST {
             key
@@ -201,79 +256,97 @@ impl Ledger {
             self.overflow.inc();
             key.merged()
         };
-        sums.entry(key).or_default().add(used);
+        let stored = key.stored();
+        sums.entry(key).or_insert_with(|| Noted { stored, sums: Sums::default() }).add(used, segment);
     }
 
-    /// Brings everything to the store, under `replica`'s next number.
+    /// Brings everything to the store.
     ///
     /// # Errors
     /// The store's own. Nothing is lost then: it is tried again with the next flush.
-    pub async fn flush(
-        &self,
-        records: &dyn Records,
-        replica: &str,
-        prices: &Prices,
-    ) -> Result<(), StoreError> {
+    pub async fn flush(&self, records: &dyn Records, prices: &Prices) -> Result<(), StoreError> {
         let mut outbox = self.outbox.lock().await;
         loop {
-            if outbox.batch.is_empty() {
-                outbox.batch = self.drain(prices);
-                if outbox.batch.is_empty() {
-                    return Ok(());
-                }
+            outbox.send(records, &self.owner).await?;
+            if !self.drain(&mut outbox, prices) {
+                return Ok(());
             }
-            outbox.send(records, replica).await?;
         }
     }
 
-    /// Takes out everything that has not reached the store, for whoever can still reach it.
-    pub async fn rest(&self, prices: &Prices) -> Batch {
-        let mut outbox = self.outbox.lock().await;
-        let mut rest = std::mem::take(&mut outbox.batch);
-        loop {
-            let more = self.drain(prices);
-            if more.is_empty() {
-                return rest;
-            }
-            rest.extend(more);
+    /// The last flush of a process that ends.
+    ///
+    /// # Errors
+    /// The store's own. What was written down is there for whoever comes next.
+    pub async fn close(&self, records: &dyn Records, prices: &Prices) -> Result<(), StoreError> {
+        self.flush(records, prices).await?;
+        if let Some(empty) = self.outbox.lock().await.segment.take() {
+            empty.remove();
         }
+        Ok(())
     }
 
-    fn drain(&self, prices: &Prices) -> Batch {
-        let mut batch = Batch::new();
+    /// Puts what was noted into the empty `outbox`, and begins the next segment. False where nothing was noted.
+    fn drain(&self, outbox: &mut Outbox, prices: &Prices) -> bool {
+        if self.shards.iter().all(|shard| shard.lock().sums.is_empty()) {
+            return false;
+        }
+        outbox.number += 1;
+        let next = self.begin(outbox.number + 1).map(Arc::new);
+        let mut rows = Vec::new();
         for shard in &self.shards {
-            if batch.len() >= BATCH {
-                break;
-            }
-            for (key, mut sums) in std::mem::take(&mut *shard.lock()) {
-                sums.cost_micros = prices.cost(key.platform.as_str(), &key.model, &sums);
-                let columns = sums.columns().map(|column| i64::try_from(column).unwrap_or(i64::MAX));
-                batch.push((key.stored(), columns.to_vec()));
-            }
+            // What is noted from here on belongs to the next flush, in memory and in the journal.
+            let mut shard = shard.lock();
+            shard.segment.clone_from(&next);
+            let drained = std::mem::take(&mut shard.sums);
+            drop(shard);
+            rows.extend(drained.into_iter().map(|(key, mut noted)| {
+                noted.sums.cost_micros = prices.cost(key.platform.as_str(), &key.model, &noted.sums);
+                (noted.stored, noted.sums)
+            }));
         }
-        batch
+        outbox.batches = batches(outbox.number, rows);
+        outbox.done = std::mem::replace(&mut outbox.segment, next);
+        true
+    }
+
+    fn begin(&self, number: u64) -> Option<Segment> {
+        let begun = self.journal.as_ref()?.begin(number);
+        begun
+            .inspect_err(
+                |error| tracing::error!(%error, "usage cannot be written down: a crash would lose it"),
+            )
+            .ok()
     }
 }
 
+/// The rows of flush `number` in batches, each with its number. The same rows make the same batches, whoever sends them.
+fn batches(number: u64, mut rows: Vec<(String, Sums)>) -> VecDeque<(u64, Batch)> {
+    rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let first = number.saturating_mul(NUMBERS);
+    let chunks = (first..).zip(rows.chunks(BATCH));
+    chunks
+        .map(|(sequence, chunk)| {
+            let rows = chunk.iter().map(|(key, sums)| {
+                let columns = sums.columns().map(|column| i64::try_from(column).unwrap_or(i64::MAX));
+                (key.clone(), columns.to_vec())
+            });
+            (sequence, rows.collect())
+        })
+        .collect()
+}
+
 impl Outbox {
-    async fn send(&mut self, records: &dyn Records, replica: &str) -> Result<(), StoreError> {
-        loop {
-            let sequence = match self.sequence {
-                Some(last) => last + 1,
-                None => records.added(replica).await? + 1,
-            };
-            let was_in_doubt = std::mem::replace(&mut self.is_in_doubt, true);
-            self.sequence = Some(sequence - 1);
-            let added = records.add(replica, sequence, self.batch.clone()).await?;
-            self.is_in_doubt = false;
-            if added || was_in_doubt {
-                self.sequence = Some(sequence);
-                self.batch.clear();
-                return Ok(());
-            }
-            // Somebody else of our name has taken that number: ours was not added.
-            self.sequence = None;
+    /// Sends what is in it. A batch that may have arrived is sent again under its number.
+    async fn send(&mut self, records: &dyn Records, owner: &str) -> Result<(), StoreError> {
+        while let Some((sequence, batch)) = self.batches.front() {
+            records.add(owner, *sequence, batch.clone()).await?;
+            self.batches.pop_front();
         }
+        if let Some(done) = self.done.take() {
+            done.remove();
+        }
+        Ok(())
     }
 }
 

@@ -164,7 +164,7 @@ impl Query {
     }
 }
 
-fn parse(key: &str) -> Option<(&str, [String; 5])> {
+pub(super) fn parse(key: &str) -> Option<(&str, [String; 5])> {
     let (day, names) = key.strip_prefix(PREFIX)?.split_once('/')?;
     Some((day, serde_json::from_str(names).ok()?))
 }

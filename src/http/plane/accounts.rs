@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::envelope::{Enveloped, page, success};
-use super::routes::{Routes, delete, get, post, put};
+use super::listed::{Routes, delete, get, post, put};
 use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::renewal::Renewed;

@@ -4,15 +4,14 @@
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, REFERRER_POLICY, SET_COOKIE,
-};
+use http::header::{ACCEPT, CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::accounts::owner;
+use super::browser::{closing, escaped, guarded};
 use super::envelope::{Enveloped, success};
-use super::routes::{Routes, get, post};
+use super::listed::{Routes, get, post};
 use super::{Plane, fault_of, read_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::AccountRecord;
@@ -46,7 +45,11 @@ async fn initiate(
     let ask: Initiate = read_body(&body).map_err(Enveloped)?;
     let beginner = Beginner::caller(caller.tenant.clone(), who(&caller));
     let redirect_uri = format!("{}{}", plane.public_url(), plane.callback_of(&ask.platform));
-    let initiated = plane.consents.initiate(beginner, ask, &redirect_uri).await.map_err(refused)?;
+    let initiated = plane
+        .consents
+        .initiate(beginner, ask, &redirect_uri, plane.shown(&headers).as_ref())
+        .await
+        .map_err(refused)?;
     let mut response = success(&begun(&initiated));
     if let Initiated::Browser { begun, .. } = &initiated
         && let Ok(mut cookie) = HeaderValue::try_from(plane.cookie(begun.browser.expose()))
@@ -310,51 +313,11 @@ fn page(landed: Result<Landed, ConsentError>) -> Response {
     let link = next.map_or_else(String::new, |next| {
         format!("<p><a id=\"next\" href=\"{}\">Go on</a></p>", escaped(&next))
     });
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title} - Weir</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1rem}}</style>\
-         <h1>{title}</h1><p id=\"text\">{}</p>{link}<script>{CLOSE}</script></html>",
-        escaped(&text)
-    );
-    let mut response = (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response();
-    harden(response.headers_mut());
-    response
-}
-
-/// A pop-up closes itself; a window that a person opened goes where it was to go.
-const CLOSE: &str = "var next=document.getElementById('next');if(window.opener){setTimeout(function(){window.close()},800)}else if(next){setTimeout(function(){location.replace(next.href)},1200)}";
-
-/// The hash of [`CLOSE`]: no other script runs on the page.
-fn policy() -> String {
-    use base64::Engine as _;
-    use sha2::Digest as _;
-    let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(CLOSE));
-    format!(
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    )
+    closing(status, title, &format!("<p id=\"text\">{}</p>{link}", escaped(&text)))
 }
 
 fn harden(headers: &mut HeaderMap) {
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    if let Ok(policy) = HeaderValue::try_from(policy()) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
+    headers.extend(guarded(""));
 }
 
 impl Plane {
@@ -383,7 +346,7 @@ impl Plane {
     }
 
     /// The browser's half of a sign-in.
-    fn cookie(&self, value: &str) -> String {
+    pub(super) fn cookie(&self, value: &str) -> String {
         let life = self.onboard.ground().oauth.state_ttl.as_secs();
         let (name, secure) =
             if self.is_https() { ("__Host-weir-begun", "; Secure") } else { ("weir-begun", "") };
@@ -391,7 +354,7 @@ impl Plane {
     }
 
     /// What the browser shows of it.
-    fn shown(&self, headers: &HeaderMap) -> Option<Secret> {
+    pub(super) fn shown(&self, headers: &HeaderMap) -> Option<Secret> {
         let name = if self.is_https() { "__Host-weir-begun" } else { "weir-begun" };
         let pairs = headers
             .get_all(COOKIE)

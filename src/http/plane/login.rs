@@ -11,7 +11,7 @@ use serde_json::json;
 use url::Url;
 
 use super::consent::{added, begun, fault_of_consent, read, stands};
-use super::routes::{Routes, get, post};
+use super::listed::{Routes, get, post};
 use super::{Plane, Refused, operator, read_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::consent::{Beginner, Comer, ConsentError, Initiate};
@@ -67,7 +67,7 @@ async fn begin(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> A
     let redirect_uri = format!("{origin}{}", plane.callback_of(&platform));
     let ask = Initiate { platform, account_name, redirect_after: None, api_key, flow };
     let beginner = Beginner::operator(owner, who);
-    let initiated = plane.consents.initiate(beginner, ask, &redirect_uri).await.map_err(refused)?;
+    let initiated = plane.consents.initiate(beginner, ask, &redirect_uri, None).await.map_err(refused)?;
     let mut told = begun(&initiated);
     if let Some(told) = told.as_object_mut() {
         let life = plane.onboard.ground().oauth.state_ttl.as_secs();

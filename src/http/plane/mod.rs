@@ -1,14 +1,16 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`office`] what operators see of everything, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`docs`] what there is, in [`login`] what `weir account login` asks, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in [`usage`] what was used.
 
 mod accounts;
+mod browser;
 mod consent;
 mod docs;
 pub mod envelope;
+mod listed;
 mod login;
 mod office;
+mod people;
 mod provider;
-mod routes;
 mod usage;
 
 use std::convert::Infallible;
@@ -23,15 +25,15 @@ use http::{HeaderMap, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use docs::Docs;
-use routes::{Routes, get};
-
+use self::docs::Side;
+use self::listed::{Routes, get};
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
+use crate::gateway::people::People;
 use crate::gateway::provider::Provider;
 use crate::identity::Caller;
 use crate::ids::TenantId;
@@ -55,13 +57,12 @@ pub struct Plane {
     pub operations: Arc<dyn Operations>,
     pub keys: Arc<Keys>,
     pub records: Arc<dyn Records>,
-    /// Under whose name usage is added up.
-    pub usage_by: Arc<str>,
     pub onboard: Arc<Onboard>,
     pub consents: Arc<Consents>,
     pub renewals: Arc<Renewals>,
     /// Where this very process is reached, for whoever names no other address.
     pub own_url: Arc<str>,
+    pub people: Arc<People>,
     pub provider: Arc<Provider>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
@@ -96,22 +97,21 @@ fn public_routes() -> Routes {
         .route("/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/models/{*id}", get(one_model));
-    health(routes).merge(accounts::routes()).merge(consent::routes()).merge(provider::routes())
+    let routes = routes.merge(accounts::routes()).merge(consent::routes()).merge(people::routes());
+    health(routes.merge(provider::routes()).merge(docs::routes(Side::Public)))
 }
 
 fn admin_routes() -> Routes {
-    let routes = Routes::new().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    health(routes).merge(office::routes()).merge(login::routes()).merge(provider::admin_routes())
+    let routes = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
+    let routes = routes.merge(login::routes()).merge(provider::admin_routes()).merge(people::admin_routes());
+    health(routes.merge(docs::routes(Side::Admin)))
 }
 
 fn health(routes: Routes) -> Routes {
     routes.route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
 }
 
-/// With its own description, which is of both listeners.
 fn finish(routes: Routes, plane: Plane) -> Router {
-    let docs = Arc::new(Docs::new(public_routes().known(), admin_routes().known()));
-    let routes = routes.merge(docs::routes(docs));
     routes.into_router().fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(plane)
 }
 

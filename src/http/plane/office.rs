@@ -10,7 +10,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::routes::{Routes, delete, get, post, put};
+use super::listed::{Routes, delete, get, post, put};
 use super::{Paged, Plane, Refused, accounts_page, fault_of, operator, read_body, read_optional_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount, OnboardError};

@@ -50,7 +50,7 @@ pub(super) async fn usage(
     let query = read(asked, &plane).map_err(bad)?;
     // So that what has just been answered is in it.
     let prices = &plane.gateway.world().prices;
-    plane.gateway.ledger.flush(&*plane.records, &plane.usage_by, prices).await.map_err(refused)?;
+    plane.gateway.ledger.flush(&*plane.records, prices).await.map_err(refused)?;
     let report = query.run(&*plane.records).await.map_err(refused)?;
     Ok(match format {
         Format::Json => axum::Json(report.to_json()).into_response(),

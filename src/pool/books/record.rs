@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::super::bid::{Dimension, Gauge, Rest};
 use super::super::limit::rate::{Rate, RateRecord};
-use super::super::member::LONGEST_KEPT;
 use super::Book;
 use super::flow::Flow;
 use super::stock::Stock;
@@ -66,7 +65,7 @@ impl Record {
     /// The book as it stands at `now` (milliseconds since 1970): what is over is left out.
     pub(in crate::pool) fn restore(&self, now: u64) -> Restored {
         let mut book = Book::default();
-        let longest = u64::try_from(LONGEST_KEPT.as_millis()).unwrap_or(u64::MAX);
+        let longest = u64::try_from(Rest::LONGEST_KEPT.as_millis()).unwrap_or(u64::MAX);
         let kept = self.rests.iter().filter(|rest| (1..=longest).contains(&rest.until.saturating_sub(now)));
         book.rests = kept
             .map(|rest| {

@@ -132,7 +132,7 @@ impl Kept {
 impl Consents {
     /// Asks the provider for a code, and keeps what is needed to ask what became of it.
     pub(super) async fn begin_device(&self, wish: Wish) -> Result<Initiated, ConsentError> {
-        let Wish { provider, client, login } = wish;
+        let Wish { provider, client, login, .. } = wish;
         let code = self.engine.device_code(&provider, &client).await.map_err(ConsentError::Provider)?;
         let page = page(&code.verification_uri).ok_or_else(|| {
             ConsentError::Provider(OAuthError::Nonsense("its page for the code is none".to_owned()))
@@ -140,7 +140,7 @@ impl Consents {
         let DeviceCode { device_code, user_code, complete, lifetime, interval, verifier, .. } = code;
         let (interval, left) = (interval.as_secs().clamp(1, MAX_PAUSE), lifetime.as_secs().min(MAX_LIFE));
         let beginner = login.beginner.clone();
-        let state = Pending::fresh(&beginner.key()).state;
+        let state = Pending::fresh(&beginner.key(), None).state;
         let id = Pending::row_of(state.expose());
         let device_code = device_code.expose().to_owned();
         let verifier = verifier.map(|verifier| verifier.expose().to_owned());

@@ -5,8 +5,9 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 
+use super::super::browser::{go, is_embedded, is_foreign, trouble};
 use super::super::{Plane, Refused};
-use super::{failed, is_foreign, page, provider};
+use super::{failed, page, provider};
 use crate::fault::Fault;
 use crate::gateway::provider::{Answer, Params, Step, Trouble, Visitor};
 use crate::secret::Secret;
@@ -21,19 +22,13 @@ pub(super) async fn visitor(plane: &Plane, headers: &HeaderMap, back: &str) -> R
     match visitors.visitor(headers).await {
         Ok(Some(visitor)) => Ok(visitor),
         Ok(None) => Err(match visitors.sign_in(back) {
-            Some(to) => page::go(&Secret::new(to)),
-            None => page::trouble(
-                StatusCode::FORBIDDEN,
-                "Nobody can sign in here: ask the operator to set that up.",
-            ),
+            Some(to) => go(&Secret::new(to)),
+            None => {
+                trouble(StatusCode::FORBIDDEN, "Nobody can sign in here: ask the operator to set that up.")
+            }
         }),
         Err(error) => Err(broken(failed(error))),
     }
-}
-
-/// Whether the browser says that this is not a page being opened: a picture, a frame, a script's request.
-fn is_embedded(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-dest").is_some_and(|what| what != "document")
 }
 
 pub(super) async fn ask(
@@ -43,20 +38,20 @@ pub(super) async fn ask(
 ) -> Result<Response, Response> {
     let provider = provider(&plane).map_err(broken)?;
     if is_embedded(&headers) {
-        return Err(page::trouble(StatusCode::BAD_REQUEST, "This page is to be opened by itself."));
+        return Err(trouble(StatusCode::BAD_REQUEST, "This page is to be opened by itself."));
     }
     let query = query.unwrap_or_default();
     let read = provider.read_request(&Params::read(&query)).await.map_err(|error| broken(failed(error)))?;
     let (app, request) = match read {
         Ok(right) => right,
-        Err(Trouble::Page(why)) => return Err(page::trouble(StatusCode::BAD_REQUEST, why)),
-        Err(Trouble::Back { to }) => return Err(page::go(&Secret::new(to))),
+        Err(Trouble::Page(why)) => return Err(trouble(StatusCode::BAD_REQUEST, why)),
+        Err(Trouble::Back { to }) => return Err(go(&Secret::new(to))),
     };
     let back = format!("/api/oauth2/authorize?{query}");
     let visitor = visitor(&plane, &headers, &back).await?;
     match provider.begin(&visitor, app, request).await.map_err(|error| broken(failed(error)))? {
         Step::Ask(asked) => Ok(page::consent(&asked, visitor.person.name.as_deref())),
-        Step::Go(allowed) => Ok(page::go(&allowed.to)),
+        Step::Go(allowed) => Ok(go(&allowed.to)),
     }
 }
 
@@ -67,7 +62,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Response> {
     let provider = provider(&plane).map_err(broken)?;
     let gone = || {
-        page::trouble(
+        trouble(
             StatusCode::FORBIDDEN,
             "This question is not open any more. Go back to the app and begin again.",
         )
@@ -86,5 +81,5 @@ pub(super) async fn answer(
     let Ok(Some(visitor)) = plane.provider.visitors().visitor(&headers).await else { return Err(gone()) };
     let ticket = one("ticket").unwrap_or_default();
     let answered = provider.answer(&visitor, ticket, answer).await.map_err(|error| broken(failed(error)))?;
-    answered.map(|allowed| page::go(&allowed.to)).ok_or_else(gone)
+    answered.map(|allowed| go(&allowed.to)).ok_or_else(gone)
 }

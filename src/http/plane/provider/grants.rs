@@ -7,9 +7,10 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
+use super::super::browser::{go, is_foreign, trouble};
 use super::super::{Plane, Refused, verified};
 use super::authorize::visitor;
-use super::{failed, fault_of, is_foreign, page, provider};
+use super::{failed, fault_of, page, provider};
 use crate::fault::{Fault, Kind};
 use crate::gateway::provider::{Params, ProviderError, Who};
 use crate::secret::Secret;
@@ -71,21 +72,21 @@ pub(super) async fn answer(
     let provider = provider(&plane).map_err(|fault| Refused(fault).into_response())?;
     let issuer = provider.settings().public_url.clone().unwrap_or_default();
     if is_foreign(&headers, &issuer, true) {
-        return Err(page::trouble(StatusCode::FORBIDDEN, "Not from another site."));
+        return Err(trouble(StatusCode::FORBIDDEN, "Not from another site."));
     }
     let visitor = visitor(&plane, &headers, HERE).await?;
     let params = Params::read(&String::from_utf8_lossy(&body));
     let one = |name| params.one(name).ok().flatten().unwrap_or_default();
     let is_ours = provider.is_of_page(&visitor, one("ticket")).await.map_err(broken)?;
     if !is_ours {
-        return Err(page::trouble(
+        return Err(trouble(
             StatusCode::FORBIDDEN,
             "This page was open for too long. Go back and try again.",
         ));
     }
     match provider.take_back(&visitor.who, one("client_id")).await {
         // Gone already: as wanted.
-        Ok(()) | Err(ProviderError::NotFound) => Ok(page::go(&Secret::new(HERE))),
+        Ok(()) | Err(ProviderError::NotFound) => Ok(go(&Secret::new(HERE))),
         Err(error) => Err(broken(error)),
     }
 }

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use super::routes::{Routes, delete, get, post};
+use super::listed::{Routes, delete, get, post};
 use super::{Plane, Refused, operator};
 use crate::fault::{Fault, Kind};
 use crate::gateway::issuer::IssuerError;
@@ -135,17 +135,6 @@ fn shared(kind: &'static str, cache: &'static str) -> HeaderMap {
     put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     put(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     headers
-}
-
-/// Whether a request with cookies comes from a page of somebody else's. Browsers say where it comes from; what says nothing is
-/// no browser of today, and has no cookies but those that it was given on purpose. `null` is what an old one says of a form on a
-/// page that tells nobody of itself, as ours: there the form's ticket decides.
-fn is_foreign(headers: &HeaderMap, issuer: &str, has_ticket: bool) -> bool {
-    match (headers.get("sec-fetch-site"), headers.get(header::ORIGIN)) {
-        (Some(site), _) => site != "same-origin",
-        (None, Some(origin)) => origin != issuer && !(has_ticket && origin == "null"),
-        (None, None) => false,
-    }
 }
 
 #[derive(Default, serde::Deserialize)]

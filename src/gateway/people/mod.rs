@@ -1,0 +1,238 @@
+//! People: who signs in, by which providers, and the sessions that come of it.
+//!
+//! ```text
+//! sign_in   to a provider and back: one pending sign-in per state and browser, finished once      knock   who it is, by userinfo and ID token
+//! links     ways in: found by source and subject, added, taken away                               record  what is kept
+//! session   who is signed in, in which browser; tokens of a session                               office  what operators change
+//! visitors  the same for Weir as a provider                                                       settings
+//! ```
+//! A person is an id of ours. What a provider calls them (`source` and `sid`) leads to it and nothing else does: not an address,
+//! which changes hands, and not a name. Everything is in the store and nothing in memory, so that any replica goes on with
+//! what another began; a session that ends is dead on all of them within a second, with its tokens.
+
+mod knock;
+mod links;
+mod office;
+mod record;
+mod session;
+mod settings;
+mod sign_in;
+#[cfg(test)]
+mod tests;
+mod visitors;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::issuer::{IssuerError, Keeper};
+use crate::clock::Clock;
+use crate::identity::MintError;
+use crate::ids::TenantId;
+use crate::keybook::Scope;
+use crate::oauth::{self, Careful, Engine, OAuthError, Pending, PendingError, Provider};
+use crate::store::{Act, Audit, Name, Records, Row, StoreError, Write};
+use crate::vault::Vault;
+
+pub use office::Change;
+pub use record::{Link, PersonRecord, SessionRecord};
+pub use session::Guest;
+pub use settings::{Admission, Settings, fit};
+pub use sign_in::{Landed, Started};
+
+/// People, by id.
+const PEOPLE: Name = "people";
+
+/// Where ways in lead to.
+const DOORS: Name = "person_doors";
+
+/// How often a change is tried again when somebody else was quicker.
+const TRIES: usize = 10;
+
+/// Why somebody did not get where they wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Pending(#[from] PendingError),
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    #[error(transparent)]
+    Provider(#[from] OAuthError),
+    /// For whoever asked.
+    #[error("{0}")]
+    Invalid(String),
+    /// Nobody signs in here, or not by that.
+    #[error("People do not sign in here by that.")]
+    NoSuchDoor,
+    #[error("There is no {0} of that id.")]
+    NotFound(&'static str),
+    /// No such sign-in is pending: it is over, was never begun, or was begun elsewhere.
+    #[error(
+        "This sign-in is not pending: it took too long, was finished already, or was begun elsewhere. Sign in again."
+    )]
+    NotPending,
+    /// The right state, and not the browser that began.
+    #[error("This browser did not begin the sign-in. Sign in again.")]
+    OtherBrowser,
+    /// The person said no, or the provider did.
+    #[error("The provider did not agree: {0}")]
+    Denied(String),
+    /// Signed in there, and nobody here.
+    #[error("You are not let in here. Ask whoever runs this gateway.")]
+    NotAdmitted,
+    #[error("You are kept out of here. Ask whoever runs this gateway.")]
+    Blocked,
+    /// What was to be added is somebody else's already.
+    #[error("That account is somebody else's way in already: sign in with it, and take it away there first.")]
+    Taken,
+    /// What is to be taken away is what they come in by.
+    #[error("This is your last way in: add another first.")]
+    LastDoor,
+    /// Whoever wanted to add a way in is not signed in any more.
+    #[error("You are not signed in any more. Sign in, and try again.")]
+    SignedOut,
+}
+
+/// What is in force.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    pub settings: Settings,
+    pub oauth: oauth::Settings,
+    /// Where browsers reach us, without a slash at the end.
+    pub url: String,
+    pub vault: Arc<Vault>,
+}
+
+impl Ground {
+    /// Whether browsers reach us by TLS.
+    pub fn is_https(&self) -> bool {
+        self.url.starts_with("https:")
+    }
+
+    /// The providers by which people sign in, in the order of the configuration.
+    pub fn doors(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.settings.providers.iter().filter_map(|name| self.oauth.provider(name))
+    }
+
+    /// The one of that name.
+    fn door(&self, name: &str) -> Result<&Arc<Provider>, PeopleError> {
+        self.doors().find(|provider| provider.name == name).ok_or(PeopleError::NoSuchDoor)
+    }
+
+    /// On whose limits and accounts somebody lives.
+    pub fn tenant_of(&self, person: &PersonRecord) -> TenantId {
+        let said = person.tenant.clone().or_else(|| self.settings.tenant.clone());
+        said.unwrap_or_else(|| TenantId::from(person.id.as_str()))
+    }
+
+    /// What somebody may do.
+    pub fn scopes_of<'a>(&'a self, person: &'a PersonRecord) -> &'a [Scope] {
+        person.scopes.as_deref().unwrap_or(&self.settings.scopes)
+    }
+
+    /// Which models somebody may ask; `None`: every one.
+    pub fn models_of<'a>(&'a self, person: &'a PersonRecord) -> Option<&'a [String]> {
+        person.models.as_deref().or(self.settings.models.as_deref())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct People {
+    keeper: Arc<Keeper>,
+    records: Arc<dyn Records>,
+    audit: Audit,
+    engine: Engine,
+    /// For issuers' keys, too.
+    web: Arc<Careful>,
+    pending: Pending,
+    ground: ArcSwap<Ground>,
+    clock: Clock,
+    /// Providers with what their issuers say of themselves, by name.
+    known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<knock::Slot>>>>,
+}
+
+impl People {
+    /// People over these parts.
+    pub fn new(
+        keeper: Arc<Keeper>,
+        records: Arc<dyn Records>,
+        web: Arc<Careful>,
+        ground: Ground,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            keeper,
+            audit: Audit::new(Arc::clone(&records)),
+            engine: Engine::new(web.clone()),
+            web,
+            pending: Pending::of_people(Arc::clone(&records), clock.clone()),
+            records,
+            ground: ArcSwap::from_pointee(ground),
+            clock,
+            known: Mutex::default(),
+        }
+    }
+
+    /// On this ground from now on.
+    pub fn put_in_force(&self, ground: Ground) {
+        self.ground.store(Arc::new(ground));
+    }
+
+    /// What is in force.
+    pub fn ground(&self) -> Arc<Ground> {
+        self.ground.load_full()
+    }
+
+    /// What is due twice a second: the keys that sessions' tokens are signed with are there before the first of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn tick(&self) -> Result<(), IssuerError> {
+        if self.ground.load().settings.is_on() { self.keeper.ensure().await } else { Ok(()) }
+    }
+
+    /// Somebody, and their row's version; whether they may come in or not.
+    pub(super) async fn find(&self, id: &str) -> Result<Option<(PersonRecord, u64)>, StoreError> {
+        let Some(row) = self.records.get(PEOPLE, id).await? else { return Ok(None) };
+        Ok(Some((from_row(&row)?, row.version)))
+    }
+
+    /// Somebody who may come in.
+    async fn welcome(&self, id: &str) -> Result<Option<(PersonRecord, u64)>, StoreError> {
+        let ground = self.ground();
+        let may = |person: &PersonRecord| !person.is_blocked && ground.settings.admit(&person.links);
+        Ok(self.find(id).await?.filter(|(person, _)| may(person)))
+    }
+
+    /// Somebody's name in the audit log.
+    fn shown(&self, person: &PersonRecord) -> String {
+        format!("{}/{}", super::chat::printable(self.ground().tenant_of(person).as_str()), person.id)
+    }
+
+    async fn note(&self, act: Act, changes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
+        self.audit.note(act, self.clock.wall_millis(), changes).await
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.wall_seconds()
+    }
+}
+
+fn act(who: &str, what: &str, on: &str, note: String) -> Act {
+    Act { who: who.to_owned(), what: what.to_owned(), on: on.to_owned(), note }
+}
+
+fn to_row<T: serde::Serialize>(id: &str, value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::record(id, &error))
+}
+
+fn from_row<T: serde::de::DeserializeOwned>(row: &Row) -> Result<T, StoreError> {
+    serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&row.id, &error))
+}

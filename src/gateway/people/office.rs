@@ -1,0 +1,124 @@
+//! What operators see of people, and change: who is kept out, on whose limits somebody lives, what they may do. Whatever is
+//! changed, their sessions end: no token goes about that says what held before.
+
+use serde::{Deserialize, Deserializer};
+
+use super::links::{put_person, shut};
+use super::settings::fit;
+use super::{PEOPLE, People, PeopleError, PersonRecord, TRIES, act, from_row};
+use crate::ids::TenantId;
+use crate::keybook::Scope;
+use crate::store::{Expect, StoreError, Write};
+
+/// Longest name of a tenant or model, in bytes.
+const MAX_NAME: usize = 256;
+
+/// What an operator changes of a person. `null` is what the configuration says again; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Change {
+    pub is_blocked: Option<bool>,
+    #[serde(deserialize_with = "given")]
+    pub tenant: Option<Option<TenantId>>,
+    #[serde(deserialize_with = "given")]
+    pub scopes: Option<Option<Vec<Scope>>>,
+    #[serde(deserialize_with = "given")]
+    pub models: Option<Option<Vec<String>>>,
+}
+
+/// A value that is there, also where it is `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+impl Change {
+    fn check(&self) -> Result<(), PeopleError> {
+        let is_name = |text: &str| (1..=MAX_NAME).contains(&text.len()) && !text.contains(char::is_control);
+        let is_good = self.tenant.iter().flatten().all(|tenant| is_name(tenant.as_str()))
+            && self
+                .models
+                .iter()
+                .flatten()
+                .all(|models| fit(models) && models.iter().all(|model| is_name(model)));
+        let why = "A tenant and models are names of 1 to 256 bytes, all models together of 4096.";
+        if is_good { Ok(()) } else { Err(PeopleError::Invalid(why.to_owned())) }
+    }
+
+    fn apply(self, person: &mut PersonRecord) {
+        person.is_blocked = self.is_blocked.unwrap_or(person.is_blocked);
+        if let Some(tenant) = self.tenant {
+            person.tenant = tenant;
+        }
+        if let Some(scopes) = self.scopes {
+            person.scopes = scopes;
+        }
+        if let Some(models) = self.models {
+            person.models = models;
+        }
+    }
+}
+
+impl People {
+    /// People by ascending id, those after `after`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<PersonRecord>, StoreError> {
+        self.records.list(PEOPLE, after, limit).await?.iter().map(from_row).collect()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// There is none, or the store's.
+    pub async fn get(&self, id: &str) -> Result<PersonRecord, PeopleError> {
+        Ok(self.find(id).await?.ok_or(PeopleError::NotFound("person"))?.0)
+    }
+
+    /// Changes somebody on behalf of `who`. As they were, and as they are.
+    ///
+    /// # Errors
+    /// There is none, or what is asked for makes no sense; the store's.
+    pub async fn change(
+        &self,
+        who: &str,
+        id: &str,
+        change: &Change,
+    ) -> Result<(PersonRecord, PersonRecord), PeopleError> {
+        change.check()?;
+        for _ in 0..TRIES {
+            let (before, version) = self.find(id).await?.ok_or(PeopleError::NotFound("person"))?;
+            let mut person = before.clone();
+            change.clone().apply(&mut person);
+            person.updated = self.now();
+            let note = format!("blocked: {}", person.is_blocked);
+            let ended: Vec<String> = self.sessions(id).await?.into_iter().map(|session| session.id).collect();
+            let put = put_person(&person, Expect::Version(version))?;
+            match self.end(act(who, "person.changed", id, note), id, &ended, vec![put]).await {
+                Err(StoreError::Conflict) => {}
+                other => return Ok(other.map(|()| (before, person))?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Forgets somebody on behalf of `who`. Should they come again, they are somebody new.
+    ///
+    /// # Errors
+    /// There is none, or the store's.
+    pub async fn remove(&self, who: &str, id: &str) -> Result<PersonRecord, PeopleError> {
+        for _ in 0..TRIES {
+            let (person, version) = self.find(id).await?.ok_or(PeopleError::NotFound("person"))?;
+            let ended: Vec<String> = self.sessions(id).await?.into_iter().map(|session| session.id).collect();
+            let delete = Write::Delete { table: PEOPLE, id: id.to_owned(), expect: Expect::Version(version) };
+            let mut writes = vec![delete];
+            writes.extend(person.links.iter().flat_map(shut));
+            let note = String::new();
+            match self.end(act(who, "person.removed", id, note), id, &ended, writes).await {
+                Err(StoreError::Conflict) => {}
+                other => return Ok(other.map(|()| person)?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+}

@@ -1,0 +1,308 @@
+//! One suite for both stores: people, ways in and sessions as two replicas see them, with one hand on both clocks.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::HeaderMap;
+use http::header::COOKIE;
+
+use super::*;
+use crate::clock::Hand;
+use crate::gateway::provider::Visitors;
+use crate::identity::OwnIssuer;
+use crate::oauth::{Person, Row};
+use crate::redis_link::server::Server;
+use crate::secret::Secret;
+use crate::store::{Redis, Store};
+use crate::vault::MasterKey;
+
+struct Town {
+    one: People,
+    other: People,
+    hand: Arc<Hand>,
+    /// Its process ends when this is dropped.
+    _redis: Option<Server>,
+}
+
+fn provider(name: &str, issuer: Option<&str>) -> Arc<Provider> {
+    let row = Row {
+        issuer: issuer.map(str::to_owned),
+        authorize_url: Some("https://id.example/authorize".to_owned()),
+        token_url: Some("https://id.example/token".to_owned()),
+        client_id: Some("weir".to_owned()),
+        person: Some(oauth_person_row()),
+        ..Row::default()
+    };
+    Arc::new(Provider::compile(name, row).expect("a row"))
+}
+
+fn oauth_person_row() -> crate::oauth::PersonRow {
+    crate::oauth::PersonRow { subject: vec![vec!["id".to_owned()]], ..Default::default() }
+}
+
+fn ground() -> Ground {
+    let providers = vec![provider("a", None), provider("b", None), provider("c", Some("https://id.example"))];
+    Ground {
+        settings: Settings {
+            providers: vec!["a".to_owned(), "b".to_owned(), "c".to_owned()],
+            admit: vec![Admission::Everybody],
+            ..Settings::default()
+        },
+        oauth: oauth::Settings {
+            public_url: None,
+            state_ttl: Duration::from_secs(600),
+            return_to: Vec::new(),
+            providers,
+        },
+        url: "https://weir.test".to_owned(),
+        vault: Arc::new(Vault::new(vec![MasterKey::for_this_process()]).expect("a vault")),
+    }
+}
+
+async fn town(is_redis: bool) -> Town {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let (clock, hand) = Clock::manual(1_800_000_000_000);
+    let redis = is_redis.then(Server::start);
+    let records: Arc<dyn Records> = match &redis {
+        Some(server) => Arc::new(Redis::new(server.link().await, false)),
+        None => Arc::new(Store::in_memory().expect("a store")),
+    };
+    let ground = ground();
+    let replica = async || {
+        let own = Arc::new(OwnIssuer::new(clock.clone()));
+        own.rename(Some("https://weir.test"), false);
+        let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&ground.vault), clock.clone()).await;
+        let keeper = Arc::new(keeper.expect("opens"));
+        let web = Careful::new(reqwest::Client::builder, Arc::new(|_| true)).expect("a client");
+        People::new(keeper, Arc::clone(&records), Arc::new(web), ground.clone(), clock.clone())
+    };
+    Town { one: replica().await, other: replica().await, hand, _redis: redis }
+}
+
+fn told(subject: &str, also: &[&str]) -> Person {
+    Person {
+        subject: subject.to_owned(),
+        also: also.iter().map(|&sid| sid.to_owned()).collect(),
+        name: Some(format!("Name of {subject}")),
+        email: Some("same@example.com".to_owned()),
+        email_is_verified: true,
+        picture: None,
+    }
+}
+
+fn headers(cookie: &Secret) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let text = format!("x=y; __Host-weir-session={}", cookie.expose());
+    headers.insert(COOKIE, text.parse().expect("a header"));
+    headers
+}
+
+impl Town {
+    async fn on(is_redis: bool, test: impl AsyncFn(&Town)) {
+        test(&town(is_redis).await).await;
+    }
+
+    async fn let_in(&self, name: &str, told: &Person) -> String {
+        self.one.let_in(&provider(name, None), told).await.expect("let in").0.id
+    }
+}
+
+/// Runs a test over the embedded store and over a Redis.
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod embedded { $(#[tokio::test] async fn $name() { super::Town::on(false, super::$name).await; })* }
+        mod redis { $(#[tokio::test] async fn $name() { super::Town::on(true, super::$name).await; })* }
+    };
+}
+
+on_both! {
+    a_person_is_a_source_and_what_it_calls_them
+    many_who_come_at_once_are_one
+    ways_in_are_added_and_taken_away
+    a_better_name_is_kept_beside_the_old_one
+    a_session_holds_on_every_replica_until_it_ends
+    sessions_are_few_and_end_by_themselves
+    whoever_is_kept_out_is_out_at_once
+}
+
+async fn a_person_is_a_source_and_what_it_calls_them(town: &Town) {
+    let ann = town.let_in("a", &told("1", &[])).await;
+    // The same address and the same name elsewhere are somebody else.
+    assert_ne!(town.let_in("b", &told("1", &[])).await, ann);
+    assert_ne!(town.let_in("a", &told("11", &[])).await, ann);
+    // Under the same name here, another issuer's subjects.
+    let of = async |issuer| {
+        let provider = provider("c", Some(issuer));
+        town.one.let_in(&provider, &told("1", &[])).await.expect("let in").0.id
+    };
+    let first = of("https://id.example").await;
+    assert_eq!(of("https://id.example").await, first);
+    assert_ne!(of("https://id.example/").await, first);
+    // What the provider says of them is taken over.
+    let renamed = Person { name: Some("Renamed".to_owned()), email_is_verified: false, ..told("1", &[]) };
+    let (person, _, is_new) = town.other.let_in(&provider("a", None), &renamed).await.expect("let in");
+    assert_eq!((person.id.as_str(), is_new), (ann.as_str(), false));
+    assert_eq!((person.name(), person.email()), (Some("Renamed"), None), "an address that nobody verified");
+}
+
+async fn many_who_come_at_once_are_one(town: &Town) {
+    let (provider, told) = (provider("a", None), told("1", &["old"]));
+    let all = (0..16).map(|number| {
+        let people = if number % 2 == 0 { &town.one } else { &town.other };
+        people.let_in(&provider, &told)
+    });
+    let ids: Vec<String> = join_all(all).await.into_iter().map(|done| done.expect("let in").0.id).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(town.one.list(None, 100).await.expect("read").len(), 1);
+}
+
+async fn ways_in_are_added_and_taken_away(town: &Town) {
+    let (a, b) = (provider("a", None), provider("b", None));
+    let ann = town.let_in("a", &told("1", &[])).await;
+    let bob = town.let_in("b", &told("9", &[])).await;
+    let person = town.one.add_link(&ann, &b, &told("2", &[])).await.expect("added");
+    assert_eq!(person.links.len(), 2);
+    assert_eq!(town.let_in("b", &told("2", &[])).await, ann, "in by either");
+    // Twice is once; somebody else's is refused, and stays theirs.
+    assert_eq!(town.other.add_link(&ann, &b, &told("2", &[])).await.expect("theirs").links.len(), 2);
+    assert!(matches!(town.one.add_link(&ann, &b, &told("9", &[])).await, Err(PeopleError::Taken)));
+    assert!(matches!(town.one.add_link(&bob, &a, &told("1", &[])).await, Err(PeopleError::Taken)));
+    assert_eq!(town.let_in("b", &told("9", &[])).await, bob);
+    // Taken away: whoever comes by it is somebody else.
+    let (session, _) = town.one.begin_session(&person, &person.links[1].id, "x").await.expect("begun");
+    let (current, _) = town.one.begin_session(&person, &person.links[1].id, "y").await.expect("begun");
+    let wrong = town.one.unlink(&ann, "lnk_x", &current.id).await;
+    assert!(matches!(wrong, Err(PeopleError::NotFound(_))));
+    let wrong = town.one.unlink(&bob, &person.links[1].id, "").await;
+    assert!(matches!(wrong, Err(PeopleError::NotFound(_))), "another's");
+    let left = town.one.unlink(&ann, &person.links[1].id, &current.id).await.expect("taken away");
+    assert_eq!(left.links.len(), 1);
+    let alive: Vec<String> =
+        town.other.sessions(&ann).await.expect("read").into_iter().map(|session| session.id).collect();
+    assert_eq!(alive, [current.id], "what came by it is over, but for where it was done: {}", session.id);
+    assert!(matches!(town.one.unlink(&ann, &left.links[0].id, "").await, Err(PeopleError::LastDoor)));
+    assert_ne!(town.let_in("b", &told("2", &[])).await, ann);
+    assert_eq!(town.let_in("a", &told("1", &[])).await, ann);
+}
+
+async fn a_better_name_is_kept_beside_the_old_one(town: &Town) {
+    let ann = town.let_in("a", &told("app/open", &[])).await;
+    assert_eq!(town.let_in("a", &told("union", &["app/open"])).await, ann, "known by the old name");
+    assert_eq!(town.let_in("a", &told("union", &[])).await, ann, "and by the new one");
+    assert_eq!(town.let_in("a", &told("app/open", &[])).await, ann, "and by the old one still");
+    // A further name that is somebody else's changes nothing for either.
+    let bob = town.let_in("a", &told("bob", &[])).await;
+    assert_eq!(town.let_in("a", &told("union", &["bob"])).await, ann);
+    assert_eq!(town.let_in("a", &told("bob", &[])).await, bob);
+    let (all, _) = town.one.find(&ann).await.expect("read").expect("there");
+    assert_eq!(
+        (all.links.len(), all.links[0].sids.as_slice()),
+        (1, &["union".to_owned(), "app/open".to_owned()][..])
+    );
+}
+
+async fn a_session_holds_on_every_replica_until_it_ends(town: &Town) {
+    let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
+    let (session, cookie) = town.one.begin_session(&ann, "lnk", "a browser\n").await.expect("begun");
+    assert_eq!(session.agent, "a browser");
+    let headers = headers(&cookie);
+    let guest = town.other.guest(&headers).await.expect("read").expect("signed in");
+    assert_eq!((&guest.person.id, &guest.session.id), (&ann.id, &session.id));
+    assert!(town.other.is_of_page(&guest, guest.ticket.expose()) && !town.other.is_of_page(&guest, ""));
+    assert!(!cookie.expose().contains(guest.ticket.expose()), "a page does not hold what the cookie is");
+    let minted = town.other.mint(&guest.person, &guest.session).await.expect("minted");
+    town.one.keeper.refresh().await.expect("read");
+    let seen = town.one.keeper.own().look_at(minted.token.expose()).expect("alive");
+    assert_eq!((seen.subject.as_str(), seen.tenant.as_str()), (ann.id.as_str(), ann.id.as_str()));
+    assert_eq!((&*seen.ties.session, &*seen.ties.scope), (session.id.as_str(), "chat accounts"));
+    // Nobody comes in by half of it, or by somebody else's.
+    let bob = town.one.let_in(&provider("a", None), &told("2", &[])).await.expect("let in").0;
+    for wrong in [
+        String::new(),
+        "x".to_owned(),
+        format!("{}.{}.", ann.id, session.id),
+        format!("{}.{}.{}", ann.id, session.id, "x".repeat(43)),
+        cookie.expose().replace(&ann.id, &bob.id),
+        format!("{}.x", cookie.expose()),
+        cookie.expose().replace(&ann.id, "per_*"),
+    ] {
+        let guest = town.other.guest(&self::headers(&Secret::new(wrong.as_str()))).await.expect("read");
+        assert!(guest.is_none(), "{wrong}");
+    }
+    town.other.sign_out(&ann, Some(&session.id)).await.expect("out");
+    assert!(town.one.guest(&headers).await.expect("read").is_none());
+    town.one.keeper.refresh().await.expect("read");
+    assert!(town.one.keeper.own().look_at(minted.token.expose()).is_none(), "its token died with it");
+    assert!(matches!(town.one.sign_out(&ann, Some(&session.id)).await, Err(PeopleError::NotFound(_))));
+}
+
+async fn sessions_are_few_and_end_by_themselves(town: &Town) {
+    let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
+    let mut first = None;
+    for _ in 0..52 {
+        let (_, cookie) = town.one.begin_session(&ann, "lnk", "").await.expect("begun");
+        first.get_or_insert(cookie);
+        town.hand.advance(Duration::from_secs(1));
+    }
+    let all = town.other.sessions(&ann.id).await.expect("read");
+    assert_eq!(all.len(), 50);
+    assert!(all[0].created > all[49].created, "the youngest first");
+    let gone = town.other.guest(&headers(&first.expect("begun"))).await.expect("read");
+    assert!(gone.is_none(), "the oldest made room");
+    // A token does not outlive its session.
+    town.hand.advance(Duration::from_secs(14 * 86_400 - 1800));
+    let minted = town.one.mint(&ann, &all[0]).await.expect("minted");
+    assert_eq!(minted.expires, all[0].expires);
+    town.hand.advance(Duration::from_secs(1800));
+    assert!(town.other.sessions(&ann.id).await.expect("read").is_empty());
+    town.one.sweep().await.expect("swept");
+    assert!(town.other.session_rows(&ann.id).await.expect("read").is_empty());
+}
+
+async fn whoever_is_kept_out_is_out_at_once(town: &Town) {
+    let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
+    let who = town.one.who_is(&ann);
+    let begin = async || town.one.begin_session(&ann, "lnk", "").await.expect("begun").1;
+    let is_in = async |cookie: &Secret| town.other.guest(&headers(cookie)).await.expect("read").is_some();
+    let (cookie, block) = (begin().await, Change { is_blocked: Some(true), ..Change::default() });
+    assert!(town.other.person(&who).await.expect("read").is_some_and(|person| person.may_chat));
+    town.one.change("operator", &ann.id, &block).await.expect("blocked");
+    assert!(!is_in(&cookie).await && town.other.person(&who).await.expect("read").is_none());
+    let refused = town.one.let_in(&provider("a", None), &told("1", &[])).await;
+    assert!(matches!(refused, Err(PeopleError::Blocked)));
+    // Let in again: signed out all the same.
+    let unblock = Change { is_blocked: Some(false), ..Change::default() };
+    town.one.change("operator", &ann.id, &unblock).await.expect("unblocked");
+    assert!(!is_in(&cookie).await);
+    // On others' limits, what was granted before is nobody's.
+    let cookie = begin().await;
+    let moved: Change =
+        serde_json::from_str(r#"{"tenant": "team", "scopes": ["accounts"]}"#).expect("a change");
+    let (_, after) = town.one.change("operator", &ann.id, &moved).await.expect("moved");
+    assert!(!is_in(&cookie).await && town.other.person(&who).await.expect("read").is_none());
+    let now = town.other.person(&town.other.who_is(&after)).await.expect("read").expect("there");
+    assert!(!now.may_chat);
+    let back: Change = serde_json::from_str(r#"{"tenant": null, "scopes": null}"#).expect("a change");
+    let (_, after) = town.one.change("operator", &ann.id, &back).await.expect("moved");
+    assert_eq!(town.one.who_is(&after), who);
+    assert!(serde_json::from_str::<Change>(r#"{"admin": true}"#).is_err());
+    // Not let in any more by the configuration: at once.
+    let cookie = begin().await;
+    assert!(is_in(&cookie).await);
+    let closed =
+        Settings { admit: vec![Admission::Email("*@elsewhere.example".to_owned())], ..ground().settings };
+    town.other.put_in_force(Ground { settings: closed, ..ground() });
+    assert!(!is_in(&cookie).await && town.other.person(&who).await.expect("read").is_none());
+    let refused = town.other.let_in(&provider("a", None), &told("1", &[])).await;
+    assert!(matches!(refused, Err(PeopleError::NotAdmitted)));
+    let refused = town.other.let_in(&provider("a", None), &told("new", &[])).await;
+    assert!(matches!(refused, Err(PeopleError::NotAdmitted)));
+    assert_eq!(
+        town.one.list(None, 10).await.expect("read").len(),
+        1,
+        "nobody was made of who was not let in"
+    );
+    // Removed: should they come again, they are somebody new.
+    town.one.remove("operator", &ann.id).await.expect("removed");
+    assert_ne!(town.let_in("a", &told("1", &[])).await, ann.id);
+}

@@ -1,0 +1,332 @@
+//! `/auth` and `/account`: how people sign in, and what they see and change of themselves. For browsers with cookies: no CORS, and
+//! what changes something comes from a page of ours. What a person's own program does with a session's token comes by
+//! `Authorization`, which no other site's page can send for them. JSON is in the envelope of `/api/v1/oauth`.
+
+mod account;
+mod office;
+mod page;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, SET_COOKIE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::browser::{go, is_embedded, is_foreign, trouble};
+use super::consent::read;
+use super::envelope::{Enveloped, success};
+use super::listed::{Routes, delete, get, post, put};
+use super::{Plane, verified};
+use crate::fault::{Fault, Kind};
+use crate::gateway::people::{Guest, Landed, PeopleError, PersonRecord, SessionRecord};
+use crate::gateway::provider::Params;
+use crate::http::reply::refusal;
+use crate::identity::Minted;
+use crate::oauth::{OAuthError, Refusal};
+use crate::secret::Secret;
+use crate::store::StoreError;
+
+/// Where somebody is who has signed in and wanted to go nowhere else.
+const HOME: &str = "/account";
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .route("/auth", get(choose))
+        .route("/auth/me", get(account::me))
+        .route("/auth/token", post(token))
+        .route("/auth/logout", get(account::ask_logout).post(account::logout))
+        .route("/auth/links/{id}", delete(account::unlink))
+        .route("/auth/sessions/{id}", delete(account::end_session))
+        .route("/auth/{provider}", get(start))
+        .route("/auth/{provider}/callback", get(callback))
+        .route(HOME, get(account::page).post(account::change))
+}
+
+pub(super) fn admin_routes() -> Routes {
+    Routes::new()
+        .route("/admin/people", get(office::list))
+        .route("/admin/people/{id}", put(office::change).get(office::one).delete(office::remove))
+}
+
+/// Whether it is a person who looks, and not a program.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// What is told of a failure.
+fn fault(error: PeopleError) -> Fault {
+    let text = error.to_string();
+    match error {
+        PeopleError::Store(StoreError::Released) => {
+            Fault::gateway(Kind::Shutdown, "The gateway is being replaced. Try again shortly.")
+        }
+        PeopleError::Store(_) | PeopleError::Pending(_) | PeopleError::Issuer(_) | PeopleError::Mint(_) => {
+            Fault::gateway(Kind::Internal, "The store failed.").source(error)
+        }
+        PeopleError::Provider(error) => fault_of_provider(&error, text),
+        PeopleError::NoSuchDoor | PeopleError::NotFound(_) => Fault::client(Kind::NotFound, text),
+        PeopleError::NotAdmitted | PeopleError::Blocked => Fault::client(Kind::Forbidden, text),
+        PeopleError::Invalid(_)
+        | PeopleError::NotPending
+        | PeopleError::OtherBrowser
+        | PeopleError::Denied(_)
+        | PeopleError::Taken
+        | PeopleError::LastDoor
+        | PeopleError::SignedOut => Fault::client(Kind::BadRequest, text),
+    }
+}
+
+fn fault_of_provider(error: &OAuthError, text: String) -> Fault {
+    let theirs = |public: &'static str| Fault::upstream(Kind::UpstreamError, public).source(text.clone());
+    match error {
+        OAuthError::Unavailable { .. } => {
+            theirs("The provider could not be reached. Sign in again in a moment.")
+        }
+        OAuthError::Nonsense(_) | OAuthError::NotOffered(_) => {
+            theirs("The provider's answer makes no sense.")
+        }
+        OAuthError::Refused { refusal, .. } => match refusal {
+            Refusal::InvalidClient | Refusal::UnauthorizedClient => {
+                theirs("The provider does not know this gateway. Tell whoever runs it.")
+            }
+            Refusal::AccessDenied => Fault::client(Kind::Forbidden, text),
+            _ => Fault::client(Kind::BadRequest, text),
+        },
+    }
+}
+
+/// A failure, in the shape that whoever asked can read.
+fn told(headers: &HeaderMap, fault: Fault) -> Response {
+    match wants_page(headers) {
+        true => page::failed(refusal(&fault).status, fault.public()),
+        false => Private(fault).into_response(),
+    }
+}
+
+/// A failure as a program reads it. Kept by nobody, as what would have been told.
+struct Private(Fault);
+
+impl IntoResponse for Private {
+    fn into_response(self) -> Response {
+        let mut response = Enveloped(self.0).into_response();
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+/// Whatever a person's own page or program is told is theirs alone.
+fn private(data: &Value) -> Response {
+    let mut response = success(data);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Whether people sign in here at all.
+fn is_open(plane: &Plane) -> Result<(), Fault> {
+    match plane.people.ground().settings.is_on() {
+        true => Ok(()),
+        false => Err(Fault::client(Kind::NotFound, "People do not sign in here (`sign_in.providers`).")),
+    }
+}
+
+/// Who is signed in by this request's cookies.
+async fn guest(plane: &Plane, headers: &HeaderMap) -> Result<Option<Guest>, Fault> {
+    plane.people.guest(headers).await.map_err(|error| fault(error.into()))
+}
+
+/// The same, who must be there.
+async fn some_guest(plane: &Plane, headers: &HeaderMap) -> Result<Guest, Fault> {
+    let nobody = || Fault::client(Kind::Unauthenticated, "Nobody is signed in.");
+    guest(plane, headers).await?.ok_or_else(nobody)
+}
+
+/// Whether a request that changes something comes from a page of ours.
+fn check_origin(plane: &Plane, headers: &HeaderMap, guest: &Guest, ticket: &str) -> Result<(), Fault> {
+    match is_foreign(headers, &plane.public_url(), plane.people.is_of_page(guest, ticket)) {
+        true => Err(Fault::client(Kind::Forbidden, "Not from another site.")),
+        false => Ok(()),
+    }
+}
+
+/// Somebody, and in which session: by cookie, or by the session's own token.
+struct Present {
+    person: PersonRecord,
+    session: SessionRecord,
+    /// Where it is by cookie.
+    guest: Option<Guest>,
+}
+
+async fn present(plane: &Plane, headers: &HeaderMap) -> Result<Present, Fault> {
+    is_open(plane)?;
+    if !headers.contains_key(AUTHORIZATION) {
+        let guest = some_guest(plane, headers).await?;
+        return Ok(Present {
+            person: guest.person.clone(),
+            session: guest.session.clone(),
+            guest: Some(guest),
+        });
+    }
+    let caller = verified(plane, headers).await?;
+    // An app's token opens nothing here: it could hide that it is there.
+    let Some(ties) = caller.ties.as_ref().filter(|ties| !ties.is_app()) else {
+        return Err(Fault::client(Kind::Forbidden, "This is for a person's own session."));
+    };
+    let found =
+        plane.people.of_token(&caller.subject, &ties.session).await.map_err(|error| fault(error.into()))?;
+    let gone = || Fault::client(Kind::Unauthenticated, "Nobody is signed in.");
+    let (person, session) = found.ok_or_else(gone)?;
+    Ok(Present { person, session, guest: None })
+}
+
+/// The same, for what changes something.
+async fn present_at_home(plane: &Plane, headers: &HeaderMap, ticket: &str) -> Result<Present, Fault> {
+    let present = present(plane, headers).await?;
+    if let Some(guest) = &present.guest {
+        check_origin(plane, headers, guest, ticket)?;
+    }
+    Ok(present)
+}
+
+/// By what people sign in.
+async fn choose(State(plane): State<Plane>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    if let Err(fault) = is_open(&plane) {
+        return told(&headers, fault);
+    }
+    let params = Params::read(&query.unwrap_or_default());
+    let after = params.one("redirect_after").ok().flatten();
+    let ground = plane.people.ground();
+    if wants_page(&headers) {
+        return page::choose(&ground, after);
+    }
+    let doors: Vec<Value> = ground
+        .doors()
+        .map(|door| json!({"id": door.name, "title": door.title, "url": page::start_of(&door.name, after, None)}))
+        .collect();
+    private(&json!({"providers": doors}))
+}
+
+/// To a provider.
+async fn start(
+    State(plane): State<Plane>,
+    Path(provider): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    if is_embedded(&headers) {
+        return trouble(StatusCode::BAD_REQUEST, "This page is to be opened by itself.");
+    }
+    match send(&plane, &provider, &query.unwrap_or_default(), &headers).await {
+        Ok(response) => response,
+        Err(fault) => told(&headers, fault),
+    }
+}
+
+async fn send(plane: &Plane, provider: &str, query: &str, headers: &HeaderMap) -> Result<Response, Fault> {
+    is_open(plane)?;
+    let params = Params::read(query);
+    let one =
+        |name| params.one(name).map_err(|_| Fault::client(Kind::BadRequest, "A parameter comes twice."));
+    let guest = match one("link")? {
+        None => None,
+        // Not a link on somebody else's page: what is added is a way in.
+        Some(ticket) => {
+            let guest = some_guest(plane, headers).await?;
+            if !plane.people.is_of_page(&guest, ticket) {
+                return Err(Fault::client(Kind::Forbidden, "Not from another site."));
+            }
+            Some(guest)
+        }
+    };
+    let shown = plane.shown(headers);
+    let started = plane.people.start(provider, one("redirect_after")?, shown.as_ref(), guest.as_ref()).await;
+    let started = started.map_err(|error| noted(provider, error))?;
+    let mut response = go(&started.url);
+    if let Ok(mut cookie) = HeaderValue::try_from(plane.cookie(started.browser.expose())) {
+        cookie.set_sensitive(true);
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// From a provider.
+async fn callback(
+    State(plane): State<Plane>,
+    Path(provider): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    match land(&plane, &provider, &uri, &headers).await {
+        Ok(response) => response,
+        Err(fault) => told(&headers, fault),
+    }
+}
+
+async fn land(plane: &Plane, provider: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Fault> {
+    is_open(plane)?;
+    let back = read(uri).map_err(|error| Fault::client(Kind::BadRequest, error.to_string()))?;
+    let (shown, guest) = (plane.shown(headers), guest(plane, headers).await?);
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let landed = plane.people.finish(provider, back, shown.as_ref(), guest.as_ref(), agent).await;
+    let landed = landed.map_err(|error| noted(provider, error))?;
+    let mut response = match wants_page(headers) {
+        true => go(&Secret::new(landed.redirect_after.as_deref().unwrap_or(HOME))),
+        false => as_json(plane, &landed).await?,
+    };
+    if let Some((_, secret)) = &landed.session {
+        keep(plane, &mut response, Some(secret));
+    }
+    Ok(response)
+}
+
+/// Tells the operator what went wrong with a provider, and whoever asked what they may know.
+fn noted(provider: &str, error: PeopleError) -> Fault {
+    let provider = crate::gateway::chat::printable(provider);
+    match &error {
+        PeopleError::Provider(wrong) if wrong.refusal() != Some(Refusal::AccessDenied) => {
+            tracing::warn!(provider, why = %wrong, "somebody could not sign in");
+        }
+        other => tracing::debug!(provider, why = %other, "somebody could not sign in"),
+    }
+    fault(error)
+}
+
+/// Has the browser keep a session, or forget it.
+fn keep(plane: &Plane, response: &mut Response, session: Option<&Secret>) {
+    if let Some(cookie) = plane.people.ground().keep_cookie(session) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+}
+
+async fn as_json(plane: &Plane, landed: &Landed) -> Result<Response, Fault> {
+    let mut data = json!({
+        "person": account::person(plane, &landed.person),
+        "is_new": landed.is_new,
+        "redirect_after": landed.redirect_after,
+    });
+    if let (Some(data), Some((session, _))) = (data.as_object_mut(), &landed.session) {
+        let minted = plane.people.mint(&landed.person, session).await.map_err(fault)?;
+        data.extend(token_of(plane, &minted));
+    }
+    Ok(private(&data))
+}
+
+fn token_of(plane: &Plane, minted: &Minted) -> serde_json::Map<String, Value> {
+    let left = minted.expires.saturating_sub(plane.gateway.clock.wall_seconds());
+    let pairs = [
+        ("token", json!(minted.token.expose())),
+        ("token_type", json!("Bearer")),
+        ("expires_in", json!(left)),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A token of the session that this browser is in: for a page of ours that asks models.
+async fn token(State(plane): State<Plane>, headers: HeaderMap) -> Result<Response, Private> {
+    is_open(&plane).map_err(Private)?;
+    let guest = some_guest(&plane, &headers).await.map_err(Private)?;
+    check_origin(&plane, &headers, &guest, "").map_err(Private)?;
+    let minted = plane.people.mint(&guest.person, &guest.session).await;
+    let minted = minted.map_err(|error| Private(fault(error)))?;
+    Ok(private(&Value::from(token_of(&plane, &minted))))
+}

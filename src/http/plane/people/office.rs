@@ -1,0 +1,85 @@
+//! `/admin/people`: who has signed in, who is kept out, and what somebody may do.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+use super::super::{Paged, Plane, Refused, operator, read_body};
+use super::{account, fault};
+use crate::gateway::people::{Change, PeopleError, PersonRecord};
+use crate::gateway::provider::ProviderError;
+
+type Answered = Result<Response, Refused>;
+
+fn refused(error: impl Into<PeopleError>) -> Refused {
+    Refused(fault(error.into()))
+}
+
+fn shown(plane: &Plane, record: &PersonRecord) -> Value {
+    let mut shown = account::person(plane, record);
+    if let Some(shown) = shown.as_object_mut() {
+        shown.insert("is_blocked".to_owned(), json!(record.is_blocked));
+        shown.insert("links".to_owned(), record.links.iter().map(account::link).collect());
+    }
+    shown
+}
+
+pub(super) async fn list(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
+    operator(&plane, &headers).await?;
+    let page = paged.read().map_err(Refused)?;
+    // One more, to see whether there is a next page.
+    let people = plane.people.list(page.after(), page.limit() + 1).await.map_err(refused)?;
+    let (people, next) = page.cut(people, |person| person.id.clone());
+    let people: Vec<Value> = people.iter().map(|person| shown(&plane, person)).collect();
+    Ok(axum::Json(json!({"people": people, "next": next})).into_response())
+}
+
+pub(super) async fn one(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+    operator(&plane, &headers).await?;
+    let person = plane.people.get(&id).await.map_err(refused)?;
+    Ok(axum::Json(shown(&plane, &person)).into_response())
+}
+
+pub(super) async fn change(
+    State(plane): State<Plane>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    let change: Change = read_body(&body).map_err(Refused)?;
+    let (before, after) = plane.people.change(&who, &id, &change).await.map_err(refused)?;
+    // On others' limits, or not at all: what they let in hangs on what was.
+    if after.is_blocked || plane.people.who_is(&before) != plane.people.who_is(&after) {
+        forget(&plane, &before).await?;
+    }
+    Ok(axum::Json(shown(&plane, &after)).into_response())
+}
+
+pub(super) async fn remove(
+    State(plane): State<Plane>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answered {
+    let who = operator(&plane, &headers).await?;
+    // The apps first: should that fail, the person is still there to be removed once more.
+    let person = plane.people.get(&id).await.map_err(refused)?;
+    forget(&plane, &person).await?;
+    plane.people.remove(&who, &id).await.map_err(refused)?;
+    Ok(axum::Json(json!({"id": id, "deleted": true})).into_response())
+}
+
+/// Takes back whatever somebody let in.
+async fn forget(plane: &Plane, person: &PersonRecord) -> Result<(), Refused> {
+    let who = plane.people.who_is(person);
+    match plane.provider.forget_person(&who).await {
+        Ok(()) | Err(ProviderError::NotFound) => Ok(()),
+        Err(ProviderError::Store(error)) => Err(refused(error)),
+        Err(error) => {
+            use crate::fault::{Fault, Kind};
+            Err(Refused(Fault::gateway(Kind::Internal, "The store failed.").source(error)))
+        }
+    }
+}

@@ -1,0 +1,117 @@
+// People in a real Chromium: from the page where they choose, by every provider's own pages, to their account; ways in added and
+// taken away; no; and out. A console that complains (a policy that stops a form or a style) is a failure. Pictures of what they
+// saw are left in target/oauth.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+const require = createRequire(`${process.env.WEIR_MODULES}/`);
+const { default: puppeteer } = await import(pathToFileURL(require.resolve("puppeteer-core")));
+const issuer = process.env.WEIR_ISSUER;
+const pictures = `${process.env.WEIR_MODULES}/../..`;
+const doors = process.env.WEIR_DOORS.split(" ");
+
+// Each sends people to its pages, and nobody back by itself.
+for (const door of doors) {
+  const body = JSON.stringify({ auto: null });
+  assert.equal((await fetch(`${process.env.WEIR_FAKE}/_fake/idp/${door}/settings`, { method: "POST", body })).status, 200);
+}
+
+const browser = await puppeteer.launch({
+  executablePath: process.env.WEIR_CHROMIUM,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+});
+
+async function person() {
+  const context = await browser.createBrowserContext();
+  const page = await context.newPage();
+  page.complaints = [];
+  page.on("console", (message) => {
+    // Chromium asks every site for a picture of its own.
+    if (message.type() === "error" && !message.location().url?.endsWith("/favicon.ico")) page.complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => page.complaints.push(String(error)));
+  return page;
+}
+
+const follow = (page, action) => Promise.all([page.waitForNavigation(), action]);
+const text = (page) => page.$eval("body", (body) => body.innerText);
+
+// Signs in at the provider's page and answers its question.
+async function agree(page, name, answer = "allow") {
+  await page.type("#username", name);
+  await follow(page, page.click("#signin"));
+  await follow(page, page.click(`#${answer}`));
+}
+
+async function choose(page, door) {
+  await follow(page, page.click(`a[href^="/auth/${door}?"], a[href="/auth/${door}"]`));
+}
+
+try {
+  let passed = 0;
+  for (const door of doors) {
+    const page = await person();
+    await page.goto(`${issuer}/account`);
+    assert.equal(new URL(page.url()).pathname, "/auth", "nobody is signed in: to choose");
+    if (passed === 0) await page.screenshot({ path: `${pictures}/choose.png` });
+    await choose(page, door);
+    await agree(page, "bob");
+    assert.equal(page.url(), `${issuer}/account`, `${door}: ${await text(page)}`);
+    assert.match(await text(page), /signed in as Bob <b>&"O'Neil"/, door);
+    assert.deepEqual(page.complaints, [], door);
+    const cookies = await page.cookies();
+    const session = cookies.find((cookie) => cookie.name.endsWith("weir-session"));
+    assert.ok(session.httpOnly && session.sameSite === "Lax" && session.domain === new URL(issuer).hostname);
+    await page.browserContext().close();
+    passed += 1;
+  }
+
+  // A second way in, and away with it, by the page's own links and buttons.
+  const page = await person();
+  await page.goto(`${issuer}/auth?redirect_after=/account`);
+  await choose(page, "github");
+  await agree(page, "ann");
+  await follow(page, page.click('a[href^="/auth/gitee?link="]'));
+  await agree(page, "cy");
+  assert.equal(page.url(), `${issuer}/account`);
+  await page.screenshot({ path: `${pictures}/account.png` });
+  const ways = () => page.$$eval("ul:first-of-type li", (items) => items.map((item) => item.innerText));
+  assert.equal((await ways()).length, 2);
+  await follow(page, page.click('form:has(input[value="unlink"]) button'));
+  assert.equal((await ways()).length, 1, await text(page));
+  // What is somebody else's stays theirs.
+  await follow(page, page.click('a[href^="/auth/gitee?link="]'));
+  await agree(page, "bob");
+  assert.match(await text(page), /somebody else's way in already/);
+  await page.screenshot({ path: `${pictures}/taken.png` });
+  // A stray tab does not end what is pending.
+  await page.goto(`${issuer}/auth`);
+  await choose(page, "oidc");
+  const tab = await page.browserContext().newPage();
+  await tab.goto(`${issuer}/auth/oidc/callback?code=x&state=y`);
+  assert.match(await text(tab), /not pending/);
+  await tab.close();
+  await agree(page, "ann");
+  assert.equal(page.url(), `${issuer}/account`);
+  // No, there.
+  const other = await person();
+  await other.goto(`${issuer}/auth`);
+  await choose(other, "github");
+  await agree(other, "ann", "deny");
+  assert.match(await text(other), /did not agree/);
+  // Out, everywhere.
+  await page.goto(`${issuer}/auth/logout`);
+  await page.screenshot({ path: `${pictures}/logout.png` });
+  await follow(page, page.click('form:has(input[name="everywhere"]) button'));
+  assert.equal(new URL(page.url()).pathname, "/auth");
+  await page.goto(`${issuer}/account`);
+  assert.equal(new URL(page.url()).pathname, "/auth", "signed out");
+  assert.ok(!(await page.cookies()).some((cookie) => cookie.name.endsWith("weir-session")));
+  const refused = page.complaints.filter((line) => !line.includes("400 (Bad Request)"));
+  assert.deepEqual(refused, []);
+  console.log(`chromium: ${passed + 5} passed, 0 failed`);
+} finally {
+  await browser.close();
+}
