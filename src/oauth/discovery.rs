@@ -22,8 +22,6 @@ struct Document {
     revocation_endpoint: Option<String>,
     jwks_uri: Option<String>,
     #[serde(default)]
-    code_challenge_methods_supported: Vec<String>,
-    #[serde(default)]
     id_token_signing_alg_values_supported: Vec<String>,
     #[serde(default)]
     token_endpoint_auth_methods_supported: Vec<String>,
@@ -77,9 +75,8 @@ pub(super) async fn settle(web: &dyn Web, provider: &Provider) -> Result<Provide
     if settled.token_url.is_none() {
         return Err(nonsense("names no token endpoint"));
     }
-    // Absent means that it does not know PKCE (RFC 8414, 2); then the code is bound by state and nonce.
-    settled.pkce =
-        settled.pkce && document.code_challenge_methods_supported.iter().any(|method| method == "S256");
+    // PKCE is sent whether the document tells of it or not: who does not know it lets it lie (RFC 6749, 3.1), and a document that
+    // lost a line is no way to do without it. Only the operator's row is (`pkce: false`).
     if !settled.client_auth_is_given
         && settled.client_auth == ClientAuth::Body
         && !document.token_endpoint_auth_methods_supported.iter().any(|method| method == "client_secret_post")

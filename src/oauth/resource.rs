@@ -123,6 +123,17 @@ mod tests {
             assert_eq!(provider.resource(bad), None, "{bad:?}");
         }
         assert_eq!(provider.resource(&format!("portal.qwen.ai/{}", "x".repeat(MAX))), None);
+        for host in include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inside.txt")).lines() {
+            for given in [
+                host.to_owned(),
+                format!("https://{host}"),
+                format!("http://{host}:80/"),
+                format!("https://portal.qwen.ai@{host}/v1"),
+                format!("{host}/.qwen.ai"),
+            ] {
+                assert_eq!(provider.resource(&given), None, "{given:?}");
+            }
+        }
     }
 
     #[test]

@@ -364,6 +364,19 @@ async fn o4_what_is_said_is_text() {
     assert!(told.status == 200 && told.text().matches("<script").count() == 1, "{}", told.text());
 }
 
+/// Inside, in sixty spellings of addresses, and in some of names.
+const INSIDE: &str = include_str!("../inside.txt");
+const NAMES: [&str; 4] = ["localhost", "localhost.", "x.localhost", "LOCALHOST"];
+
+/// What an issuer's document may name, and by which way it is asked: when a sign-in begins, or when somebody comes back.
+const NAMED: [(&str, &str); 5] = [
+    ("token_endpoint", "oauth"),
+    ("userinfo_endpoint", "oauth"),
+    ("jwks_uri", "oauth"),
+    ("revocation_endpoint", "oauth"),
+    ("device_authorization_endpoint", "device_code"),
+];
+
 /// S2: endpoints that an issuer names and that lead inside are asked nothing. Only the operator may lead there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s2_an_issuer_leads_nowhere_inside() {
@@ -372,43 +385,59 @@ async fn s2_an_issuer_leads_nowhere_inside() {
     let trap = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     trap.set_nonblocking(true).expect("a socket");
     let port = trap.local_addr().expect("bound").port();
-    for host in [
-        "127.0.0.1",
-        "127.1",
-        "2130706433",
-        "0x7f000001",
-        "0177.0.0.1",
-        "localhost",
-        "localhost.",
-        "[::1]",
-        "[::ffff:127.0.0.1]",
-        "0.0.0.0",
-        "x.localhost",
-    ] {
-        for scheme in ["http", "https"] {
-            let place = format!("{scheme}://{host}:{port}/token");
-            for endpoint in ["token_endpoint", "device_authorization_endpoint", "userinfo_endpoint"] {
-                idp.tell("faults", json!([])).await;
-                // Of both asks of a sign-in, and of those of a device's.
-                idp.tell("faults", json!({"on": "discovery", "times": null, "set": {(endpoint): place}}))
-                    .await;
-                let flow = if endpoint.starts_with("device") { "device_code" } else { "oauth" };
-                let wish = json!({"platform": "house", "account_name": "x", "flow": flow});
-                let begun = initiate(&house, &owner(), wish.clone()).await;
-                if begun.status != 200 || flow == "device_code" {
-                    assert_eq!(begun.status, 502, "{place}: {}", begun.text());
-                    continue;
-                }
-                let back = begin_again(&house, &begun).await;
-                let told = back.come_back(&house).await;
-                assert_eq!(told.status, 502, "{place}: {}", told.text());
+    let hosts: Vec<&str> = INSIDE.lines().chain(NAMES).collect();
+    assert!(hosts.len() > 60);
+    let places = hosts.iter().flat_map(|host| {
+        let whole = |scheme: &str| format!("{scheme}://{host}:{port}/x");
+        [whole("http"), whole("https")]
+    });
+    let others =
+        ["file:///etc/passwd", "gopher://x/", "ftp://x/", "data:,x", "//x/", "x", "http://x.example/"];
+    let places: Vec<String> = places.chain(others.map(str::to_owned)).collect();
+    for place in &places {
+        for (endpoint, flow) in NAMED {
+            idp.tell("faults", json!([])).await;
+            // Of both asks of a sign-in, and of those of a device's.
+            idp.tell("faults", json!({"on": "discovery", "times": null, "set": {(endpoint): place}})).await;
+            let wish = json!({"platform": "house", "account_name": "x", "flow": flow});
+            let begun = initiate(&house, &owner(), wish).await;
+            if begun.status == 200 && flow == "oauth" {
+                // At the issuer's own host: what is asked is looked at when it is asked, and these two are not.
+                let told = begin_again(&house, &begun).await.come_back(&house).await;
+                let is_asked = endpoint == "token_endpoint" || endpoint == "userinfo_endpoint";
+                assert_eq!(
+                    told.status,
+                    if is_asked { 502 } else { 200 },
+                    "{endpoint} {place}: {}",
+                    told.text()
+                );
+                continue;
             }
+            error(&begun, 502);
         }
     }
     assert!(trap.accept().is_err(), "somebody came");
-    // Nor by a redirect, with a secret in hand.
+    // Nor when an account goes.
+    let place = format!("http://127.0.0.1:{port}/x");
     idp.tell("faults", json!([])).await;
-    let place = format!("http://127.0.0.1:{port}/");
+    idp.tell("faults", json!({"on": "discovery", "times": null, "set": {"revocation_endpoint": place}}))
+        .await;
+    for account in accounts(&house, &owner()).await {
+        let path = format!("/api/v1/oauth/accounts/{}", account["id"].as_str().expect("an id"));
+        let gone = data(&super::idp::ask(&house, &owner(), "DELETE", &path, None).await);
+        assert_eq!(gone["revoked"], false, "{gone}");
+    }
+    assert!(trap.accept().is_err(), "somebody came");
+    // Nor by a redirect, with a secret in hand or without.
+    for on in ["discovery", "userinfo"] {
+        idp.tell("faults", json!([])).await;
+        idp.tell("faults", json!({"on": on, "times": null, "status": 302, "location": place})).await;
+        let begun = initiate(&house, &owner(), json!({"platform": "house", "account_name": "x"})).await;
+        let told =
+            if on == "discovery" { begun } else { begin_again(&house, &begun).await.come_back(&house).await };
+        error(&told, 502);
+    }
+    idp.tell("faults", json!([])).await;
     idp.tell("faults", json!({"on": "token", "times": null, "status": 307, "location": place})).await;
     let wish = json!({"platform": "house", "account_name": "x"});
     let back = agree(&house, &owner(), wish).await;

@@ -14,6 +14,7 @@ mod puppet;
 mod replicas;
 
 mod asks;
+mod bad_input;
 mod broken;
 mod budget;
 mod callbacks;
@@ -48,6 +49,7 @@ mod secure_json;
 mod secure_leaks;
 mod secure_limits;
 mod secure_smuggling;
+mod sign_in_trouble;
 mod silence;
 mod skew;
 mod smoke;

@@ -23,6 +23,7 @@ mod visitors;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -30,6 +31,7 @@ use parking_lot::Mutex;
 use super::issuer::{IssuerError, Keeper};
 use crate::clock::Clock;
 use crate::identity::MintError;
+use crate::identity::limits::Turnstile;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
 use crate::oauth::{self, Careful, Engine, OAuthError, Pending, PendingError, Provider};
@@ -97,6 +99,9 @@ pub enum PeopleError {
     /// Whoever wanted to add a way in is not signed in any more.
     #[error("You are not signed in any more. Sign in, and try again.")]
     SignedOut,
+    /// From that address.
+    #[error("Too many sign-ins have begun from this address. Try again in a moment.")]
+    TooMany { wait: Duration },
 }
 
 /// What is in force.
@@ -156,6 +161,8 @@ pub struct People {
     clock: Clock,
     /// Providers with what their issuers say of themselves, by name.
     known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<knock::Slot>>>>,
+    /// Before which whoever begins is nobody yet.
+    turnstile: Turnstile,
 }
 
 impl People {
@@ -175,6 +182,7 @@ impl People {
             pending: Pending::of_people(Arc::clone(&records), clock.clone()),
             records,
             ground: ArcSwap::from_pointee(ground),
+            turnstile: Turnstile::new(clock.clone()),
             clock,
             known: Mutex::default(),
         }

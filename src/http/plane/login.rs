@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use super::consent::{added, begun, fault_of_consent, read, stands};
+use super::consent::{added, address_of, begun, fault_of_consent, read, stands};
 use super::listed::{Routes, get, post};
 use super::{Plane, Refused, operator, read_body};
 use crate::fault::{Fault, Kind};
@@ -116,7 +116,7 @@ async fn come_back(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) 
         Refused(Fault::client(Kind::BadRequest, why).code("not_pending"))
     };
     let url = Url::parse(url.trim()).map_err(|_| wrong())?;
-    let came_to = format!("{}{}", url.origin().ascii_serialization(), url.path());
+    let came_to = address_of(&url).ok_or_else(wrong)?;
     let uri = Uri::try_from(format!("/?{}", url.query().unwrap_or_default())).map_err(|_| wrong())?;
     let comer = Comer { browser: None, caller: Some(Beginner::operator(None, who)) };
     let back = read(&uri).map_err(refused)?;

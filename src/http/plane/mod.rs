@@ -303,6 +303,13 @@ fn fault_of(error: OnboardError) -> Fault {
         OnboardError::Store(StoreError::Released) => {
             Fault::gateway(Kind::Shutdown, "The gateway is being replaced. Try again shortly.")
         }
+        OnboardError::Store(error @ StoreError::Unreachable(_)) => away(error),
         failed => Fault::gateway(Kind::Internal, "The store failed.").source(failed),
     }
+}
+
+/// The store is somewhere else, and not to be reached: that passes.
+fn away(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault {
+    Fault::gateway(Kind::PoolUnavailable, "The store cannot be reached at the moment. Try again shortly.")
+        .source(source)
 }
