@@ -203,6 +203,25 @@ async fn by_command(house: &House, hugging: &Idp, canaries: &mut Canaries) {
     }
 }
 
+/// Some who are in the middle of it when the store is looked into: what is kept of them opens nothing.
+async fn waiting(house: &House, hugging: &Idp, canaries: &mut Canaries) {
+    let key = canaries.plant("the key that waits", "sk-");
+    for number in 0..5 {
+        let name = format!("w{number}");
+        let wish = json!({"platform": "aihubmix", "account_name": name, "api_key": key});
+        let back = agree(house, &owner(), wish).await;
+        canaries.watch("state", &back.state);
+        canaries.watch("cookie", back.cookie.split_once('=').expect("a value").1);
+    }
+    hugging.tell("settings", json!({"auto": null, "interval_s": 1})).await;
+    let wish = json!({"platform": "huggingface", "account_name": "w", "flow": "device_code"});
+    let begun = data(&initiate(house, &owner(), wish).await);
+    canaries.watch("state", begun["state"].as_str().expect("text"));
+    let asked = hugging.asked("token").await;
+    until("it is asked about", async || hugging.asked("token").await > asked).await;
+    assert!(watch(hugging, canaries).await > 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l1_nor_of_keys_of_commands_and_of_what_goes() {
     let row = "platforms:\n  baidu-v1: {base_url: \"http://$FAKE/baidu-v1/rpc/2.0/ai_custom/v1/wenxinworkshop\", \
@@ -234,6 +253,7 @@ async fn l1_nor_of_keys_of_commands_and_of_what_goes() {
         count += watch(idp, &mut canaries).await;
     }
     assert!(count > 8, "{count} secrets");
+    waiting(&house, &hugging, &mut canaries).await;
     canaries.spell("a token", JWT);
     for path in ["/admin/audit", "/admin/accounts", "/admin/keys", "/metrics"] {
         told.push(house.admin(http::Method::GET, path).await);
