@@ -52,3 +52,24 @@ fn the_dashboard_asks_only_for_metrics_that_exist() {
     }
     assert!(asked > 10, "the dashboard was not read");
 }
+
+/// What is served is listed where the router is made, and nowhere past it.
+#[test]
+fn routes_are_made_in_one_place() {
+    let mut makers = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.contains("axum::routing") || text.contains("Router::new()") {
+                makers.push(path);
+            }
+        }
+    }
+    assert!(matches!(&makers[..], [one] if one.ends_with("plane/listed.rs")), "{makers:?}");
+}

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod fake;
 mod key;
+mod login;
 mod logs;
 mod office;
 mod purse;

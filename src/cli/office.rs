@@ -16,6 +16,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::backing::{self, Backing};
+use super::login::Login;
 use super::{say, wiring};
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
@@ -37,6 +38,8 @@ const LARGEST_FILE: u64 = 64 * 1024;
 pub enum AccountCommand {
     /// Adds an account; its credential comes from a file or from standard input, never from the command line.
     Add(Box<NewAccount>),
+    /// Adds an account by its owner's consent: prints where to agree, and waits for it.
+    Login(Box<Login>),
     /// Shows all accounts (never a credential).
     List,
     /// Asks an account's platform for a few words.
@@ -147,6 +150,15 @@ pub enum Office {
     There { url: Url, token: Option<Secret>, client: reqwest::Client },
 }
 
+/// What the admin API refused.
+#[derive(Debug, thiserror::Error)]
+#[error("refused (status {status}): {why}")]
+pub(super) struct Denied {
+    pub status: u16,
+    pub code: String,
+    pub why: String,
+}
+
 struct NothingRuns;
 
 impl Operations for NothingRuns {
@@ -214,7 +226,7 @@ impl Office {
     }
 
     /// Asks, and gives back what was answered.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         method: Method,
         path: &[&str],
@@ -242,9 +254,10 @@ impl Office {
         if (200..300).contains(&status) {
             return Ok(answer);
         }
-        let why = answer.pointer("/error/message").and_then(Value::as_str).unwrap_or("no reason given");
+        let of = |place: &str| answer.pointer(place).and_then(Value::as_str).unwrap_or_default();
+        let why = Some(of("/error/message")).filter(|why| !why.is_empty()).unwrap_or("no reason given");
         let why: String = why.chars().filter(|char| !char.is_control()).take(500).collect();
-        anyhow::bail!("refused (status {status}): {why}")
+        Err(Denied { status, code: of("/error/code").to_owned(), why }.into())
     }
 
     /// All pages of a list.
@@ -269,6 +282,7 @@ impl Office {
             AccountCommand::Add(new) => {
                 self.ask(Method::POST, &["accounts"], &[], Some(&body(&new)?)).await?
             }
+            AccountCommand::Login(wish) => return super::login::run(self, *wish).await,
             AccountCommand::List => {
                 let accounts = self.all(&["accounts"], "accounts").await?;
                 return told(&Value::Array(accounts), accounts_table);
@@ -393,7 +407,7 @@ fn body(new: &NewAccount) -> anyhow::Result<Value> {
 }
 
 /// The parts of a credential: a key alone, or lines of `name=value`.
-fn credential(file: &Path) -> anyhow::Result<Vec<(String, Secret)>> {
+pub(super) fn credential(file: &Path) -> anyhow::Result<Vec<(String, Secret)>> {
     const NAMES: [&str; 5] = ["api_key", "access_key", "secret_key", "app_id", "api_secret"];
     let mut text = Zeroizing::new(String::new());
     if file == Path::new("-") {
@@ -427,7 +441,7 @@ fn told(answer: &Value, text: impl Fn(&Value) -> String) -> anyhow::Result<bool>
 }
 
 /// A value for a terminal: without quotes, and without anything that a terminal would obey.
-fn text(value: Option<&Value>) -> String {
+pub(super) fn text(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),

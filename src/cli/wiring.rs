@@ -22,7 +22,7 @@ use crate::gateway::{Gateway, World};
 use crate::identity::{Identity, OwnIssuer};
 use crate::ids::random_name;
 use crate::metrics::Metrics;
-use crate::oauth::{Engine, Pending};
+use crate::oauth::{Careful, Engine, Pending};
 use crate::pool::Pool;
 use crate::secret::Secret;
 use crate::store::{Keys, Records};
@@ -80,14 +80,23 @@ pub fn leave_state_folder(config: &Config) {
 
 /// A client for back-office calls (JWKS): bounded in time, never redirected.
 pub fn back_office() -> anyhow::Result<reqwest::Client> {
+    Ok(back_office_builder().build()?)
+}
+
+fn back_office_builder() -> reqwest::ClientBuilder {
     // Said once, before the first TLS connection: reqwest brings no provider of its own.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let client = reqwest::Client::builder()
+    reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(5))
         .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
-        .build()?;
-    Ok(client)
+}
+
+/// A client for addresses that somebody else may have named: they lead inside only where the configuration does.
+fn careful(onboard: &Arc<Onboard>) -> anyhow::Result<Arc<Careful>> {
+    let ours = Arc::clone(onboard);
+    let is_named = move |url: &url::Url| ours.ground().oauth.names(url);
+    Ok(Arc::new(Careful::new(back_office_builder, Arc::new(is_named))?))
 }
 
 /// What adds accounts by consent, and what renews their tokens.
@@ -96,7 +105,7 @@ pub fn consents(
     records: Arc<dyn Records>,
     clock: &Clock,
 ) -> anyhow::Result<(Arc<Consents>, Arc<Renewals>)> {
-    let engine = Engine::new(Arc::new(back_office()?));
+    let engine = Engine::new(careful(onboard)?);
     let pending = Pending::new(records, clock.clone());
     let consents = Arc::new(Consents::new(Arc::clone(onboard), engine.clone(), pending));
     let renewals = Renewals::new(Arc::clone(onboard), engine);
@@ -144,14 +153,13 @@ pub async fn house(
     let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&vault), clock.clone()).await;
     let keeper = Arc::new(keeper.context("the signing keys in the store cannot be used")?);
     let entrance = entrance(config, Arc::clone(&vault));
-    let people =
-        People::new(Arc::clone(&keeper), Arc::clone(&records), back_office()?, entrance, clock.clone());
+    let onboard = Onboard::open(Arc::clone(&gateway), Arc::clone(&records), ground(config, vault)).await;
+    let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
+    let web = careful(&onboard)?;
+    let people = People::new(Arc::clone(&keeper), Arc::clone(&records), web, entrance, clock.clone());
     let people = Arc::new(people);
     let visitors: Arc<dyn Visitors> = people.clone();
-    let provider =
-        Provider::new(keeper, Arc::clone(&records), visitors, config.provider.clone(), clock.clone());
-    let onboard = Onboard::open(Arc::clone(&gateway), records, ground(config, vault)).await;
-    let onboard = Arc::new(onboard.context("the accounts in the store cannot be used")?);
+    let provider = Provider::new(keeper, records, visitors, config.provider.clone(), clock.clone());
     Ok(House { gateway, keys, onboard, people, provider: Arc::new(provider) })
 }
 

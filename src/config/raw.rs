@@ -186,6 +186,7 @@ sections! {
         models: Vec<Field<String>>,
         session_ttl: Length,
         token_ttl: Length,
+        starts_per_minute: u64,
     }
     Provider {
         enabled: bool,

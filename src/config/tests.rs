@@ -234,6 +234,7 @@ fn every_example_file_loads() {
     assert_eq!(
         names,
         [
+            "accounts-by-consent.yaml",
             "failover.yaml",
             "jwt-with-jwks.yaml",
             "openai-like.yaml",

@@ -6,7 +6,7 @@
 //! `SIGTERM`, or `SIGINT`, is quick.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -98,12 +98,13 @@ struct App {
 impl ServerApp for App {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _counted = self.connections.enter(&self.desk.gateway.metrics.connections);
+        let peer = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
         match &self.tls {
-            None => self.speak(stream, shutdown.clone()).await,
+            None => self.speak(stream, peer, shutdown.clone()).await,
             Some(acceptor) => {
                 match tokio::time::timeout(self.patience.head, Box::pin(acceptor.accept(stream))).await {
                     // Boxed: every connection's future has room for this one, also where there is no TLS.
-                    Ok(Ok(secured)) => self.speak(Box::new(secured), shutdown.clone()).await,
+                    Ok(Ok(secured)) => self.speak(Box::new(secured), peer, shutdown.clone()).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 }
@@ -114,7 +115,7 @@ impl ServerApp for App {
 }
 
 impl App {
-    async fn speak<S>(&self, stream: S, mut shutdown: ShutdownWatch)
+    async fn speak<S>(&self, stream: S, peer: Option<IpAddr>, mut shutdown: ShutdownWatch)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -136,7 +137,7 @@ impl App {
         // Boxed: the codec keeps the place of a request's future for the connection's whole life, also while a stream of
         // hours needs it no more.
         let service = service_fn(move |request| {
-            Box::pin(serve(Arc::clone(&desk), Arc::clone(&phase), request))
+            Box::pin(serve(Arc::clone(&desk), Arc::clone(&phase), peer, request))
                 as Pin<Box<dyn Future<Output = _> + Send>>
         });
         let wire = TokioIo::new(wire);

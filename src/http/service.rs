@@ -1,6 +1,7 @@
 //! From a request's head to whoever answers it. The hot path is matched before axum; axum serves the control plane.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -82,6 +83,10 @@ impl Body for Out {
     }
 }
 
+/// Who is at the other end of a connection: a caller's machine, or a proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
 /// What answers requests on one listener.
 #[derive(Clone, Debug)]
 pub struct Desk {
@@ -124,6 +129,7 @@ fn door(method: &Method, path: &str) -> Door {
 pub async fn serve(
     desk: Arc<Desk>,
     phase: Arc<Phase>,
+    peer: Option<IpAddr>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Out>, Infallible> {
     let busy = phase.begin();
@@ -135,7 +141,7 @@ pub async fn serve(
     let is_enveloped = request.uri().path() == ENVELOPED_CHAT;
     let id = RequestId::from_caller(request.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
     let is_http1 = request.version() <= Version::HTTP_11;
-    let work = AssertUnwindSafe(dispatch(&desk, request, &id, arrived)).catch_unwind();
+    let work = AssertUnwindSafe(dispatch(&desk, peer, request, &id, arrived)).catch_unwind();
     let served = work.await.unwrap_or_else(|_| {
         desk.gateway.metrics.panics.inc();
         Err((Fault::gateway(Kind::Internal, "The gateway failed on this request."), None))
@@ -160,6 +166,7 @@ type Made = (http::StatusCode, HeaderMap, Inner);
 
 async fn dispatch(
     desk: &Desk,
+    peer: Option<IpAddr>,
     request: Request<Incoming>,
     id: &RequestId,
     arrived: Moment,
@@ -173,10 +180,10 @@ async fn dispatch(
         return Err((fault, Some(request.into_body())));
     }
     if !desk.is_public {
-        return ask_plane(desk, request).await;
+        return ask_plane(desk, peer, request).await;
     }
     match door(request.method(), request.uri().path()) {
-        Door::Plane => ask_plane(desk, request).await,
+        Door::Plane => ask_plane(desk, peer, request).await,
         Door::WrongMethod => {
             let fault = Fault::client(Kind::MethodNotAllowed, "This endpoint takes POST requests only.");
             let fault = fault.headers([(ALLOW, HeaderValue::from_static("POST"))]);
@@ -218,8 +225,16 @@ const MAX_PLANE_BODY: usize = 256 * 1024;
 
 /// The body is read first, whoever answers: what a handler left unread would close the connection behind an answer that
 /// does not say so, or stay open for as long as the caller pleases.
-async fn ask_plane(desk: &Desk, request: Request<Incoming>) -> Result<Made, (Fault, Option<Incoming>)> {
-    let (head, mut incoming) = request.into_parts();
+async fn ask_plane(
+    desk: &Desk,
+    peer: Option<IpAddr>,
+    request: Request<Incoming>,
+) -> Result<Made, (Fault, Option<Incoming>)> {
+    let (mut head, mut incoming) = request.into_parts();
+    // The one way to tell axum's handlers.
+    if let Some(peer) = peer {
+        head.extensions.insert(Peer(peer));
+    }
     let mut body = Bytes::new();
     if !incoming.is_end_stream() {
         let world = desk.gateway.world();

@@ -2,12 +2,11 @@
 //! (OpenID Connect Discovery 1.0, 4.3), and its endpoints go through the same checks as an operator's. What the operator has
 //! written counts before it.
 
-use std::net::Ipv4Addr;
-
 use http::{HeaderMap, HeaderValue, Method, header::ACCEPT};
 use serde::Deserialize;
-use url::{Host, Url};
+use url::Url;
 
+use super::careful::is_inner;
 use super::error::OAuthError;
 use super::row::{ClientAuth, Provider, endpoint};
 use super::web::{Outgoing, Web};
@@ -22,8 +21,6 @@ struct Document {
     device_authorization_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
     jwks_uri: Option<String>,
-    #[serde(default)]
-    code_challenge_methods_supported: Vec<String>,
     #[serde(default)]
     id_token_signing_alg_values_supported: Vec<String>,
     #[serde(default)]
@@ -78,9 +75,8 @@ pub(super) async fn settle(web: &dyn Web, provider: &Provider) -> Result<Provide
     if settled.token_url.is_none() {
         return Err(nonsense("names no token endpoint"));
     }
-    // Absent means that it does not know PKCE (RFC 8414, 2); then the code is bound by state and nonce.
-    settled.pkce =
-        settled.pkce && document.code_challenge_methods_supported.iter().any(|method| method == "S256");
+    // PKCE is sent whether the document tells of it or not: who does not know it lets it lie (RFC 6749, 3.1), and a document that
+    // lost a line is no way to do without it. Only the operator's row is (`pkce: false`).
     if !settled.client_auth_is_given
         && settled.client_auth == ClientAuth::Body
         && !document.token_endpoint_auth_methods_supported.iter().any(|method| method == "client_secret_post")
@@ -95,27 +91,7 @@ pub(super) async fn settle(web: &dyn Web, provider: &Provider) -> Result<Provide
 
 /// Whether an issuer may send us there: to its own host, or to one that is not this machine or this network by its very name.
 /// The document is what somebody else writes, and what is behind our firewall is not theirs to name (RFC 8414, 6).
+/// What a name resolves to is looked at when it is asked ([`Careful`](super::Careful)).
 fn is_fit(issuer: &Url, place: &Url) -> bool {
-    let is_inner = match place.host() {
-        Some(Host::Ipv4(address)) => is_inner_v4(address),
-        Some(Host::Ipv6(address)) => {
-            address.is_loopback()
-                || address.is_unspecified()
-                || address.is_unique_local()
-                || address.is_unicast_link_local()
-                || address.to_ipv4_mapped().is_some_and(is_inner_v4)
-        }
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => true,
-    };
-    place.host() == issuer.host() || (!is_inner && place.scheme() == "https")
-}
-
-fn is_inner_v4(address: Ipv4Addr) -> bool {
-    address.is_loopback()
-        || address.is_private()
-        || address.is_link_local()
-        || address.is_unspecified()
-        || address.is_broadcast()
-        || address.is_multicast()
+    place.host() == issuer.host() || (!is_inner(place) && place.scheme() == "https")
 }

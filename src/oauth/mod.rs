@@ -10,6 +10,7 @@
 //! [`Pending`].
 
 mod built_in;
+mod careful;
 mod discovery;
 mod engine;
 mod error;
@@ -25,6 +26,7 @@ mod web;
 mod who;
 mod wire;
 
+pub use careful::Careful;
 pub use engine::{Authorization, DeviceCode, Engine, Polled};
 pub use error::{OAuthError, Refusal};
 pub use grant::Grant;

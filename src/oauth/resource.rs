@@ -126,6 +126,22 @@ mod tests {
     }
 
     #[test]
+    fn s2_a_token_goes_nowhere_inside() {
+        let provider = provider(&["*.qwen.ai", "*.aliyuncs.com", "exact.example"]);
+        for host in include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inside.txt")).lines() {
+            for given in [
+                host.to_owned(),
+                format!("https://{host}"),
+                format!("http://{host}:80/"),
+                format!("https://portal.qwen.ai@{host}/v1"),
+                format!("{host}/.qwen.ai"),
+            ] {
+                assert_eq!(provider.resource(&given), None, "{given:?}");
+            }
+        }
+    }
+
+    #[test]
     fn this_machine_only_where_it_is_listed() {
         let provider = provider(&["127.0.0.1", "localhost"]);
         assert_eq!(

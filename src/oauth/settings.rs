@@ -54,7 +54,9 @@ impl Settings {
         }
         let url = Url::parse(given).ok()?;
         let is_listed = self.return_to.iter().any(|origin| *origin == url.origin().ascii_serialization());
-        let is_good = is_listed && url.username().is_empty() && url.password().is_none();
+        // A `blob:` has the origin of what is in it.
+        let is_web = matches!(url.scheme(), "https" | "http");
+        let is_good = is_listed && is_web && url.username().is_empty() && url.password().is_none();
         is_good.then(|| url.to_string())
     }
 }
@@ -113,6 +115,7 @@ mod tests {
             "https://console.example%2f@evil",
             "https://console.example%00.evil",
             "file:///etc/passwd",
+            "blob:https://console.example/x",
         ] {
             assert_eq!(settings.place(bad), None, "{bad:?}");
         }

@@ -95,11 +95,18 @@ pub fn chat(house: &House, model: &str) -> reqwest::RequestBuilder {
 pub struct Returning {
     pub address: String,
     pub cookie: String,
+    pub state: String,
 }
 
 impl Returning {
     pub async fn come_back(&self, house: &House) -> Answer {
         whole(house.client.get(&self.address).header("cookie", &self.cookie)).await
+    }
+
+    /// The same with another query.
+    pub async fn come_back_with(&self, house: &House, query: &str) -> Answer {
+        let (path, _) = self.address.split_once('?').expect("a query");
+        whole(house.client.get(format!("{path}?{query}")).header("cookie", &self.cookie)).await
     }
 }
 
@@ -112,7 +119,7 @@ pub async fn agree(house: &House, token: &str, ask: Value) -> Returning {
     let text = |name: &str| told["data"][name].as_str().expect("text").to_owned();
     let sent = whole(house.client.get(text("auth_url"))).await;
     assert!(sent.status == 302 || sent.status == 303, "{} {}", sent.status, sent.text());
-    Returning { address: sent.header("location").to_owned(), cookie }
+    Returning { address: sent.header("location").to_owned(), cookie, state: text("state") }
 }
 
 /// Rows of `oauth.providers` at the simulated ones. `house` is a provider that nobody has heard of, an issuer of OpenID Connect, for
@@ -174,4 +181,11 @@ pub async fn register(house: &House, idp: &Idp) {
     let uris: Vec<String> = paths.iter().map(|path| house.url(path)).collect();
     let client = json!({"client_id": format!("weir-{name}"), "client_secret": format!("secret-{name}"), "redirect_uris": uris});
     idp.tell("clients", client).await;
+}
+
+/// A parameter of an address; nothing where it has none.
+pub fn parameter(address: &str, name: &str) -> String {
+    let url = url::Url::parse(address).expect("a URL");
+    let found = url.query_pairs().find(|(known, _)| known == name);
+    found.map_or_else(String::new, |(_, value)| value.into_owned())
 }

@@ -26,10 +26,10 @@ fn libfaketime() -> PathBuf {
     })
 }
 
-type Environment = &'static [(&'static str, &'static str)];
+pub type Environment = &'static [(&'static str, &'static str)];
 
 /// An environment whose wall clock is as `what` says; the monotonic clock, which no operator sets, stays as it is.
-fn clock(what: &[(&str, &str)]) -> Environment {
+pub fn clock(what: &[(&str, &str)]) -> Environment {
     let library = libfaketime().display().to_string();
     let usual =
         [("LD_PRELOAD", library.as_str()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME_NO_CACHE", "1")];

@@ -42,6 +42,7 @@ pub(super) fn settings(
             .map(|_| each(&section.models).map(|(name, _)| name.to_owned()).collect()),
         session_ttl: time(&section.session_ttl, default.session_ttl, problems),
         token_ttl: time(&section.token_ttl, default.token_ttl, problems),
+        starts_per_minute: section.starts_per_minute.get().copied().unwrap_or(default.starts_per_minute),
         providers,
     };
     check(section, &settings, public_url, problems);
@@ -85,6 +86,9 @@ fn check(section: &raw::SignIn, settings: &Settings, public_url: Option<&str>, p
             "more names than fit into a token",
             "all together 4096 bytes: use globs",
         );
+    }
+    if settings.starts_per_minute == 0 {
+        problems.add(section.starts_per_minute.at(at), "nobody could sign in");
     }
     if settings.session_ttl > seconds(LONGEST) {
         problems.add(section.session_ttl.at(at), "somebody stays signed in for 90 days at most");

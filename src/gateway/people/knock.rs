@@ -81,10 +81,12 @@ impl People {
             provider.algorithms.iter().filter_map(|name| name.parse().ok()).collect();
         let issuer = provider.issuer.as_deref().unwrap_or_default();
         let bare = issuer.strip_prefix("https://").filter(|_| provider.has(Quirk::BareIssuer));
+        let nowhere = || OAuthError::Nonsense("its keys are nowhere".to_owned());
+        let way = self.web.way_to(&keys).ok_or_else(nowhere)?;
         let of = |issuer: &str| {
             let (keys, clock) = (keys.clone(), self.clock.clone());
-            let made = IdTokens::new(issuer, &client.id, keys, &algorithms, clock, &self.back_office);
-            made.map_err(|_| OAuthError::Nonsense("its keys are nowhere".to_owned()))
+            let made = IdTokens::new(issuer, &client.id, keys, &algorithms, clock, way);
+            made.map_err(|_| nowhere())
         };
         let mut all = vec![of(issuer)?];
         all.extend(bare.map(of).transpose()?);

@@ -23,6 +23,7 @@ mod visitors;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -30,9 +31,10 @@ use parking_lot::Mutex;
 use super::issuer::{IssuerError, Keeper};
 use crate::clock::Clock;
 use crate::identity::MintError;
+use crate::identity::limits::Turnstile;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
-use crate::oauth::{self, Engine, OAuthError, Pending, PendingError, Provider};
+use crate::oauth::{self, Careful, Engine, OAuthError, Pending, PendingError, Provider};
 use crate::store::{Act, Audit, Name, Records, Row, StoreError, Write};
 use crate::vault::Vault;
 
@@ -97,6 +99,9 @@ pub enum PeopleError {
     /// Whoever wanted to add a way in is not signed in any more.
     #[error("You are not signed in any more. Sign in, and try again.")]
     SignedOut,
+    /// From that address.
+    #[error("Too many sign-ins have begun from this address. Try again in a moment.")]
+    TooMany { wait: Duration },
 }
 
 /// What is in force.
@@ -149,13 +154,15 @@ pub struct People {
     records: Arc<dyn Records>,
     audit: Audit,
     engine: Engine,
-    /// For issuers' keys.
-    back_office: reqwest::Client,
+    /// For issuers' keys, too.
+    web: Arc<Careful>,
     pending: Pending,
     ground: ArcSwap<Ground>,
     clock: Clock,
     /// Providers with what their issuers say of themselves, by name.
     known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<knock::Slot>>>>,
+    /// Before which whoever begins is nobody yet.
+    turnstile: Turnstile,
 }
 
 impl People {
@@ -163,18 +170,19 @@ impl People {
     pub fn new(
         keeper: Arc<Keeper>,
         records: Arc<dyn Records>,
-        back_office: reqwest::Client,
+        web: Arc<Careful>,
         ground: Ground,
         clock: Clock,
     ) -> Self {
         Self {
             keeper,
             audit: Audit::new(Arc::clone(&records)),
-            engine: Engine::new(Arc::new(back_office.clone())),
-            back_office,
+            engine: Engine::new(web.clone()),
+            web,
             pending: Pending::of_people(Arc::clone(&records), clock.clone()),
             records,
             ground: ArcSwap::from_pointee(ground),
+            turnstile: Turnstile::new(clock.clone()),
             clock,
             known: Mutex::default(),
         }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub session_ttl: Duration,
     /// How long a token of a session lives; at most [`MAX_LIFETIME`](crate::identity::MAX_LIFETIME).
     pub token_ttl: Duration,
+    /// How many may begin to sign in from one address.
+    pub starts_per_minute: u64,
 }
 
 impl Default for Settings {
@@ -36,6 +38,7 @@ impl Default for Settings {
             models: None,
             session_ttl: Duration::from_secs(14 * 24 * 3600),
             token_ttl: Duration::from_secs(3600),
+            starts_per_minute: 300,
         }
     }
 }

@@ -2,6 +2,8 @@
 //! other. A callback that is not for anybody (a stale tab, a made-up state, another browser, another provider's answer) changes
 //! nothing: the pending sign-in goes on.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde::{Deserialize, Serialize};
 
 use super::{Guest, People, PeopleError, PersonRecord, SessionRecord};
@@ -55,6 +57,16 @@ impl super::Ground {
 }
 
 impl People {
+    /// Lets somebody at this address begin.
+    ///
+    /// # Errors
+    /// Too many have: what is begun is written down before anybody knows who it is.
+    pub fn let_begin(&self, from: Option<IpAddr>) -> Result<(), PeopleError> {
+        let per_minute = self.ground().settings.starts_per_minute;
+        let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        self.turnstile.pass(from, per_minute).map_err(|wait| PeopleError::TooMany { wait })
+    }
+
     /// Sends somebody to a provider: to sign in, or, where a `guest` says so, to add a way in. `shown` is what their browser has of
     /// us already.
     ///

@@ -73,7 +73,8 @@ async fn town(is_redis: bool) -> Town {
         own.rename(Some("https://weir.test"), false);
         let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&ground.vault), clock.clone()).await;
         let keeper = Arc::new(keeper.expect("opens"));
-        People::new(keeper, Arc::clone(&records), reqwest::Client::new(), ground.clone(), clock.clone())
+        let web = Careful::new(reqwest::Client::builder, Arc::new(|_| true)).expect("a client");
+        People::new(keeper, Arc::clone(&records), Arc::new(web), ground.clone(), clock.clone())
     };
     Town { one: replica().await, other: replica().await, hand, _redis: redis }
 }

@@ -19,7 +19,7 @@ use crate::gateway::onboard::consent::{
     Back, Beginner, Comer, ConsentError, DeviceShown, Initiate, Initiated, Landed, Standing,
 };
 use crate::keybook::Scope;
-use crate::oauth::OAuthError;
+use crate::oauth::{OAuthError, PendingError};
 use crate::secret::Secret;
 
 /// Where providers send browsers back to.
@@ -152,12 +152,10 @@ async fn pasted(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> 
         ))
     };
     let url = url::Url::parse(pasted.url.trim()).map_err(|_| wrong())?;
-    let came_to = url.path();
-    if came_to != HUGGING_FACE && came_to != CALLBACK && !came_to.starts_with("/api/v1/oauth/callback/") {
-        return Err(wrong());
-    }
-    let uri = Uri::try_from(format!("{came_to}?{}", url.query().unwrap_or_default())).map_err(|_| wrong())?;
-    Ok(as_json(land(&plane, &uri, &headers, came_to).await, &uri))
+    let uri = Uri::try_from(format!("/?{}", url.query().unwrap_or_default())).map_err(|_| wrong())?;
+    // As the browser shows it, whole: that is what must be the redirect URI, to the character.
+    let came_to = address_of(&url).ok_or_else(wrong)?;
+    Ok(as_json(land_at(&plane, &uri, &headers, &came_to).await, &uri))
 }
 
 async fn hugging_face(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
@@ -204,8 +202,23 @@ async fn hugging_face_page(State(plane): State<Plane>, uri: Uri, headers: Header
     page(land(&plane, &uri, &headers, HUGGING_FACE).await)
 }
 
-/// Verifies who comes back, and with what, and adds the account.
+/// An address without what a provider adds to it; `None` where it has what no redirect URI of ours has.
+pub(super) fn address_of(url: &url::Url) -> Option<String> {
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    is_plain.then(|| format!("{}{}", url.origin().ascii_serialization(), url.path()))
+}
+
+/// Verifies who comes back to a path of ours, and with what, and adds the account.
 async fn land(plane: &Plane, uri: &Uri, headers: &HeaderMap, came_to: &str) -> Result<Landed, ConsentError> {
+    land_at(plane, uri, headers, &format!("{}{came_to}", plane.public_url())).await
+}
+
+async fn land_at(
+    plane: &Plane,
+    uri: &Uri,
+    headers: &HeaderMap,
+    came_to: &str,
+) -> Result<Landed, ConsentError> {
     let back = read(uri)?;
     let caller = match headers.contains_key(http::header::AUTHORIZATION) {
         true => verified(plane, headers).await.ok().filter(|caller| caller.has_scope(Scope::Accounts)),
@@ -215,7 +228,7 @@ async fn land(plane: &Plane, uri: &Uri, headers: &HeaderMap, came_to: &str) -> R
         browser: plane.shown(headers),
         caller: caller.map(|caller| Beginner::caller(caller.tenant.clone(), who(&caller))),
     };
-    plane.consents.finish(back, &comer, &format!("{}{came_to}", plane.public_url())).await
+    plane.consents.finish(back, &comer, came_to).await
 }
 
 /// Each parameter once: of two states or two issuers nobody knows which one counts.
@@ -252,6 +265,7 @@ pub(super) fn fault_of_consent(error: ConsentError) -> Fault {
     let text = error.to_string();
     match error {
         ConsentError::Onboard(error) => fault_of(error),
+        ConsentError::Pending(PendingError::Store(error)) => fault_of(error.into()),
         ConsentError::Pending(error) => Fault::gateway(Kind::Internal, "The store failed.").source(error),
         ConsentError::Provider(OAuthError::Unavailable { .. }) => Fault::upstream(
             Kind::UpstreamError,

@@ -1,5 +1,6 @@
 //! The control plane: everything but the hot path, on axum. Thin handlers over the gateway: here what both listeners share,
-//! in [`accounts`] what callers see of their own accounts, in [`docs`] what there is, in [`office`] what operators see of everything, in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in `relay` a browser's page for whoever signs in with it, in [`usage`] what was used.
+//! in [`accounts`] what callers see of their own accounts, in [`docs`] what there is, in [`login`] what `weir account login` asks, in [`office`] what operators see of everything,
+//! in [`people`] how they sign in, in [`provider`] what third-party apps and their people do, in `relay` a browser's page for whoever signs in with it, in [`usage`] what was used.
 
 mod accounts;
 mod browser;
@@ -7,6 +8,7 @@ mod consent;
 mod docs;
 pub mod envelope;
 mod listed;
+mod login;
 mod office;
 mod people;
 mod provider;
@@ -108,7 +110,7 @@ fn public_routes() -> Routes {
 
 fn admin_routes() -> Routes {
     let routes = office::routes().route("/metrics", get(metrics)).route("/admin/usage", get(usage::usage));
-    let routes = routes.merge(provider::admin_routes()).merge(people::admin_routes());
+    let routes = routes.merge(login::routes()).merge(provider::admin_routes()).merge(people::admin_routes());
     health(routes.merge(docs::routes(Side::Admin)))
 }
 
@@ -308,6 +310,13 @@ fn fault_of(error: OnboardError) -> Fault {
         OnboardError::Store(StoreError::Released) => {
             Fault::gateway(Kind::Shutdown, "The gateway is being replaced. Try again shortly.")
         }
+        OnboardError::Store(error @ StoreError::Unreachable(_)) => away(error),
         failed => Fault::gateway(Kind::Internal, "The store failed.").source(failed),
     }
+}
+
+/// The store is somewhere else, and not to be reached: that passes.
+fn away(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault {
+    Fault::gateway(Kind::PoolUnavailable, "The store cannot be reached at the moment. Try again shortly.")
+        .source(source)
 }

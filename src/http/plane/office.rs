@@ -39,7 +39,7 @@ fn refused(error: impl Into<OnboardError>) -> Refused {
     Refused(fault_of(error.into()))
 }
 
-fn answer(value: &Value) -> Response {
+pub(super) fn answer(value: &Value) -> Response {
     axum::Json(value).into_response()
 }
 
@@ -107,9 +107,16 @@ fn account(listed: &Listed) -> Value {
         "is_enabled": record.enabled,
         "is_expired": false,
         "in_flight": 0,
+        "consent": record.consent,
     });
+    let has_ended = record.consent.as_ref().is_some_and(|consent| consent.needs_reauth.is_some());
     if let (Some(shown), Some(state)) = (shown.as_object_mut(), &listed.state) {
         shown.extend(standing(state));
+        if has_ended {
+            // Kept from being used for as long as nobody agrees again, which is not the switch.
+            shown.insert("is_enabled".to_owned(), json!(record.enabled));
+            shown.insert("is_expired".to_owned(), json!(true));
+        }
     }
     shown
 }

@@ -7,6 +7,7 @@ mod bucket;
 mod calendar;
 mod headers;
 mod registry;
+mod turnstile;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use headers::{Meter, go_duration};
 
 pub use headers::{Headers, Standing};
 pub(super) use registry::Limiters;
+pub use turnstile::Turnstile;
 
 /// When to come back if too many requests are under way: nobody can say, so soon.
 const CONCURRENCY_WAIT: Duration = Duration::from_secs(1);

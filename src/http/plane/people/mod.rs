@@ -6,9 +6,10 @@ mod account;
 mod office;
 mod page;
 
+use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, SET_COOKIE, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::{Value, json};
 
@@ -16,13 +17,15 @@ use super::browser::{go, is_embedded, is_foreign, trouble};
 use super::consent::read;
 use super::envelope::{Enveloped, success};
 use super::listed::{Routes, delete, get, post, put};
-use super::{Plane, verified};
+use super::{Plane, away, verified};
 use crate::fault::{Fault, Kind};
+use crate::gateway::issuer::IssuerError;
 use crate::gateway::people::{Guest, Landed, PeopleError, PersonRecord, SessionRecord};
 use crate::gateway::provider::Params;
 use crate::http::reply::refusal;
+use crate::http::service::Peer;
 use crate::identity::Minted;
-use crate::oauth::{OAuthError, Refusal};
+use crate::oauth::{OAuthError, PendingError, Refusal};
 use crate::secret::Secret;
 use crate::store::StoreError;
 
@@ -61,12 +64,14 @@ fn fault(error: PeopleError) -> Fault {
         PeopleError::Store(StoreError::Released) => {
             Fault::gateway(Kind::Shutdown, "The gateway is being replaced. Try again shortly.")
         }
+        error if is_away(&error) => away(text),
         PeopleError::Store(_) | PeopleError::Pending(_) | PeopleError::Issuer(_) | PeopleError::Mint(_) => {
             Fault::gateway(Kind::Internal, "The store failed.").source(error)
         }
         PeopleError::Provider(error) => fault_of_provider(&error, text),
         PeopleError::NoSuchDoor | PeopleError::NotFound(_) => Fault::client(Kind::NotFound, text),
         PeopleError::NotAdmitted | PeopleError::Blocked => Fault::client(Kind::Forbidden, text),
+        PeopleError::TooMany { wait } => Fault::client(Kind::RateLimited, text).retry_after(wait),
         PeopleError::Invalid(_)
         | PeopleError::NotPending
         | PeopleError::OtherBrowser
@@ -75,6 +80,17 @@ fn fault(error: PeopleError) -> Fault {
         | PeopleError::LastDoor
         | PeopleError::SignedOut => Fault::client(Kind::BadRequest, text),
     }
+}
+
+/// Whether it is the store that cannot be reached.
+const fn is_away(error: &PeopleError) -> bool {
+    use PeopleError::{Issuer, Pending, Store};
+    matches!(
+        error,
+        Store(StoreError::Unreachable(_))
+            | Pending(PendingError::Store(StoreError::Unreachable(_)))
+            | Issuer(IssuerError::Store(StoreError::Unreachable(_)))
+    )
 }
 
 fn fault_of_provider(error: &OAuthError, text: String) -> Fault {
@@ -99,7 +115,13 @@ fn fault_of_provider(error: &OAuthError, text: String) -> Fault {
 /// A failure, in the shape that whoever asked can read.
 fn told(headers: &HeaderMap, fault: Fault) -> Response {
     match wants_page(headers) {
-        true => page::failed(refusal(&fault).status, fault.public()),
+        true => {
+            let refusal = refusal(&fault);
+            let mut page = page::failed(refusal.status, fault.public());
+            page.headers_mut()
+                .extend(refusal.headers.get(RETRY_AFTER).map(|wait| (RETRY_AFTER, wait.clone())));
+            page
+        }
         false => Private(fault).into_response(),
     }
 }
@@ -211,10 +233,14 @@ async fn start(
     State(plane): State<Plane>,
     Path(provider): Path<String>,
     RawQuery(query): RawQuery,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Response {
     if is_embedded(&headers) {
         return trouble(StatusCode::BAD_REQUEST, "This page is to be opened by itself.");
+    }
+    if let Err(error) = plane.people.let_begin(peer.map(|Extension(Peer(address))| address)) {
+        return told(&headers, noted(&provider, error));
     }
     match send(&plane, &provider, &query.unwrap_or_default(), &headers).await {
         Ok(response) => response,

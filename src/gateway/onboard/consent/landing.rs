@@ -1,0 +1,71 @@
+//! What a consent makes of the accounts: a new one; or, where this person's account of that name is there already, new tokens for it.
+
+use super::super::kit::Kit;
+use super::super::record::{Held, sealed_row};
+use super::super::{AccountRecord, Consent, NewAccount, Onboard, OnboardError, TABLE, act};
+use crate::ids::TenantId;
+use crate::store::{Expect, Write};
+
+impl Onboard {
+    /// This person's account of that name, at that platform, in that tenant.
+    pub(super) async fn of_person(
+        &self,
+        owner: Option<&TenantId>,
+        platform: &str,
+        name: &str,
+        consent: &Consent,
+    ) -> Result<Option<Held>, OnboardError> {
+        self.refresh().await?;
+        let state = self.state.lock();
+        let is_it = |held: &&Held| {
+            let record = &held.record;
+            let same = record.consent.as_ref().is_some_and(|known| {
+                known.provider == consent.provider
+                    && known.subject == consent.subject
+                    && known.subject.is_some()
+            });
+            same && record.owner.as_ref() == owner
+                && record.platform.as_str() == platform
+                && record.name == name
+        };
+        Ok(state.held.values().find(is_it).cloned())
+    }
+
+    /// Adds an account that came by consent.
+    pub(super) async fn add_with(
+        &self,
+        who: &str,
+        new: NewAccount,
+        consent: Consent,
+        kit: Kit,
+    ) -> Result<AccountRecord, OnboardError> {
+        let mut new = new;
+        // Checked as any key of that platform: what goes out is the same kind of thing.
+        if let crate::platform::auth::Credential::ApiKey(key) = kit.credential() {
+            new.api_key = Some(key);
+        }
+        let (record, _) = self.read(new)?;
+        let record = AccountRecord { consent: Some(consent), ..record };
+        let value = sealed_row(&record, &kit, &self.vault())?;
+        let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Absent };
+        self.write(act(who, "account.consented", &record), vec![put]).await?;
+        Ok(record)
+    }
+
+    /// Gives an account the tokens of a new consent.
+    pub(super) async fn reconsent(
+        &self,
+        who: &str,
+        held: &Held,
+        consent: Consent,
+        kit: Kit,
+    ) -> Result<AccountRecord, OnboardError> {
+        let updated = self.gateway.clock.wall_seconds();
+        let record = AccountRecord { consent: Some(consent), updated, ..AccountRecord::clone(&held.record) };
+        let value = sealed_row(&record, &kit, &self.vault())?;
+        let expect = Expect::Version(held.version);
+        let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect };
+        self.write(act(who, "account.reconsented", &record), vec![put]).await?;
+        Ok(record)
+    }
+}
