@@ -330,17 +330,9 @@ impl Keeper {
         if ring.iter().any(is_over) {
             self.change_ring(|kept| Ok(Some(kept).filter(|kept| !is_over(kept)))).await?;
         }
-        let rows = store::all(&*self.records, REVOKED).await?;
-        let is_past = |value: &[u8]| serde_json::from_slice(value).is_ok_and(|Until { until }| until < now);
-        let past = rows.into_iter().filter(|row| is_past(&row.value));
-        let writes: Vec<Write> = past
-            .take(store::MAX_PAGE)
-            .map(|row| Write::Delete { table: REVOKED, id: row.id, expect: Expect::Anything })
-            .collect();
-        if !writes.is_empty() {
-            self.records.commit(writes).await?;
-        }
-        Ok(())
+        let is_past =
+            |row: &store::Row| serde_json::from_slice(&row.value).is_ok_and(|Until { until }| until < now);
+        Ok(store::sweep(&*self.records, REVOKED, is_past).await?)
     }
 
     fn vault(&self) -> Arc<Vault> {

@@ -155,3 +155,34 @@ pub async fn all(records: &dyn Records, table: Name) -> Result<Vec<Row>, StoreEr
         }
     }
 }
+
+/// Forgets the rows of a table that are over, all of them, page by page: whoever writes them may be quick. What somebody else changes
+/// meanwhile stays until the next time, with its page.
+///
+/// # Errors
+/// The store's own.
+pub async fn sweep(
+    records: &dyn Records,
+    table: Name,
+    is_over: impl Fn(&Row) -> bool + Send + Sync,
+) -> Result<(), StoreError> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = records.list(table, after.as_deref(), MAX_PAGE).await?;
+        let is_last = page.len() < MAX_PAGE;
+        after = page.last().map(|row| row.id.clone());
+        let over = page.into_iter().filter(|row| is_over(row));
+        let deletes: Vec<Write> = over
+            .map(|row| Write::Delete { table, id: row.id, expect: Expect::Version(row.version) })
+            .collect();
+        if !deletes.is_empty() {
+            match records.commit(deletes).await {
+                Err(StoreError::Conflict) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}

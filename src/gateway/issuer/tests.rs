@@ -186,3 +186,20 @@ async fn a_ring_that_cannot_be_opened_keeps_no_revocation_back() {
     assert!(matches!(other.tick().await, Err(IssuerError::Vault(_))), "it is said each time");
     assert!(!knows(&other, &dead) && knows(&other, &alive));
 }
+
+#[tokio::test]
+async fn however_many_revocations_are_over_all_are_forgotten() {
+    let all = replicas().await;
+    for start in [0, 1000, 2000] {
+        let rows = (start..start + 900).map(|number| Write::Put {
+            table: REVOKED,
+            id: format!("grant_{number}"),
+            value: br#"{"until":1}"#.to_vec(),
+            expect: Expect::Absent,
+        });
+        all.store.commit(rows.collect()).await.expect("written");
+    }
+    all.hand.advance(SWEEP_EVERY);
+    all.one.tick().await.expect("swept");
+    assert!(all.store.list(REVOKED, None, 10).await.expect("read").is_empty());
+}

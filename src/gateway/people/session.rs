@@ -229,19 +229,7 @@ impl People {
         self.pending.sweep().await?;
         let now = self.now();
         let is_over = |row: &Row| from_row::<SessionRecord>(row).is_ok_and(|session| session.expires <= now);
-        let over = store::all(&*self.records, SESSIONS).await?.into_iter().filter(is_over);
-        let deletes: Vec<Write> = over
-            .take(MAX_PAGE)
-            .map(|row| Write::Delete { table: SESSIONS, id: row.id, expect: Expect::Version(row.version) })
-            .collect();
-        match deletes.is_empty() {
-            true => Ok(()),
-            // Somebody else was quicker: the rest is for the next time.
-            false => match self.records.commit(deletes).await {
-                Err(StoreError::Conflict) | Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            },
-        }
+        store::sweep(&*self.records, SESSIONS, is_over).await
     }
 }
 

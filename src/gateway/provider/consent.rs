@@ -326,22 +326,10 @@ impl Provider {
     async fn sweep<T: serde::de::DeserializeOwned>(
         &self,
         table: Name,
-        is_over: impl Fn(&T) -> bool,
+        is_over: impl Fn(&T) -> bool + Send + Sync,
     ) -> Result<(), StoreError> {
-        let rows = store::all(&*self.records, table).await?;
-        let over = rows.into_iter().filter(|row| from_row::<T>(row).is_ok_and(|value| is_over(&value)));
-        let deletes: Vec<Write> = over
-            .take(store::MAX_PAGE)
-            .map(|row| Write::Delete { table, id: row.id, expect: Expect::Version(row.version) })
-            .collect();
-        match deletes.is_empty() {
-            true => Ok(()),
-            // Somebody else was quicker: the rest is for the next time.
-            false => match self.records.commit(deletes).await {
-                Err(StoreError::Conflict) | Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            },
-        }
+        let is_over = |row: &store::Row| from_row::<T>(row).is_ok_and(|value| is_over(&value));
+        store::sweep(&*self.records, table, is_over).await
     }
 }
 
