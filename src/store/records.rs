@@ -68,7 +68,9 @@ pub trait Records: Send + Sync + std::fmt::Debug {
     /// the first of them; no two of them may write the same row.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where a condition does not hold; the store's own.
+    /// [`StoreError::Conflict`] where a condition does not hold; the store's own. Over a network an answer may be lost: after an
+    /// error the changes may have been made all the same, and a Conflict may be with oneself, where a client sent again
+    /// what had arrived. Whoever must know looks at what is there.
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError>;
 
     /// Rows by ascending id, those after `after`, at most `limit` (and [`MAX_PAGE`]).

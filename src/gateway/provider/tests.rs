@@ -12,7 +12,7 @@ use crate::clock::Hand;
 use crate::gateway::issuer::Keeper;
 use crate::identity::OwnIssuer;
 use crate::secret::Secret;
-use crate::store::Store;
+use crate::store::{Name, Row, Store};
 use crate::vault::{MasterKey, Vault};
 
 const ISSUER: &str = "https://weir.test";
@@ -47,11 +47,78 @@ impl Visitors for People {
     }
 }
 
+/// A store on the other side of a line: an answer may be lost on the way back, and another one come in its place.
+#[derive(Debug)]
+struct Line {
+    store: Store,
+    /// What comes in place of the next answer to a change that was made.
+    instead: Mutex<Option<StoreError>>,
+}
+
+impl Line {
+    fn lose(&self, error: StoreError) {
+        *self.instead.lock() = Some(error);
+    }
+}
+
+#[async_trait]
+impl Records for Line {
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
+        let done = self.store.commit(writes).await?;
+        match self.instead.lock().take() {
+            Some(error) => Err(error),
+            None => Ok(done),
+        }
+    }
+
+    async fn list(&self, table: Name, after: Option<&str>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.store.list(table, after, limit).await
+    }
+
+    async fn get(&self, table: Name, id: &str) -> Result<Option<Row>, StoreError> {
+        self.store.get(table, id).await
+    }
+
+    async fn generation(&self, table: Name) -> Result<u64, StoreError> {
+        self.store.generation(table).await
+    }
+
+    async fn read(&self, log: Name, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        self.store.read(log, from, limit).await
+    }
+
+    async fn end(&self, log: Name) -> Result<u64, StoreError> {
+        self.store.end(log).await
+    }
+
+    async fn add(&self, who: &str, place: u64, deltas: Vec<(String, Vec<i64>)>) -> Result<bool, StoreError> {
+        self.store.add(who, place, deltas).await
+    }
+
+    async fn added(&self, replica: &str) -> Result<u64, StoreError> {
+        self.store.added(replica).await
+    }
+
+    async fn totals(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<i64>)>, StoreError> {
+        self.store.totals(prefix, after, limit).await
+    }
+
+    async fn forget(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        self.store.forget(keys).await
+    }
+}
+
 struct Town {
     one: Arc<Provider>,
     other: Arc<Provider>,
     people: Arc<People>,
     store: Store,
+    line: Arc<Line>,
     hand: Arc<Hand>,
 }
 
@@ -60,10 +127,12 @@ async fn town() -> Town {
     let store = Store::in_memory().expect("a store");
     let vault = Arc::new(Vault::new(vec![MasterKey::for_this_process()]).expect("a vault"));
     let people = Arc::new(People::default());
+    let line = Line { store: store.clone(), instead: Mutex::default() };
+    let line = Arc::new(line);
     let replica = async || {
         let own = Arc::new(OwnIssuer::new(clock.clone()));
         own.rename(Some(ISSUER), true);
-        let records: Arc<dyn Records> = Arc::new(store.clone());
+        let records: Arc<dyn Records> = line.clone();
         let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&vault), clock.clone()).await;
         let settings = Settings { enabled: true, public_url: Some(ISSUER.into()), ..Settings::default() };
         let visitors: Arc<dyn Visitors> = people.clone();
@@ -73,7 +142,7 @@ async fn town() -> Town {
         Arc::new(provider)
     };
     let (one, other) = (replica().await, replica().await);
-    Town { one, other, people, store, hand }
+    Town { one, other, people, store, line, hand }
 }
 
 fn visitor(subject: &str) -> Visitor {
@@ -623,4 +692,27 @@ async fn what_is_over_is_forgotten() {
         (1, 1),
         "of the app that is there"
     );
+}
+
+/// What a cluster's client sends again after its connection broke meets what it wrote itself; and what came too late is there
+/// all the same. Neither is anybody's theft.
+#[tokio::test]
+async fn an_answer_that_is_lost_is_nobodys_theft() {
+    let lost: [fn() -> StoreError; 2] =
+        [|| StoreError::Conflict, || StoreError::Unreachable("a test".into())];
+    for lost in lost {
+        let town = town().await;
+        let (app, _) = town.app(true).await;
+        let code = town.code(&app, "alice", "chat").await;
+        town.line.lose(lost());
+        let first = town.trade(&app, &code).await.expect("traded");
+        town.line.lose(lost());
+        let second = town.refresh(&town.one, &app, &first.refresh_token).await.expect("renewed");
+        let third = town.refresh(&town.other, &app, &second.refresh_token).await.expect("renewed");
+        assert!(town.is_alive(&first).await && town.is_alive(&third).await);
+        assert!(!town.acts().await.iter().any(|act| act.ends_with("_replayed")));
+        // What is shown again later is what it ever was.
+        assert_eq!(town.trade(&app, &code).await.err().as_deref(), Some(REFUSED));
+        assert!(!town.is_alive(&third).await);
+    }
 }
