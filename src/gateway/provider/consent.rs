@@ -12,7 +12,7 @@ use super::{Provider, ProviderError, TRIES, act, from_row, redirect, secrets, to
 use crate::secret::Secret;
 use crate::store::{self, Expect, Name, StoreError, Write};
 
-/// Questions, by the hash of what the page holds.
+/// Questions, by person and the hash of what the page holds.
 pub(super) const ASKS: Name = "oauth_asks";
 
 /// Who agreed to what, by person and app.
@@ -20,6 +20,9 @@ pub(super) const CONSENTS: Name = "oauth_consents";
 
 /// Codes, by hash.
 pub(super) const CODES: Name = "oauth_codes";
+
+/// Most open questions of one person. Whoever is asked once more cannot answer the one that was asked first.
+const MAX_ASKS: usize = 20;
 
 /// How long a question may be answered, in seconds.
 const ASK_LIFE: u64 = 600;
@@ -111,6 +114,11 @@ pub enum Answer {
 }
 
 /// The id of what `who` agreed to.
+/// The id of a question to `who`.
+fn ask_id(who: &Who, ticket: &str) -> String {
+    format!("{}.{}", who.key(), secrets::hash(ticket))
+}
+
 pub(super) fn consent_id(who: &Who, client_id: &str) -> String {
     format!("{}.{client_id}", who.key())
 }
@@ -177,9 +185,15 @@ impl Provider {
     async fn open_ask(&self, visitor: &Visitor, about: Option<About>) -> Result<Secret, ProviderError> {
         let ticket = secrets::random();
         let ask = Ask { session: secrets::hash(&visitor.session), about, expires: self.now() + ASK_LIFE };
-        let id = secrets::hash(ticket.expose());
-        let put = Write::Put { table: ASKS, value: to_row(&id, &ask)?, id, expect: Expect::Absent };
-        self.records.commit(vec![put]).await?;
+        let id = ask_id(&visitor.who, ticket.expose());
+        let mut open = self.rows_of(ASKS, &visitor.who).await?;
+        open.sort_by_key(|row| from_row::<Ask>(row).map_or(0, |ask| ask.expires));
+        let too_many = (open.len() + 1).saturating_sub(MAX_ASKS);
+        let oldest = open.into_iter().take(too_many.min(store::MAX_PAGE));
+        let mut writes: Vec<Write> =
+            oldest.map(|row| Write::Delete { table: ASKS, id: row.id, expect: Expect::Anything }).collect();
+        writes.push(Write::Put { table: ASKS, value: to_row(&id, &ask)?, id, expect: Expect::Absent });
+        self.records.commit(writes).await?;
         Ok(ticket)
     }
 
@@ -202,7 +216,7 @@ impl Provider {
 
     /// An open question that was shown to this session, and its row's version.
     async fn ask(&self, visitor: &Visitor, ticket: &str) -> Result<Option<(Ask, u64)>, ProviderError> {
-        let Some(row) = self.records.get(ASKS, &secrets::hash(ticket)).await? else { return Ok(None) };
+        let Some(row) = self.records.get(ASKS, &ask_id(&visitor.who, ticket)).await? else { return Ok(None) };
         let ask: Ask = from_row(&row)?;
         let is_theirs = secrets::fits(&visitor.session, &ask.session) && self.now() < ask.expires;
         Ok(is_theirs.then_some((ask, row.version)))
@@ -222,7 +236,7 @@ impl Provider {
             return Ok(None);
         };
         let delete =
-            Write::Delete { table: ASKS, id: secrets::hash(ticket), expect: Expect::Version(version) };
+            Write::Delete { table: ASKS, id: ask_id(&visitor.who, ticket), expect: Expect::Version(version) };
         match self.records.commit(vec![delete]).await {
             Err(StoreError::Conflict) => return Ok(None),
             other => drop(other?),

@@ -9,6 +9,9 @@ use super::visitors::Who;
 use super::{Provider, ProviderError, TRIES, act, from_row};
 use crate::store::{Expect, MAX_PAGE, Name, Row, StoreError, Write};
 
+/// Most grants that end in one change: others wait for as long as it takes.
+const MAX_ENDED: usize = 200;
+
 /// An app that a person let in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GrantedApp {
@@ -95,31 +98,41 @@ impl Provider {
         Err(StoreError::Conflict.into())
     }
 
+    /// Ends these grants, and makes `changes` together with the last of them: should this stop half-way, the consent is still there
+    /// to be taken back once more.
     async fn drop_grants(
         &self,
         who: &Who,
         what: &str,
         on: &str,
         grants: &[(String, Grant)],
-        mut changes: Vec<Write>,
+        changes: Vec<Write>,
     ) -> Result<(), StoreError> {
-        let ids: Vec<String> = grants.iter().map(|(id, _)| id.clone()).collect();
-        changes.extend(ids.iter().map(|id| Write::Delete {
-            table: GRANTS,
-            id: id.clone(),
-            expect: Expect::Anything,
-        }));
-        let act = act(&who.shown(), what, on, format!("{} grants", ids.len()));
-        self.keeper.revoke(act, &ids, changes).await
+        let mut left = grants;
+        let mut changes = Some(changes);
+        loop {
+            let (now, later) = left.split_at(left.len().min(MAX_ENDED));
+            left = later;
+            let ids: Vec<String> = now.iter().map(|(id, _)| id.clone()).collect();
+            let mut writes: Vec<Write> = ids.iter().map(|id| drop_grant(id)).collect();
+            if left.is_empty() {
+                writes.extend(changes.take().unwrap_or_default());
+            }
+            let act = act(&who.shown(), what, on, format!("{} grants", ids.len()));
+            self.keeper.revoke(act, &ids, writes).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
-    async fn grants(&self, who: &Who) -> Result<Vec<(String, Grant)>, StoreError> {
+    pub(super) async fn grants(&self, who: &Who) -> Result<Vec<(String, Grant)>, StoreError> {
         let rows = self.rows_of(GRANTS, who).await?;
         rows.into_iter().map(|row| Ok((row.id.clone(), from_row(&row)?))).collect()
     }
 
     /// The rows whose ids begin with the person's key.
-    async fn rows_of(&self, table: Name, who: &Who) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn rows_of(&self, table: Name, who: &Who) -> Result<Vec<Row>, StoreError> {
         let prefix = format!("{}.", who.key());
         let mut found: Vec<Row> = Vec::new();
         loop {
@@ -133,4 +146,9 @@ impl Provider {
             }
         }
     }
+}
+
+/// Forgets a grant.
+pub(super) fn drop_grant(id: &str) -> Write {
+    Write::Delete { table: GRANTS, id: id.to_owned(), expect: Expect::Anything }
 }

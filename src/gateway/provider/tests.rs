@@ -12,7 +12,7 @@ use crate::clock::Hand;
 use crate::gateway::issuer::Keeper;
 use crate::identity::OwnIssuer;
 use crate::secret::Secret;
-use crate::store::{Name, Row, Store};
+use crate::store::{Expect, Name, Row, Store};
 use crate::vault::{MasterKey, Vault};
 
 const ISSUER: &str = "https://weir.test";
@@ -53,6 +53,8 @@ struct Line {
     store: Store,
     /// What comes in place of the next answer to a change that was made.
     instead: Mutex<Option<StoreError>>,
+    /// The most changes that were made at once.
+    most: Mutex<usize>,
 }
 
 impl Line {
@@ -64,6 +66,10 @@ impl Line {
 #[async_trait]
 impl Records for Line {
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
+        {
+            let mut most = self.most.lock();
+            *most = writes.len().max(*most);
+        }
         let done = self.store.commit(writes).await?;
         match self.instead.lock().take() {
             Some(error) => Err(error),
@@ -127,7 +133,7 @@ async fn town() -> Town {
     let store = Store::in_memory().expect("a store");
     let vault = Arc::new(Vault::new(vec![MasterKey::for_this_process()]).expect("a vault"));
     let people = Arc::new(People::default());
-    let line = Line { store: store.clone(), instead: Mutex::default() };
+    let line = Line { store: store.clone(), instead: Mutex::default(), most: Mutex::default() };
     let line = Arc::new(line);
     let replica = async || {
         let own = Arc::new(OwnIssuer::new(clock.clone()));
@@ -715,4 +721,79 @@ async fn an_answer_that_is_lost_is_nobodys_theft() {
         assert_eq!(town.trade(&app, &code).await.err().as_deref(), Some(REFUSED));
         assert!(!town.is_alive(&third).await);
     }
+}
+
+#[tokio::test]
+async fn open_questions_are_few_each() {
+    let town = town().await;
+    let (app, _) = town.app(true).await;
+    let ask = asking(&app.record.client_id, "chat", &[]);
+    let (alice, bob) = (visitor("alice"), visitor("bob"));
+    let bobs = town.ticket(&bob, &ask).await;
+    let mut tickets = Vec::new();
+    for _ in 0..25 {
+        tickets.push(town.ticket(&alice, &ask).await);
+        town.hand.advance(Duration::from_secs(1));
+    }
+    assert_eq!(town.store.list(consent::ASKS, None, 100).await.expect("read").len(), 21);
+    let answer = async |who: &Visitor, ticket: &Secret| {
+        town.one.answer(who, ticket.expose(), Answer::Yes).await.expect("read")
+    };
+    assert!(answer(&alice, &tickets[4]).await.is_none(), "it made room");
+    assert!(answer(&alice, &tickets[5]).await.is_some() && answer(&alice, &tickets[24]).await.is_some());
+    assert!(answer(&bob, &bobs).await.is_some(), "somebody else's stay");
+}
+
+#[tokio::test]
+async fn an_apps_grants_of_one_person_are_few() {
+    let town = town().await;
+    let (app, _) = town.app(true).await;
+    let (other, _) = town.app(true).await;
+    let others = town.granted(&other, "alice", "chat").await;
+    let used = town.granted(&app, "alice", "chat").await;
+    let mut used = used.refresh_token;
+    let first = town.granted(&app, "alice", "chat").await;
+    for _ in 0..49 {
+        town.hand.advance(Duration::from_secs(1));
+        used = town.refresh(&town.one, &app, &used).await.expect("renewed").refresh_token;
+        town.granted(&app, "alice", "profile").await;
+    }
+    assert!(!town.is_alive(&first).await, "what was not used for the longest made room");
+    assert!(town.is_alive(&others).await, "another app's stay");
+    town.refresh(&town.one, &app, &used).await.expect("what is used stays");
+    let count = town.store.list(token::GRANTS, None, 1000).await.expect("read").len();
+    assert_eq!(count, 51);
+}
+
+#[tokio::test]
+async fn however_much_is_over_or_taken_back_no_change_is_big_and_nothing_stays() {
+    let town = town().await;
+    let (app, _) = town.app(true).await;
+    let issued = town.granted(&app, "alice", "chat").await;
+    let row = town.store.list(token::GRANTS, None, 1).await.expect("read").remove(0);
+    let (who, _) = row.id.split_once('.').expect("a person's");
+    for start in [0, 1000, 2000] {
+        let copies = (start..start + 900).map(|number| Write::Put {
+            table: token::GRANTS,
+            id: format!("{who}.copy{number}"),
+            value: row.value.clone(),
+            expect: Expect::Absent,
+        });
+        town.store.commit(copies.collect()).await.expect("written");
+        let asks = (start..start + 900).map(|number| Write::Put {
+            table: consent::ASKS,
+            id: format!("{number}"),
+            value: br#"{"session":"","about":null,"expires":1}"#.to_vec(),
+            expect: Expect::Absent,
+        });
+        town.store.commit(asks.collect()).await.expect("written");
+    }
+    town.hand.advance(Duration::from_secs(601));
+    town.ticks().await;
+    assert!(town.store.list(consent::ASKS, None, 10).await.expect("read").is_empty());
+    *town.line.most.lock() = 0;
+    town.one.take_back(&visitor("alice").who, &app.record.client_id).await.expect("taken back");
+    assert!(*town.line.most.lock() <= 1000, "{} at once", town.line.most.lock());
+    assert!(town.store.list(token::GRANTS, None, 10).await.expect("read").is_empty());
+    assert!(!town.is_alive(&issued).await);
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::consent::{CODES, CONSENTS, Code, Consent, consent_id};
+use super::grant::drop_grant;
 use super::request::Params;
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::Who;
@@ -15,10 +16,14 @@ use super::{OAuthCode, Provider, ProviderError, TRIES, act, from_row, refuse, se
 use crate::identity::{Claims, Seen};
 use crate::ids::random_name;
 use crate::secret::Secret;
-use crate::store::{Act, Expect, Name, StoreError, Write};
+use crate::store::{Act, Expect, MAX_PAGE, Name, StoreError, Write};
 
 /// Grants, by id.
 pub(super) const GRANTS: Name = "oauth_grants";
+
+/// Most grants of one person to one app. Whoever signs in once more ends the one that was not used for the longest: a page in a
+/// browser, which keeps no token, makes one each time that it is opened.
+const MAX_EACH: usize = 50;
 
 /// How every refresh token begins.
 const PREFIX: &str = "weir-rt-";
@@ -95,6 +100,8 @@ struct First {
     grant: String,
     issued: Issued,
     act: Act,
+    /// Grants that make room for it.
+    ended: Vec<String>,
     writes: Vec<Write>,
 }
 
@@ -191,10 +198,10 @@ impl Provider {
                 break;
             }
             let first = self.first(&seed, kept, id.clone(), row.version).await?;
-            let First { act, writes, .. } = &first;
-            match self.note(act.clone(), writes.clone()).await {
+            let First { act, ended, writes, .. } = &first;
+            match self.keeper.revoke(act.clone(), ended, writes.clone()).await {
                 Err(StoreError::Conflict | StoreError::Unreachable(_)) => made = Some(first),
-                other => return Ok(other.map(|_| first.issued)?),
+                other => return Ok(other.map(|()| first.issued)?),
             }
         }
         refuse(OAuthCode::InvalidGrant, NOT_GOOD)
@@ -226,7 +233,8 @@ impl Provider {
         let used = Code { grant: Some(grant_id.clone()), ..code };
         let now_used = Consent { updated: now, ..consent };
         let of_consent = consent_id(&who, &used.client_id);
-        let writes = vec![
+        let ended = self.too_many(&who, &used.client_id).await?;
+        let mut writes = vec![
             // Written again as it was: of a person who takes it back and an app that trades its code, one is the first.
             Write::Put {
                 table: CONSENTS,
@@ -242,9 +250,19 @@ impl Provider {
                 expect: Expect::Absent,
             },
         ];
+        writes.extend(ended.iter().map(|id| drop_grant(id)));
         let note = format!("{} for {}", grant.scope, grant.client_id);
         let act = act(&who.shown(), "grant.created", &grant_id, note);
-        Ok(First { grant: grant_id, issued, act, writes })
+        Ok(First { grant: grant_id, issued, act, ended, writes })
+    }
+
+    /// The grants of a person to an app that have to end before there is one more.
+    async fn too_many(&self, who: &Who, client_id: &str) -> Result<Vec<String>, StoreError> {
+        let mut grants = self.grants(who).await?;
+        grants.retain(|(_, grant)| grant.client_id == client_id);
+        grants.sort_by_key(|(_, grant)| grant.used);
+        let over = (grants.len() + 1).saturating_sub(MAX_EACH).min(MAX_PAGE / 4);
+        Ok(grants.into_iter().take(over).map(|(id, _)| id).collect())
     }
 
     async fn refresh(
