@@ -130,6 +130,7 @@ on_both! {
     whoever_is_kept_out_is_out_at_once
     whoever_left_comes_in_by_no_other_way
     whoever_comes_with_an_address_that_is_not_let_in_is_signed_out
+    a_session_begins_with_what_holds_then
     however_many_sessions_are_over_all_are_forgotten
 }
 
@@ -178,9 +179,9 @@ async fn ways_in_are_added_and_taken_away(town: &Town) {
     assert_eq!(town.let_in("b", &told("9", &[])).await, bob);
     // Taken away: whoever comes by it is somebody else.
     let (session, _) =
-        town.one.begin_session(&person, &person.links[1].id, "x").await.expect("begun");
+        town.one.begin_session(&mut person.clone(), &person.links[1].id, "x").await.expect("begun");
     let (current, _) =
-        town.one.begin_session(&person, &person.links[1].id, "y").await.expect("begun");
+        town.one.begin_session(&mut person.clone(), &person.links[1].id, "y").await.expect("begun");
     let wrong = town.one.unlink(&ann, "lnk_x", &current.id).await;
     assert!(matches!(wrong, Err(PeopleError::NotFound(_))));
     let wrong = town.one.unlink(&bob, &person.links[1].id, "").await;
@@ -214,7 +215,7 @@ async fn a_better_name_is_kept_beside_the_old_one(town: &Town) {
 async fn a_session_holds_on_every_replica_until_it_ends(town: &Town) {
     let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
     let (session, cookie) =
-        town.one.begin_session(&ann, "lnk", "a browser\n").await.expect("begun");
+        town.one.begin_session(&mut ann.clone(), "lnk", "a browser\n").await.expect("begun");
     assert_eq!(session.agent, "a browser");
     let headers = headers(&cookie);
     let guest = town.other.guest(&headers).await.expect("read").expect("signed in");
@@ -251,7 +252,7 @@ async fn sessions_are_few_and_end_by_themselves(town: &Town) {
     let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
     let mut first = None;
     for _ in 0..52 {
-        let (_, cookie) = town.one.begin_session(&ann, "lnk", "").await.expect("begun");
+        let (_, cookie) = town.one.begin_session(&mut ann.clone(), "lnk", "").await.expect("begun");
         first.get_or_insert(cookie);
         town.hand.advance(Duration::from_secs(1));
     }
@@ -273,7 +274,7 @@ async fn sessions_are_few_and_end_by_themselves(town: &Town) {
 async fn whoever_is_kept_out_is_out_at_once(town: &Town) {
     let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
     let who = town.one.who_is(&ann);
-    let begin = async || town.one.begin_session(&ann, "lnk", "").await.expect("begun").1;
+    let begin = async || town.one.begin_session(&mut ann.clone(), "lnk", "").await.expect("begun").1;
     let is_in = async |cookie: &Secret| town.other.guest(&headers(cookie)).await.expect("read").is_some();
     let (cookie, block) = (begin().await, Change { is_blocked: Some(true), ..Change::default() });
     assert!(town.other.person(&who).await.expect("read").is_some_and(|person| person.may_chat));
@@ -358,7 +359,7 @@ async fn whoever_comes_with_an_address_that_is_not_let_in_is_signed_out(town: &T
     let (a, b) = (provider("a", None), provider("b", None));
     let ann = town.one.let_in(&a, &with_mail("1", Some("ann@example.com"))).await.expect("let in").0;
     town.one.add_link(&ann.id, &b, &with_mail("2", None)).await.expect("added");
-    let (session, cookie) = town.one.begin_session(&ann, "lnk", "").await.expect("begun");
+    let (session, cookie) = town.one.begin_session(&mut ann.clone(), "lnk", "").await.expect("begun");
     let minted = town.one.mint(&ann, &session).await.expect("minted");
     let refused = town.other.let_in(&a, &with_mail("1", Some("ann@elsewhere.example"))).await;
     assert!(matches!(refused, Err(PeopleError::NotAdmitted)));
@@ -369,6 +370,22 @@ async fn whoever_comes_with_an_address_that_is_not_let_in_is_signed_out(town: &T
     assert!(town.one.person(&town.one.who_is(&ann)).await.expect("read").is_none());
     assert!(matches!(town.one.let_in(&b, &with_mail("2", None)).await, Err(PeopleError::NotAdmitted)));
     assert_eq!(town.let_in("a", &with_mail("1", Some("ann@example.com"))).await, ann.id, "back again");
+}
+
+/// Between who somebody is and their session an operator has changed them.
+async fn a_session_begins_with_what_holds_then(town: &Town) {
+    let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
+    let block = Change { is_blocked: Some(true), ..Change::default() };
+    town.other.change("operator", &ann.id, &block).await.expect("blocked");
+    let refused = town.one.begin_session(&mut ann.clone(), "lnk", "").await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(town.one.sessions(&ann.id).await.expect("read").is_empty());
+    // What a token of it says is what holds.
+    let moved: Change = serde_json::from_str(r#"{"is_blocked": false, "tenant": "team"}"#).expect("a change");
+    town.other.change("operator", &ann.id, &moved).await.expect("moved");
+    let mut person = ann.clone();
+    town.one.begin_session(&mut person, "lnk", "").await.expect("begun");
+    assert_eq!(town.one.who_is(&person).tenant.as_str(), "team");
 }
 
 async fn however_many_sessions_are_over_all_are_forgotten(town: &Town) {
