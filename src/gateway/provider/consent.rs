@@ -46,7 +46,8 @@ pub(super) struct Ask {
 struct About {
     client_id: String,
     redirect_uri: String,
-    state: String,
+    #[serde(default)]
+    state: Option<String>,
     scope: GrantScopes,
     challenge: Option<String>,
 }
@@ -113,12 +114,12 @@ pub enum Answer {
     No,
 }
 
-/// The id of what `who` agreed to.
 /// The id of a question to `who`.
 fn ask_id(who: &Who, ticket: &str) -> String {
     format!("{}.{}", who.key(), secrets::hash(ticket))
 }
 
+/// The id of what `who` agreed to.
 pub(super) fn consent_id(who: &Who, client_id: &str) -> String {
     format!("{}.{client_id}", who.key())
 }
@@ -156,7 +157,12 @@ impl Provider {
     pub async fn begin(&self, visitor: &Visitor, app: App, request: Request) -> Result<Step, ProviderError> {
         if request.scopes.has(GrantScope::Chat) && !visitor.person.may_chat {
             let why = "This person may not ask models.";
-            return Ok(Step::Go(self.error(&request.redirect_uri, &request.state, "access_denied", why)));
+            return Ok(Step::Go(self.error(
+                &request.redirect_uri,
+                request.state.as_deref(),
+                "access_denied",
+                why,
+            )));
         }
         let about = About {
             client_id: app.record.client_id.clone(),
@@ -178,8 +184,8 @@ impl Provider {
         Ok(Step::Ask(Box::new(Asked { ticket, app: app.record, scopes, goes_to, form_action })))
     }
 
-    fn error(&self, uri: &str, state: &str, error: &str, why: &str) -> Allowed {
-        Allowed { to: Secret::new(request::answer_error(uri, &self.issuer(), Some(state), error, why)) }
+    fn error(&self, uri: &str, state: Option<&str>, error: &str, why: &str) -> Allowed {
+        Allowed { to: Secret::new(request::answer_error(uri, &self.issuer(), state, error, why)) }
     }
 
     async fn open_ask(&self, visitor: &Visitor, about: Option<About>) -> Result<Secret, ProviderError> {
@@ -255,7 +261,7 @@ impl Provider {
                 let act = act(&visitor.who.shown(), "app.denied", &about.client_id, about.scope.to_string());
                 self.note(act, Vec::new()).await?;
                 let why = "The person said no.";
-                Ok(Some(self.error(&about.redirect_uri, &about.state, "access_denied", why)))
+                Ok(Some(self.error(&about.redirect_uri, about.state.as_deref(), "access_denied", why)))
             }
         }
     }
@@ -310,7 +316,8 @@ impl Provider {
                 Err(StoreError::Conflict) => continue,
                 other => drop(other?),
             }
-            let to = request::answer_code(&about.redirect_uri, &self.issuer(), &about.state, code.expose());
+            let state = about.state.as_deref();
+            let to = request::answer_code(&about.redirect_uri, &self.issuer(), state, code.expose());
             return Ok(Allowed { to: Secret::new(to) });
         }
         Err(StoreError::Conflict.into())

@@ -5,8 +5,9 @@ use super::app::AppRecord;
 use super::scope::GrantScopes;
 use super::{redirect, secrets};
 
-/// Longest `state` that is carried, in bytes.
-const MAX_STATE: usize = 2048;
+/// Longest `state` that is carried, in bytes. Whoever is not signed in yet takes the whole request along, encoded twice: it has to
+/// fit into a URL still.
+const MAX_STATE: usize = 768;
 
 /// Most parameters that are looked at.
 const MAX_PARAMS: usize = 64;
@@ -71,7 +72,7 @@ pub enum Trouble {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub redirect_uri: String,
-    pub state: String,
+    pub state: Option<String>,
     pub scopes: GrantScopes,
     /// PKCE, S256.
     pub challenge: Option<String>,
@@ -127,11 +128,14 @@ fn rest(
     if one("response_mode").is_some_and(|mode| mode != "query") {
         return invalid("The only response_mode is query.");
     }
-    let Some(state) = state else { return invalid("state is missing.") };
-    if state.len() > MAX_STATE {
+    if state.is_some_and(|state| state.len() > MAX_STATE) {
         return invalid("state is too long.");
     }
     let challenge = challenge(params, app.is_public)?;
+    // One of the two tells the app that an answer is to its own question (RFC 9700, 2.1).
+    if state.is_none() && challenge.is_none() {
+        return invalid("state is missing, and so is PKCE.");
+    }
     if params.all("resource").any(|resource| resource != issuer) {
         return Err(("invalid_target", "The only resource is this gateway."));
     }
@@ -143,7 +147,7 @@ fn rest(
     };
     Ok(Request {
         redirect_uri: redirect_uri.to_owned(),
-        state: state.to_owned(),
+        state: state.map(str::to_owned),
         scopes,
         challenge,
         auto: one("auto_authorize") == Some("true"),
@@ -174,8 +178,10 @@ pub(super) fn answer_error(uri: &str, issuer: &str, state: Option<&str>, error: 
 }
 
 /// Where a person goes with a code.
-pub(super) fn answer_code(uri: &str, issuer: &str, state: &str, code: &str) -> String {
-    redirect::with(uri, &[("code", code), ("state", state), ("iss", issuer)])
+pub(super) fn answer_code(uri: &str, issuer: &str, state: Option<&str>, code: &str) -> String {
+    let mut parameters = vec![("code", code), ("iss", issuer)];
+    parameters.extend(state.map(|state| ("state", state)));
+    redirect::with(uri, &parameters)
 }
 
 #[cfg(test)]
@@ -297,7 +303,6 @@ mod tests {
                 assert_eq!(error(ask(&with(name, value), is_public), Some("s")), expected, "{name}={value}");
             }
         }
-        assert_eq!(error(ask(&with("state", ""), true), None), "invalid_request");
         let long = "x".repeat(MAX_STATE + 1);
         assert_eq!(error(ask(&with("state", &long), true), Some(&long)), "invalid_request");
         for name in ["scope", "response_type", "code_challenge", "auto_authorize"] {
@@ -308,6 +313,40 @@ mod tests {
         let mut twice = good();
         twice.push(("state", "other".to_owned()));
         assert_eq!(error(ask(&twice, true), None), "invalid_request");
+    }
+
+    /// PKCE does what `state` was for (RFC 9700, 2.1); whoever has neither is open to forged answers.
+    #[test]
+    fn state_or_pkce_and_better_both() {
+        for is_public in [true, false] {
+            assert!(ask(&with("state", ""), is_public).is_ok());
+        }
+        let mut bare = with("state", "");
+        bare.retain(|(name, _)| !name.starts_with("code_challenge"));
+        assert_eq!(error(ask(&bare, false), None), "invalid_request");
+    }
+
+    /// Whoever is not signed in yet comes back to all of it: it has to fit into `redirect_after`, and that into a URL.
+    #[test]
+    fn the_longest_request_survives_a_sign_in() {
+        let mut longest = with("state", &"+".repeat(MAX_STATE));
+        let uri = format!("https://app.example/{}", "?".repeat(492));
+        longest.retain(|(name, _)| *name != "redirect_uri");
+        longest.extend([("redirect_uri", uri), ("auto_authorize", "true".to_owned())]);
+        let form = |pairs: &[(&str, String)]| {
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+        };
+        let back = format!("/api/oauth2/authorize?{}", form(&longest));
+        let settings = crate::oauth::Settings {
+            public_url: None,
+            state_ttl: std::time::Duration::from_secs(600),
+            return_to: Vec::new(),
+            providers: Vec::new(),
+        };
+        assert!(settings.place(&back).is_some(), "{} bytes", back.len());
+        let sign_in = format!("/auth/some-provider?{}", form(&[("redirect_after", back)]));
+        // The longest that `http::service` takes.
+        assert!(sign_in.len() <= 8 * 1024, "{} bytes", sign_in.len());
     }
 
     #[test]
