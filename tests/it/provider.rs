@@ -463,6 +463,26 @@ async fn replicas_go_on_with_what_others_began_and_end_it_everywhere() {
     }
 }
 
+/// What one replica cannot read of keys keeps it from hearing of no revocation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_cannot_be_read_keeps_nobodys_token_alive() {
+    let redis = Redis::start(&[]);
+    let fake = fake().await;
+    let fragment = format!("{}{}", redis.store(), enabled(fake, "").await);
+    let one = Stage::of(House::start_beside(fake, &fragment, &[]).await);
+    let two = one.beside(House::start_beside(fake, &fragment, &[]).await);
+    let app = App::register(&one, true).await;
+    let mine = granted(&one, &app, "alice", "chat").await;
+    until("known there", async || chat(&two, &mine.access).await.status == 200).await;
+    redis.tell(&["HSET", "weir:1:{records}:rows:keys", "key_broken", "no-version"]);
+    redis.tell(&["ZADD", "weir:1:{records}:ids:keys", "0", "key_broken"]);
+    redis.tell(&["HINCRBY", "weir:1:{records}:generations", "keys", "1"]);
+    until("it is said", async || two.log().contains("not all of the store can be read")).await;
+    let gone = post(&one, "revoke", &[("client_id", &app.id), ("token", &mine.refresh)]).await;
+    assert_eq!(gone.status, 200);
+    until("a dead token", async || chat(&two, &mine.access).await.status == 401).await;
+}
+
 /// Ways to write a redirect URI that some parser takes for the registered one, or for somebody else's.
 fn tricks() -> Vec<String> {
     let host = "https://app.example";
