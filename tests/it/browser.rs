@@ -184,6 +184,21 @@ impl Browser {
         self.send(self.request(method, path).header("sec-fetch-site", "same-origin")).await
     }
 
+    /// Where a page that leads on by itself leads: the answer to a form whose end is somebody else's.
+    pub fn led(answer: &Answer) -> String {
+        let text = answer.text();
+        assert_eq!((answer.status, answer.header("location")), (200, ""), "{text}");
+        assert_eq!(
+            (answer.header("cache-control"), answer.header("referrer-policy")),
+            ("no-store", "no-referrer")
+        );
+        let mark = "<meta http-equiv=\"refresh\" content=\"0;url=";
+        let (_, rest) = text.split_once(mark).unwrap_or_else(|| panic!("it leads nowhere: {text}"));
+        let to = rest.split('"').next().expect("an end");
+        assert!(text.contains(&format!("<a href=\"{to}\"")), "nor by hand: {text}");
+        to.replace("&amp;", "&").replace("&#39;", "'")
+    }
+
     /// Begins at `path` and agrees at the provider: the path of the way back.
     pub async fn away(&self, path: &str) -> String {
         let sent = self.open(path).await;

@@ -306,7 +306,7 @@ async fn a_person_is_asked_on_a_page_that_nobody_else_can_use() {
     let page = visit(&house, Some("alice"), &asking(&app, "profile chat", &challenge())).await;
     let policy = page.header("content-security-policy");
     assert!(policy.contains("frame-ancestors 'none'") && policy.contains("default-src 'none'"), "{policy}");
-    assert!(policy.contains("form-action 'self' https://app.example;"), "{policy}");
+    assert!(policy.contains("form-action 'self'") && !policy.contains("app.example"), "{policy}");
     for (name, value) in
         [("cache-control", "no-store"), ("referrer-policy", "no-referrer"), ("x-frame-options", "DENY")]
     {
@@ -808,8 +808,9 @@ async fn whoever_is_not_signed_in_is_asked_after_they_are() {
     let page = browser.open(landed.header("location")).await;
     assert_eq!(page.status, 200, "{}", page.text());
     let ticket = hidden(&page, "ticket");
-    let url =
-        location(&browser.submit("/api/oauth2/authorize", &[("ticket", &ticket), ("answer", "yes")]).await);
+    // Not by a redirect: browsers hold wherever the app's callback goes on to, to the form's policy.
+    let answered = browser.submit("/api/oauth2/authorize", &[("ticket", &ticket), ("answer", "yes")]).await;
+    let url = Url::parse(&Browser::led(&answered)).expect("a URL");
     assert_eq!(found(&url, "state").as_deref(), Some("st&te"), "nothing of the app's question is lost");
     assert_eq!(trade(&house, &app, &found(&url, "code").expect("a code")).await.status, 200);
 }

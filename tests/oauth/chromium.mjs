@@ -3,12 +3,14 @@
 // saw are left in target/oauth.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
+import { issuer, register } from "./person.mjs";
+
 const require = createRequire(`${process.env.WEIR_MODULES}/`);
 const { default: puppeteer } = await import(pathToFileURL(require.resolve("puppeteer-core")));
-const issuer = process.env.WEIR_ISSUER;
 const pictures = `${process.env.WEIR_MODULES}/../..`;
 const doors = process.env.WEIR_DOORS.split(" ");
 
@@ -95,6 +97,33 @@ try {
   await tab.close();
   await agree(page, "ann");
   assert.equal(page.url(), `${issuer}/account`);
+  // An app whose callback goes on to another site: the form's policy stops nothing on the way.
+  const landed = [];
+  const site = createServer((request, response) => {
+    const url = new URL(request.url, "http://127.0.0.1");
+    if (url.pathname === "/cb") {
+      landed.push(url.searchParams);
+      response.writeHead(302, { location: `http://localhost:${site.address().port}/home` });
+    }
+    response.end("<title>The app</title>here");
+  });
+  await new Promise((resolve) => site.listen(0, "127.0.0.1", resolve));
+  const app = await register({ is_public: true, redirect_uris: ["http://127.0.0.1/cb"] });
+  for (const [answer, told] of [["yes", "code"], ["no", "error"]]) {
+    const asked = new URL(`${issuer}/api/oauth2/authorize`);
+    const challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    for (const [name, value] of Object.entries({
+      response_type: "code", client_id: app.client_id, redirect_uri: `http://127.0.0.1:${site.address().port}/cb`,
+      scope: "profile", state: "s", code_challenge: challenge, code_challenge_method: "S256",
+    })) asked.searchParams.set(name, value);
+    await page.goto(asked.href);
+    if (answer === "yes") await page.screenshot({ path: `${pictures}/consent.png` });
+    await page.click(`button[value="${answer}"]`);
+    await page.waitForFunction(() => document.title === "The app", { timeout: 15000 });
+    assert.equal(new URL(page.url()).hostname, "localhost");
+    assert.ok(landed.at(-1).get(told), String(landed.at(-1)));
+  }
+  site.close();
   // No, there.
   const other = await person();
   await other.goto(`${issuer}/auth`);
@@ -111,7 +140,7 @@ try {
   assert.ok(!(await page.cookies()).some((cookie) => cookie.name.endsWith("weir-session")));
   const refused = page.complaints.filter((line) => !line.includes("400 (Bad Request)"));
   assert.deepEqual(refused, []);
-  console.log(`chromium: ${passed + 5} passed, 0 failed`);
+  console.log(`chromium: ${passed + 6} passed, 0 failed`);
 } finally {
   await browser.close();
 }

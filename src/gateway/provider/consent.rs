@@ -88,8 +88,6 @@ pub struct Asked {
     pub scopes: GrantScopes,
     /// Where they will be sent, in words.
     pub goes_to: String,
-    /// Where they will be sent, for the page's `form-action`.
-    pub form_action: String,
 }
 
 /// What comes next for somebody who came with an authorize request.
@@ -177,11 +175,10 @@ impl Provider {
                 return Ok(Step::Go(self.allow(visitor, about, "without asking again").await?));
             }
         }
-        let (goes_to, form_action) =
-            (redirect::shown(&about.redirect_uri), redirect::form_action(&about.redirect_uri));
+        let goes_to = redirect::shown(&about.redirect_uri);
         let scopes = about.scope;
         let ticket = self.open_ask(visitor, Some(about)).await?;
-        Ok(Step::Ask(Box::new(Asked { ticket, app: app.record, scopes, goes_to, form_action })))
+        Ok(Step::Ask(Box::new(Asked { ticket, app: app.record, scopes, goes_to })))
     }
 
     fn error(&self, uri: &str, state: Option<&str>, error: &str, why: &str) -> Allowed {

@@ -30,13 +30,13 @@ pub(super) fn choose(ground: &Ground, after: Option<&str>) -> Response {
             format!("<li><a href=\"{}\">{}</a></li>", escaped(&to), escaped(&door.title))
         })
         .collect();
-    page(StatusCode::OK, "", "Sign in", &format!("<p>Sign in with:</p><ul>{}</ul>", doors.concat()))
+    page(StatusCode::OK, "Sign in", &format!("<p>Sign in with:</p><ul>{}</ul>", doors.concat()))
 }
 
 /// What did not work, and the way to try again.
 pub(super) fn failed(status: StatusCode, why: &str) -> Response {
     let body = format!("<p>{}</p><p><a href=\"/auth\">Sign in</a></p>", escaped(why));
-    page(status, "", "That did not work", &body)
+    page(status, "That did not work", &body)
 }
 
 /// A form of one button.
@@ -53,7 +53,7 @@ pub(super) fn ask_logout(ticket: &Secret) -> Response {
     let here = button("/auth/logout", ticket, &[], "Sign out");
     let everywhere = button("/auth/logout", ticket, &[("everywhere", "true")], "Sign out everywhere");
     let body = format!("<p>Sign out here, or in every browser?</p><p>{here} {everywhere}</p>");
-    page(StatusCode::OK, "", "Sign out", &body)
+    page(StatusCode::OK, "Sign out", &body)
 }
 
 /// Ways in, sessions, and what can be done about them.
@@ -86,7 +86,7 @@ pub(super) fn account(
         button("/auth/logout", ticket, &[], "Sign out"),
         button("/auth/logout", ticket, &[("everywhere", "true")], "Sign out everywhere"),
     );
-    page(StatusCode::OK, "", "Your account", &body)
+    page(StatusCode::OK, "Your account", &body)
 }
 
 fn way_in(ground: &Ground, link: &Link, ticket: &Secret, is_one_of_many: bool) -> String {

@@ -5,7 +5,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 
-use super::super::browser::{go, is_embedded, is_foreign, trouble};
+use super::super::browser::{go, is_embedded, is_foreign, onward, trouble};
 use super::super::{Plane, Refused};
 use super::{failed, page, provider};
 use crate::fault::Fault;
@@ -81,5 +81,5 @@ pub(super) async fn answer(
     let Ok(Some(visitor)) = plane.provider.visitors().visitor(&headers).await else { return Err(gone()) };
     let ticket = one("ticket").unwrap_or_default();
     let answered = provider.answer(&visitor, ticket, answer).await.map_err(|error| broken(failed(error)))?;
-    answered.map(|allowed| go(&allowed.to)).ok_or_else(gone)
+    answered.map(|allowed| onward(&headers, &allowed.to)).ok_or_else(gone)
 }

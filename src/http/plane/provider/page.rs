@@ -31,7 +31,7 @@ pub(super) fn consent(asked: &Asked, name: Option<&str>) -> Response {
         goes_to = escaped(&asked.goes_to),
         ticket = escaped(asked.ticket.expose()),
     );
-    page(StatusCode::OK, &asked.form_action, &format!("{} asks for access", asked.app.name), &body)
+    page(StatusCode::OK, &format!("{} asks for access", asked.app.name), &body)
 }
 
 /// The apps that somebody let in.
@@ -58,7 +58,7 @@ pub(super) fn apps(granted: &[GrantedApp], ticket: &Secret, name: Option<&str>) 
             escaped(&app.client_id),
         ));
     }
-    page(StatusCode::OK, "", "Apps that you let in", &body)
+    page(StatusCode::OK, "Apps that you let in", &body)
 }
 
 fn day(seconds: u64) -> String {
