@@ -602,6 +602,7 @@ async fn what_is_registered_is_one_clear_place() {
 async fn what_is_wrong_with_a_request_goes_back_to_the_app() {
     let house = open("").await;
     let app = App::register(&house, true).await;
+    code(&house, &house, &app, "alice", "profile").await;
     let challenge = challenge();
     for (name, value, error) in [
         ("response_type", "token", "unsupported_response_type"),
@@ -623,11 +624,42 @@ async fn what_is_wrong_with_a_request_goes_back_to_the_app() {
         assert_eq!(found(&url, "state").as_deref(), Some("st&te"));
         assert_eq!(found(&url, "iss").as_deref(), Some("https://weir.test"));
         assert_eq!(found(&url, "code"), None);
+        // Who has not let it in is led nowhere by an address that somebody made up: they see it, and go by hand or not at all.
+        let page = visit(&house, Some("bob"), &query).await;
+        assert_eq!((page.status, page.header("location")), (400, ""), "{name}={value}");
+        let text = page.text();
+        assert!(text.contains("app.example") && !text.contains("http-equiv"), "{text}");
+        let link = text.split("href=\"").nth(1).and_then(|part| part.split('"').next()).expect("a link");
+        assert!(link.starts_with("https://app.example/cb?") && link.contains(error), "{link}");
+        let away = visit(&house, None, &query).await;
+        assert!(away.status == 303 && away.header("location").starts_with("/auth?redirect_after="));
     }
+    // Without a state PKCE tells the app that the answer is to its own question.
     let mut query = asking(&app, "profile", &challenge);
     query.retain(|(known, _)| *known != "state");
-    let url = location(&visit(&house, Some("alice"), &query).await);
-    assert_eq!((found(&url, "error").as_deref(), found(&url, "state")), (Some("invalid_request"), None));
+    let page = visit(&house, Some("alice"), &query).await;
+    let url = location(&say(&house, "alice", &hidden(&page, "ticket"), "yes").await);
+    assert_eq!(found(&url, "state"), None);
+    assert_eq!(trade(&house, &app, &found(&url, "code").expect("a code")).await.status, 200);
+}
+
+/// A person without the right to ask models, and an app that wants it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_chat_is_led_nowhere_by_a_stranger() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    let url = house.admin_url(&format!("/admin/people/{}", house.id("alice").await.as_str().expect("an id")));
+    let silent = json!({"scopes": ["accounts"]});
+    assert_eq!(whole(house.client.put(url).bearer_auth(&house.token).json(&silent)).await.status, 200);
+    house.people.lock().await.remove("alice");
+    let challenge = challenge();
+    let page = visit(&house, Some("alice"), &asking(&app, "chat", &challenge)).await;
+    assert_eq!((page.status, page.header("location")), (400, ""), "{}", page.text());
+    assert!(page.text().contains("error=access_denied"), "{}", page.text());
+    let page = visit(&house, Some("alice"), &asking(&app, "profile", &challenge)).await;
+    location(&say(&house, "alice", &hidden(&page, "ticket"), "yes").await);
+    let url = location(&visit(&house, Some("alice"), &asking(&app, "chat", &challenge)).await);
+    assert_eq!(found(&url, "error").as_deref(), Some("access_denied"), "they have let it in");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::app::{App, AppRecord};
-use super::request::{self, Params, Request, Trouble};
+use super::request::{self, Back, Params, Request, Trouble};
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::{Visitor, Who};
 use super::{Provider, ProviderError, TRIES, act, from_row, redirect, secrets, to_row};
@@ -97,6 +97,8 @@ pub enum Step {
     Ask(Box<Asked>),
     /// To be sent to.
     Go(Allowed),
+    /// To be told of, by a page that leads nowhere by itself.
+    Tell(Back),
 }
 
 /// Where a person is sent. It may hold a code.
@@ -154,13 +156,10 @@ impl Provider {
     /// The store's.
     pub async fn begin(&self, visitor: &Visitor, app: App, request: Request) -> Result<Step, ProviderError> {
         if request.scopes.has(GrantScope::Chat) && !visitor.person.may_chat {
-            let why = "This person may not ask models.";
-            return Ok(Step::Go(self.error(
-                &request.redirect_uri,
-                request.state.as_deref(),
-                "access_denied",
-                why,
-            )));
+            let wrong = ("access_denied", "This person may not ask models.");
+            let (uri, state) = (&request.redirect_uri, request.state.as_deref());
+            let back = Back::new(&app.record.client_id, uri, &self.issuer(), state, wrong);
+            return self.turn_back(visitor, back).await;
         }
         let about = About {
             client_id: app.record.client_id.clone(),
@@ -179,6 +178,19 @@ impl Provider {
         let scopes = about.scope;
         let ticket = self.open_ask(visitor, Some(about)).await?;
         Ok(Step::Ask(Box::new(Asked { ticket, app: app.record, scopes, goes_to })))
+    }
+
+    /// What comes next where a request cannot be. Who has let the app in goes back to it with the error; who has not is told, and goes
+    /// by hand: else an app that anybody registered would make of our address one that leads wherever they like (RFC 9700,
+    /// 4.11.2).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn turn_back(&self, visitor: &Visitor, back: Back) -> Result<Step, ProviderError> {
+        Ok(match self.consent(&visitor.who, &back.client_id).await? {
+            Some(_) => Step::Go(Allowed { to: back.to }),
+            None => Step::Tell(back),
+        })
     }
 
     fn error(&self, uri: &str, state: Option<&str>, error: &str, why: &str) -> Allowed {

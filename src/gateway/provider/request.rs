@@ -4,6 +4,7 @@
 use super::app::AppRecord;
 use super::scope::GrantScopes;
 use super::{redirect, secrets};
+use crate::secret::Secret;
 
 /// Longest `state` that is carried, in bytes. Whoever is not signed in yet takes the whole request along, encoded twice: it has to
 /// fit into a URL still.
@@ -65,7 +66,37 @@ pub enum Trouble {
     /// Nothing is known of where to send anybody: a page for the person, with this sentence.
     Page(&'static str),
     /// Back to the app, with an error.
-    Back { to: String },
+    Back(Back),
+}
+
+/// An error that is the app's to know, on a way that it registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Back {
+    pub client_id: String,
+    /// Where to, with the error.
+    pub to: Secret,
+    /// The same in words.
+    pub goes_to: String,
+    /// What is wrong, for whoever reads it.
+    pub why: &'static str,
+}
+
+impl Back {
+    /// What is wrong with a request of `client_id`, on the way to `uri`, which it registered.
+    pub(super) fn new(
+        client_id: &str,
+        uri: &str,
+        issuer: &str,
+        state: Option<&str>,
+        (error, why): (&'static str, &'static str),
+    ) -> Self {
+        Self {
+            client_id: client_id.to_owned(),
+            to: Secret::new(answer_error(uri, issuer, state, error, why)),
+            goes_to: redirect::shown(uri),
+            why,
+        }
+    }
 }
 
 /// An authorize request that is right.
@@ -102,7 +133,7 @@ pub(super) fn read(params: &Params, app: &AppRecord, issuer: &str) -> Result<Req
     }
     let state = params.one("state").ok().flatten();
     rest(params, app, issuer, redirect_uri, state)
-        .map_err(|(error, why)| Trouble::Back { to: answer_error(redirect_uri, issuer, state, error, why) })
+        .map_err(|wrong| Trouble::Back(Back::new(&app.client_id, redirect_uri, issuer, state, wrong)))
 }
 
 fn rest(
@@ -228,8 +259,9 @@ mod tests {
 
     /// The error that goes back, with state and issuer beside it.
     fn error(asked: Result<Request, Trouble>, state: Option<&str>) -> String {
-        let Err(Trouble::Back { to }) = asked else { panic!("not sent back: {asked:?}") };
-        let url = Url::parse(&to).expect("a URL");
+        let Err(Trouble::Back(Back { to, .. })) = asked else { panic!("not sent back: {asked:?}") };
+        let to = to.expose();
+        let url = Url::parse(to).expect("a URL");
         assert!(to.starts_with("https://app.example/cb?"), "{to}");
         let find = |name: &str| {
             url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
