@@ -875,6 +875,39 @@ async fn apps_of_a_person_who_is_kept_out_end_with_them() {
     }
 }
 
+/// Whatever an operator takes from somebody, their apps have no longer than they have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apps_of_a_person_may_no_more_than_they() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    let url = house.admin_url(&format!("/admin/people/{}", house.id("alice").await.as_str().expect("an id")));
+    let change =
+        async |body: &Value| whole(house.client.put(&url).bearer_auth(&house.token).json(body)).await.status;
+    for less in [json!({"scopes": ["accounts"]}), json!({"models": ["qwen-*"]})] {
+        let mine = granted(&house, &app, "alice", "profile chat").await;
+        let harmless = granted(&house, &app, "alice", "profile").await;
+        assert_eq!(chat(&house, &mine.access).await.status, 200);
+        assert_eq!(change(&less).await, 200);
+        assert_eq!(chat(&house, &mine.access).await.status, 401, "{less}");
+        assert_eq!(refused(&renew(&house, &app, &mine.refresh).await, 400), "invalid_grant", "{less}");
+        // What asks no model goes on, and what they agreed to stays.
+        assert_eq!(get(&house, &harmless.access, "/api/oauth2/userinfo").await.status, 200);
+        tokens(&renew(&house, &app, &harmless.refresh).await);
+        house.people.lock().await.remove("alice");
+        let grants = house.client.get(house.url("/api/oauth2/grants"));
+        let grants = whole(grants.header("cookie", house.cookie("alice").await)).await.json();
+        assert_eq!(grants["grants"].as_array().map(Vec::len), Some(1), "{grants}");
+        // More, or the same again, ends nothing of theirs.
+        assert_eq!(change(&json!({"scopes": null, "models": null})).await, 200);
+        house.people.lock().await.remove("alice");
+    }
+    let mine = granted(&house, &app, "alice", "chat").await;
+    assert_eq!(change(&json!({"scopes": ["chat"], "models": null})).await, 200);
+    assert_eq!(chat(&house, &mine.access).await.status, 200);
+    assert_eq!(change(&json!({"models": [""]})).await, 400);
+    assert_eq!(chat(&house, &mine.access).await.status, 200, "what is refused changes nothing");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_and_takes_back_what_they_let_in() {
     let house = open("").await;

@@ -36,7 +36,7 @@ use crate::oauth::{self, Engine, OAuthError, Pending, PendingError, Provider};
 use crate::store::{Act, Audit, Name, Records, Row, StoreError, Write};
 use crate::vault::Vault;
 
-pub use office::Change;
+pub use office::{Change, Loss};
 pub use record::{Link, PersonRecord, SessionRecord};
 pub use session::Guest;
 pub use settings::{Admission, Settings, fit};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::consent::{CONSENTS, Consent, consent_id};
-use super::scope::GrantScopes;
+use super::scope::{GrantScope, GrantScopes};
 use super::token::{GRANTS, Grant};
 use super::visitors::Who;
 use super::{Provider, ProviderError, TRIES, act, from_row};
@@ -76,6 +76,38 @@ impl Provider {
         Err(StoreError::Conflict.into())
     }
 
+    /// Ends every grant of `who` by which models are asked: what its tokens say of them does not hold any more. What they agreed to
+    /// stays, and their apps ask anew.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn end_chats(&self, who: &Who) -> Result<(), ProviderError> {
+        for _ in 0..TRIES {
+            // Written again as they are: of an app that trades its code and this, one is the first.
+            let consents = self.rows_of(CONSENTS, who).await?.into_iter().map(|row| Write::Put {
+                table: CONSENTS,
+                id: row.id,
+                value: row.value,
+                expect: Expect::Version(row.version),
+            });
+            let consents: Vec<Write> = consents.collect();
+            let mut grants = self.grants(who).await?;
+            grants.retain(|(_, grant)| grant.scope.has(GrantScope::Chat));
+            let done = match (grants.is_empty(), consents.is_empty()) {
+                (true, true) => Ok(()),
+                (true, false) => self.records.commit(consents).await.map(drop),
+                (false, _) => {
+                    self.drop_grants(who, "grant.chats_ended", &who.shown(), &grants, consents).await
+                }
+            };
+            match done {
+                Err(StoreError::Conflict) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
     /// Takes back everything that `who` granted to anybody: for a person who is gone.
     ///
     /// # Errors
@@ -84,6 +116,9 @@ impl Provider {
         for _ in 0..TRIES {
             let consents = self.rows_of(CONSENTS, who).await?;
             let grants = self.grants(who).await?;
+            if consents.is_empty() && grants.is_empty() {
+                return Ok(());
+            }
             let deletes = consents.into_iter().map(|row| Write::Delete {
                 table: CONSENTS,
                 id: row.id,
