@@ -908,6 +908,55 @@ async fn apps_of_a_person_may_no_more_than_they() {
     assert_eq!(chat(&house, &mine.access).await.status, 200, "what is refused changes nothing");
 }
 
+/// A page of any origin asks models with a token that its app was given, as the script for browsers has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_in_a_browser_asks_models() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    let mine = granted(&house, &app, "alice", "chat").await;
+    for (path, method) in [
+        ("/v1/chat/completions", "POST"),
+        ("/chat/completions", "POST"),
+        ("/v1/embeddings", "POST"),
+        ("/v1/models", "GET"),
+        ("/v1/models/gpt-4o", "GET"),
+    ] {
+        let asked =
+            house.client.request(Method::OPTIONS, house.url(path)).header("origin", "https://app.example");
+        let asked = asked.header("access-control-request-method", method);
+        let allowed =
+            whole(asked.header("access-control-request-headers", "authorization,content-type")).await;
+        assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (204, "*"), "{path}");
+        // An SDK has many of its own beside that one, for which no star stands.
+        assert_eq!(allowed.header("access-control-allow-headers"), "authorization, content-type, *");
+        assert!(allowed.header("access-control-allow-methods").contains(method), "{path}");
+        assert_eq!((allowed.header("access-control-allow-credentials"), allowed.body.len()), ("", 0));
+    }
+    let body = question("gpt-4o", "hello", false);
+    let url = house.url("/v1/chat/completions");
+    for (token, status) in [(mine.access.as_str(), 200), ("nonsense", 401)] {
+        let asked =
+            house.client.post(&url).bearer_auth(token).json(&body).header("origin", "https://app.example");
+        let answer = whole(asked).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (status, "*"));
+        let told = answer.header("access-control-expose-headers");
+        assert!(told.contains("x-request-id") && told.contains("retry-after"), "{told}");
+    }
+    let models = house.client.get(house.url("/v1/models")).bearer_auth(&mine.access);
+    let models = whole(models.header("origin", "https://app.example")).await;
+    assert_eq!((models.status, models.header("access-control-allow-origin")), (200, "*"));
+    // Who is no browser is not told; and what is read with cookies, or by operators, is nobody else's.
+    assert_eq!(chat(&house, &mine.access).await.header("access-control-allow-origin"), "");
+    for url in [house.url("/auth/me"), house.url("/api/v1/oauth/accounts"), house.admin_url("/admin/people")]
+    {
+        let answer = whole(house.client.get(url).header("origin", "https://app.example")).await;
+        assert_eq!(answer.header("access-control-allow-origin"), "");
+    }
+    let asked =
+        house.client.request(Method::OPTIONS, house.url("/auth/me")).header("origin", "https://evil.example");
+    assert_eq!(whole(asked).await.header("access-control-allow-origin"), "");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_and_takes_back_what_they_let_in() {
     let house = open("").await;
