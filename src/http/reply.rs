@@ -35,7 +35,7 @@ pub fn refusal(fault: &Fault) -> Refusal {
     if let Some(should) = fault.should_retry() {
         headers.insert("x-should-retry", HeaderValue::from_static(if should { "true" } else { "false" }));
     }
-    if fault.kind() == Kind::Unauthenticated {
+    if fault.kind() == Kind::Unauthenticated && !headers.contains_key(WWW_AUTHENTICATE) {
         let challenge = HeaderValue::from_static(r#"Bearer realm="weir", error="invalid_token""#);
         headers.insert(WWW_AUTHENTICATE, challenge);
     }

@@ -957,6 +957,26 @@ async fn an_app_in_a_browser_asks_models() {
     assert_eq!(whole(asked).await.header("access-control-allow-origin"), "");
 }
 
+/// RFC 6750, 3.1: who shows nothing is told what to show, and of no error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shows_nothing_made_no_error() {
+    let house = open("").await;
+    let bare = whole(house.client.get(house.url("/api/oauth2/userinfo"))).await;
+    assert_eq!((bare.status, bare.header("www-authenticate")), (401, r#"Bearer realm="weir""#));
+    let wrong = get(&house, "nonsense", "/api/oauth2/userinfo").await;
+    assert_eq!(
+        (wrong.status, wrong.header("www-authenticate")),
+        (401, r#"Bearer realm="weir", error="invalid_token""#)
+    );
+    for answer in [bare, wrong] {
+        assert!(answer.header("access-control-expose-headers").contains("www-authenticate"));
+    }
+    let chat =
+        whole(house.client.post(house.url("/v1/chat/completions")).json(&question("gpt-4o", "hello", false)))
+            .await;
+    assert_eq!((chat.status, chat.header("www-authenticate")), (401, r#"Bearer realm="weir""#));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_and_takes_back_what_they_let_in() {
     let house = open("").await;
