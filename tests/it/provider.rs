@@ -977,6 +977,24 @@ async fn who_shows_nothing_made_no_error() {
     assert_eq!((chat.status, chat.header("www-authenticate")), (401, r#"Bearer realm="weir""#));
 }
 
+/// The account's name is for its owner, and not for whom they let in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_is_not_told_which_account_answered() {
+    let fake = fake().await;
+    let fragment = enabled(fake, "").await.replace(ACCOUNTS, OWNED);
+    let house = Stage::of(House::start_beside(fake, &fragment, &[]).await);
+    let app = App::register(&house, true).await;
+    let mine = granted(&house, &app, "alice", "chat").await;
+    let answer = chat(&house, &mine.access).await;
+    assert_eq!((answer.status, answer.header("x-weir-account")), (200, ""), "{}", answer.text());
+    let token = house.client.post(house.url("/auth/token")).header("cookie", house.cookie("alice").await);
+    let token = whole(token.header("sec-fetch-site", "same-origin")).await.json();
+    let own = chat(&house, token["data"]["token"].as_str().expect("a token")).await;
+    assert_eq!((own.status, own.header("x-weir-account")), (200, "of-alpha"), "{}", own.text());
+}
+
+const OWNED: &str = "accounts: [{id: of-alpha, platform: openai, api_key: sk-a, owner: alpha}]\n";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_and_takes_back_what_they_let_in() {
     let house = open("").await;
