@@ -242,9 +242,15 @@ impl Browser {
     /// Adds a way in, as somebody at that provider.
     pub async fn link(&self, provider: &str, person: &str) -> Answer {
         tell(self.fake, provider, "settings", &json!({"auto": person})).await;
-        let ticket = self.me().await["ticket"].as_str().expect("a ticket").to_owned();
-        let back = self.away(&format!("/auth/{provider}?link={ticket}")).await;
+        let back = self.away_to_link(provider).await;
         self.get(&back).await
+    }
+
+    /// Begins to add a way in and agrees at the provider: the path of the way back.
+    pub async fn away_to_link(&self, provider: &str) -> String {
+        let ticket = self.me().await["ticket"].as_str().expect("a ticket").to_owned();
+        let sent = self.submit(&format!("/auth/{provider}"), &[("ticket", &ticket)]).await;
+        self.agree(&Self::led(&sent)).await
     }
 }
 
