@@ -42,6 +42,8 @@ const text = (page) => page.$eval("body", (body) => body.innerText);
 
 // Signs in at the provider's page and answers its question.
 async function agree(page, name, answer = "allow") {
+  // The page may lead there by another that leads on.
+  await page.waitForSelector("#username");
   await page.type("#username", name);
   await follow(page, page.click("#signin"));
   await follow(page, page.click(`#${answer}`));
