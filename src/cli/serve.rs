@@ -352,23 +352,24 @@ async fn housekeeping(reload: Arc<Reload>, certificate: Option<Arc<Certificate>>
     let mut is_reachable = true;
     for tick in 1_u32.. {
         ticks.tick().await;
-        let told = async {
-            keys.refresh().await?;
-            onboard.tick().await?;
-            provider.tick().await?;
-            people.tick().await?;
-            if tick % USES_EVERY == 0 {
-                onboard.keep_uses().await?;
-            }
-            Ok(())
-        };
-        is_reachable = match told.await {
+        // Each for itself: what one of them cannot read must not keep the others from hearing of a revocation.
+        let told: [Result<(), IssuerError>; 5] = [
+            keys.refresh().await.map_err(Into::into),
+            onboard.tick().await.map_err(Into::into),
+            provider.tick().await,
+            people.tick().await,
+            match tick % USES_EVERY {
+                0 => onboard.keep_uses().await.map_err(Into::into),
+                _ => Ok(()),
+            },
+        ];
+        is_reachable = match told.into_iter().collect::<Result<(), _>>() {
             Ok(()) => true,
             // A successor has it.
             Err(IssuerError::Store(StoreError::Released)) => is_reachable,
             Err(error) => {
                 if is_reachable {
-                    tracing::error!(%error, "the store cannot be read: accounts and keys stay as they are known here");
+                    tracing::error!(%error, "not all of the store can be read: what cannot stays as it is known here");
                 }
                 false
             }

@@ -26,7 +26,7 @@ use super::{Gateway, World};
 use crate::api::ask::{Ask, Task};
 use crate::clock::Moment;
 use crate::fault::{Fault, Kind};
-use crate::identity::Caller;
+use crate::identity::{Caller, Ties};
 use crate::ids::{AccountId, RequestId};
 use crate::keybook::Scope;
 use crate::platform::judge::Verdict;
@@ -265,7 +265,9 @@ impl Gateway {
             put(&mut headers, "content-type", "application/json");
         }
         put(&mut headers, "x-weir-platform", aim.account.platform.name.as_str());
-        if aim.account.owner.as_ref() == Some(&caller.tenant) {
+        // Nor an app that its owner let in: it may ask models, not look at what there is.
+        let is_app = caller.ties.as_ref().is_some_and(Ties::is_app);
+        if !is_app && aim.account.owner.as_ref() == Some(&caller.tenant) {
             put(&mut headers, "x-weir-account", aim.account.id.as_str());
         }
         headers.insert("x-weir-attempts", HeaderValue::from(attempts));

@@ -272,21 +272,32 @@ impl Keeper {
     /// What is in the store cannot be read or decrypted; what is known stays then.
     pub async fn refresh(&self) -> Result<(), IssuerError> {
         let mut known = self.known.lock().await;
-        let keys = self.records.generation(KEYS).await?;
-        if known.keys != Some(keys) {
+        // Each for itself: a key that cannot be read here must keep nobody's token alive.
+        let revoked = self.take_revoked(&mut known).await;
+        let keys = self.take_keys(&mut known).await;
+        revoked.map_err(IssuerError::from).and(keys)
+    }
+
+    async fn take_keys(&self, known: &mut Known) -> Result<(), IssuerError> {
+        let generation = self.records.generation(KEYS).await?;
+        if known.keys != Some(generation) {
             let row = self.records.get(KEYS, RING).await?;
             let ring = row.as_ref().map(read_ring).transpose()?.unwrap_or_default();
             let vault = self.vault();
             let timed = ring.iter().map(|kept| kept.open(&vault)).collect::<Result<Vec<_>, _>>()?;
             self.own.put_keys(timed);
             *self.ring.lock() = ring;
-            known.keys = Some(keys);
+            known.keys = Some(generation);
         }
-        let revoked = self.records.generation(REVOKED).await?;
-        if known.revoked != Some(revoked) {
+        Ok(())
+    }
+
+    async fn take_revoked(&self, known: &mut Known) -> Result<(), StoreError> {
+        let generation = self.records.generation(REVOKED).await?;
+        if known.revoked != Some(generation) {
             let rows = store::all(&*self.records, REVOKED).await?;
             self.own.put_revoked(rows.into_iter().map(|row| row.id).collect());
-            known.revoked = Some(revoked);
+            known.revoked = Some(generation);
         }
         Ok(())
     }
@@ -319,17 +330,9 @@ impl Keeper {
         if ring.iter().any(is_over) {
             self.change_ring(|kept| Ok(Some(kept).filter(|kept| !is_over(kept)))).await?;
         }
-        let rows = store::all(&*self.records, REVOKED).await?;
-        let is_past = |value: &[u8]| serde_json::from_slice(value).is_ok_and(|Until { until }| until < now);
-        let past = rows.into_iter().filter(|row| is_past(&row.value));
-        let writes: Vec<Write> = past
-            .take(store::MAX_PAGE)
-            .map(|row| Write::Delete { table: REVOKED, id: row.id, expect: Expect::Anything })
-            .collect();
-        if !writes.is_empty() {
-            self.records.commit(writes).await?;
-        }
-        Ok(())
+        let is_past =
+            |row: &store::Row| serde_json::from_slice(&row.value).is_ok_and(|Until { until }| until < now);
+        Ok(store::sweep(&*self.records, REVOKED, is_past).await?)
     }
 
     fn vault(&self) -> Arc<Vault> {

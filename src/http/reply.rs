@@ -1,8 +1,11 @@
 //! Fault to HTTP: the one place. The table itself is [`Kind::row`](crate::fault::Kind::row); here it gets its headers.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::fault::{Fault, Kind, Who};
 use crate::ids::RequestId;
@@ -32,12 +35,35 @@ pub fn refusal(fault: &Fault) -> Refusal {
     if let Some(should) = fault.should_retry() {
         headers.insert("x-should-retry", HeaderValue::from_static(if should { "true" } else { "false" }));
     }
-    if fault.kind() == Kind::Unauthenticated {
+    if fault.kind() == Kind::Unauthenticated && !headers.contains_key(WWW_AUTHENTICATE) {
         let challenge = HeaderValue::from_static(r#"Bearer realm="weir", error="invalid_token""#);
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
     let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Refusal { status, headers, body: Bytes::from(fault.body()) }
+}
+
+/// What a page of any origin may read of an answer: it comes for a token in a header, never for cookies, so there is nothing in it
+/// that the page could not have had by itself.
+pub fn allow_any(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(TOLD));
+}
+
+/// Headers of ours that scripts may read, beside those that they always may.
+const TOLD: &str = "www-authenticate, retry-after, retry-after-ms, x-should-retry, x-request-id, x-ratelimit-limit-requests, \
+x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, \
+x-ratelimit-reset-tokens, x-weir-platform, x-weir-attempts, x-gateway-model, x-gateway-dropped-params";
+
+/// What a browser is told that asks before it lets a page of any origin ask.
+pub fn permission() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut put = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
+    put(ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    put(ACCESS_CONTROL_ALLOW_METHODS, "GET, POST");
+    put(ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, *");
+    put(ACCESS_CONTROL_MAX_AGE, "600");
+    headers
 }
 
 /// Waiting helps with these even where nobody said for how long, unless somebody said that it never will.

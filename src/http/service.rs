@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::host;
 use super::plane::envelope;
-use super::reply::{note, refusal};
+use super::reply::{allow_any, note, permission, refusal};
 use super::streams::Moves;
 use super::wire::{Busy, Phase};
 use crate::api::ask::Task;
@@ -105,6 +105,13 @@ const ENVELOPED_CHAT: &str = "/api/v1/oauth/chat/completions";
 pub const HOT: [&str; 5] =
     ["/v1/chat/completions", "/chat/completions", "/v1/embeddings", "/embeddings", ENVELOPED_CHAT];
 
+/// Whether a page of any origin may ask here: an app in a browser, with a token that somebody granted it (`chat`). Nothing here is
+/// answered for a cookie, so nobody's browser can be made to ask for them.
+fn is_for_pages(path: &str) -> bool {
+    let path = path.strip_prefix("/v1").unwrap_or(path);
+    matches!(path, "/chat/completions" | "/embeddings" | "/models") || path.starts_with("/models/")
+}
+
 enum Door {
     Path(Task),
     /// [`ENVELOPED_CHAT`].
@@ -139,6 +146,8 @@ pub async fn serve(
     }
     let arrived = desk.gateway.clock.now();
     let is_enveloped = request.uri().path() == ENVELOPED_CHAT;
+    let is_of_page =
+        request.headers().contains_key(ORIGIN) && desk.is_public && is_for_pages(request.uri().path());
     let id = RequestId::from_caller(request.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
     let is_http1 = request.version() <= Version::HTTP_11;
     let work = AssertUnwindSafe(dispatch(&desk, peer, request, &id, arrived)).catch_unwind();
@@ -155,6 +164,9 @@ pub async fn serve(
     };
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         headers.insert("x-request-id", id);
+    }
+    if is_of_page {
+        allow_any(&mut headers);
     }
     let mut response = Response::new(Out { inner, moves: Moves::of_this_stream(), _busy: busy });
     *response.status_mut() = status;
@@ -181,6 +193,13 @@ async fn dispatch(
     }
     if !desk.is_public {
         return ask_plane(desk, peer, request).await;
+    }
+    if request.method() == Method::OPTIONS
+        && is_for_pages(request.uri().path())
+        && request.body().is_end_stream()
+    {
+        let nothing = Inner::Path(Answer::Whole(Bytes::new()));
+        return Ok((http::StatusCode::NO_CONTENT, permission(), nothing));
     }
     match door(request.method(), request.uri().path()) {
         Door::Plane => ask_plane(desk, peer, request).await,

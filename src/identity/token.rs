@@ -4,6 +4,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
+use http::header::WWW_AUTHENTICATE;
 use jsonwebtoken::Algorithm;
 
 use crate::api::scan::{self, Object};
@@ -34,6 +36,9 @@ pub(super) enum Refusal {
     NotYet,
 }
 
+/// What is asked of whoever shows nothing.
+const CHALLENGE: &str = r#"Bearer realm="weir""#;
+
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Fault {
         let (public, reason) = match refusal {
@@ -47,7 +52,12 @@ impl From<Refusal> for Fault {
             Refusal::Expired => ("The token or key has expired.", "expired"),
             Refusal::NotYet => ("The token is not valid yet.", "not valid yet"),
         };
-        Fault::client(Kind::Unauthenticated, public).source(reason)
+        let fault = Fault::client(Kind::Unauthenticated, public).source(reason);
+        // Who shows nothing is told what to show, and of no error (RFC 6750, 3.1).
+        match refusal {
+            Refusal::Missing => fault.headers([(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))]),
+            _ => fault,
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use url::Url;
 
 use super::row::Provider;
 
-/// Longest place that a browser may be sent to afterwards, in bytes.
-const MAX_PLACE: usize = 4096;
+/// Longest place that a browser may be sent to afterwards, in bytes: as long as a path that is taken at all.
+const MAX_PLACE: usize = 8 * 1024;
 
 /// Providers, and where we are reached.
 #[derive(Clone, Debug)]

@@ -50,7 +50,7 @@ impl Keys {
     /// The keys that `records` hold.
     ///
     /// # Errors
-    /// A record that cannot be read, or the store's.
+    /// The store's.
     pub async fn load(records: Arc<dyn Records>) -> Result<Self, StoreError> {
         let keys = Self {
             audit: Audit::new(Arc::clone(&records)),
@@ -66,7 +66,8 @@ impl Keys {
     /// Takes over what other processes have changed. Cheap where that is nothing.
     ///
     /// # Errors
-    /// A record that cannot be read, or the store's; what is known stays then.
+    /// The store's; what is known stays then. A record that cannot be read is said in the log, and its key is refused: one row that
+    /// a later version wrote must not keep the revocations of all others back.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().await;
         let generation = self.records.generation(TABLE).await?;
@@ -74,12 +75,14 @@ impl Keys {
             return Ok(());
         }
         let rows = all(&*self.records, TABLE).await?;
-        let by_hash = rows.iter().map(|row| {
-            let (hash, record) = read(row)?;
-            Ok((hash, Arc::new(record)))
+        let by_hash = rows.iter().filter_map(|row| match read(row) {
+            Ok((hash, record)) => Some((hash, Arc::new(record))),
+            Err(error) => {
+                tracing::error!(key = row.id, %error, "a key cannot be read, and is refused");
+                None
+            }
         });
-        let by_hash = by_hash.collect::<Result<_, StoreError>>()?;
-        *self.by_hash.write() = by_hash;
+        *self.by_hash.write() = by_hash.collect();
         *seen = generation;
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())

@@ -68,7 +68,9 @@ pub trait Records: Send + Sync + std::fmt::Debug {
     /// the first of them; no two of them may write the same row.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where a condition does not hold; the store's own.
+    /// [`StoreError::Conflict`] where a condition does not hold; the store's own. Over a network an answer may be lost: after an
+    /// error the changes may have been made all the same, and a Conflict may be with oneself, where a client sent again
+    /// what had arrived. Whoever must know looks at what is there.
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError>;
 
     /// Rows by ascending id, those after `after`, at most `limit` (and [`MAX_PAGE`]).
@@ -152,6 +154,37 @@ pub async fn all(records: &dyn Records, table: Name) -> Result<Vec<Row>, StoreEr
         rows.extend(page);
         if is_last {
             return Ok(rows);
+        }
+    }
+}
+
+/// Forgets the rows of a table that are over, all of them, page by page: whoever writes them may be quick. What somebody else changes
+/// meanwhile stays until the next time, with its page.
+///
+/// # Errors
+/// The store's own.
+pub async fn sweep(
+    records: &dyn Records,
+    table: Name,
+    is_over: impl Fn(&Row) -> bool + Send + Sync,
+) -> Result<(), StoreError> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = records.list(table, after.as_deref(), MAX_PAGE).await?;
+        let is_last = page.len() < MAX_PAGE;
+        after = page.last().map(|row| row.id.clone());
+        let over = page.into_iter().filter(|row| is_over(row));
+        let deletes: Vec<Write> = over
+            .map(|row| Write::Delete { table, id: row.id, expect: Expect::Version(row.version) })
+            .collect();
+        if !deletes.is_empty() {
+            match records.commit(deletes).await {
+                Err(StoreError::Conflict) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if is_last {
+            return Ok(());
         }
     }
 }

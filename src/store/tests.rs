@@ -144,6 +144,22 @@ async fn every_change_is_announced() {
     assert!(matches!(store.revoke("test", "key_none", 1).await, Err(StoreError::NotFound { .. })));
 }
 
+/// As a later version beside this one may write it.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_keeps_no_revocation_back() {
+    let file = Store::in_memory().expect("opens");
+    let (store, elsewhere) = (keys(&file).await, keys(&file).await);
+    let (record, key) = store.create("test", new_key("a"), 1_000).await.expect("key");
+    elsewhere.refresh().await.expect("read");
+    let value = br#"{"of": "tomorrow"}"#.to_vec();
+    let put = Write::Put { table: "keys", id: "key_new".to_owned(), value, expect: Expect::Absent };
+    file.commit(vec![put]).await.expect("written");
+    store.revoke("test", &record.id, 1_001).await.expect("revoked");
+    elsewhere.refresh().await.expect("what can be read is read");
+    assert!(!elsewhere.find(&hash(&key)).expect("known").is_live(1_001));
+    assert_eq!(keys(&file).await.list().len(), 1, "and a process that starts now does start");
+}
+
 #[tokio::test]
 async fn keys_that_make_no_sense_are_refused() {
     let store = keys(&Store::in_memory().expect("opens")).await;

@@ -184,6 +184,21 @@ impl Browser {
         self.send(self.request(method, path).header("sec-fetch-site", "same-origin")).await
     }
 
+    /// Where a page that leads on by itself leads: the answer to a form whose end is somebody else's.
+    pub fn led(answer: &Answer) -> String {
+        let text = answer.text();
+        assert_eq!((answer.status, answer.header("location")), (200, ""), "{text}");
+        assert_eq!(
+            (answer.header("cache-control"), answer.header("referrer-policy")),
+            ("no-store", "no-referrer")
+        );
+        let mark = "<meta http-equiv=\"refresh\" content=\"0;url=";
+        let (_, rest) = text.split_once(mark).unwrap_or_else(|| panic!("it leads nowhere: {text}"));
+        let to = rest.split('"').next().expect("an end");
+        assert!(text.contains(&format!("<a href=\"{to}\"")), "nor by hand: {text}");
+        to.replace("&amp;", "&").replace("&#39;", "'")
+    }
+
     /// Begins at `path` and agrees at the provider: the path of the way back.
     pub async fn away(&self, path: &str) -> String {
         let sent = self.open(path).await;
@@ -227,9 +242,15 @@ impl Browser {
     /// Adds a way in, as somebody at that provider.
     pub async fn link(&self, provider: &str, person: &str) -> Answer {
         tell(self.fake, provider, "settings", &json!({"auto": person})).await;
-        let ticket = self.me().await["ticket"].as_str().expect("a ticket").to_owned();
-        let back = self.away(&format!("/auth/{provider}?link={ticket}")).await;
+        let back = self.away_to_link(provider).await;
         self.get(&back).await
+    }
+
+    /// Begins to add a way in and agrees at the provider: the path of the way back.
+    pub async fn away_to_link(&self, provider: &str) -> String {
+        let ticket = self.me().await["ticket"].as_str().expect("a ticket").to_owned();
+        let sent = self.submit(&format!("/auth/{provider}"), &[("ticket", &ticket)]).await;
+        self.agree(&Self::led(&sent)).await
     }
 }
 

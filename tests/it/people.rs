@@ -130,10 +130,12 @@ async fn a_person_sees_pages() {
     let text = page.text();
     assert!(text.contains("Bob &lt;b&gt;&amp;") && text.contains("A browser/1.0 &lt;b&gt;"), "{text}");
     assert!(!text.contains("<b>&") && !text.contains("<script"), "{text}");
-    // By the page's own links and forms.
-    let to = text.split("href=\"").filter_map(|part| part.split('"').next());
-    let link = to.into_iter().find(|to| to.starts_with("/auth/oidc?link=")).expect("a link").to_owned();
-    let landed = browser.open(&browser.away(&link).await).await;
+    // By the page's own forms; what opens them stands in no address.
+    assert!(
+        text.contains("<form method=\"post\" action=\"/auth/oidc\">") && !text.contains("link="),
+        "{text}"
+    );
+    let landed = browser.open(&browser.away_to_link("oidc").await).await;
     assert_eq!((landed.status, landed.header("location")), (303, "/account"));
     let me = browser.me().await;
     assert_eq!(me["links"].as_array().map(Vec::len), Some(2), "{me}");
@@ -713,15 +715,22 @@ async fn other_sites_can_do_nothing_with_a_session() {
             assert_eq!(answer.header("access-control-allow-origin"), "");
         }
     }
-    // A way in is added by a link of the page's own only.
-    for ticket in ["x", theirs.as_str()] {
-        refused(&browser.get(&format!("/auth/gitee?link={ticket}")).await, 403);
+    // A way in is added by a form of the page's own only.
+    let add = async |browser: &Browser, site: &str, ticket: &str| {
+        let form = browser.request(Method::POST, "/auth/gitee").header("sec-fetch-site", site);
+        let form = form.header("content-type", "application/x-www-form-urlencoded");
+        browser.send(form.body(format!("ticket={ticket}"))).await
+    };
+    let mine = me["ticket"].as_str().expect("a ticket").to_owned();
+    for ticket in ["x", "", theirs.as_str()] {
+        refused(&add(&browser, "same-origin", ticket).await, 403);
     }
-    refused(&Browser::new(&house).get(&format!("/auth/gitee?link={theirs}")).await, 401);
+    refused(&add(&browser, "cross-site", &mine).await, 403);
+    refused(&add(&Browser::new(&house), "same-origin", &theirs).await, 401);
+    refused(&browser.get(&format!("/auth/gitee?link={mine}")).await, 400);
     // Begun by one and finished by another who is signed in in the same browser by then: nothing is added.
     tell(house.fake, "gitee", "settings", &json!({"auto": "cy"})).await;
-    let ticket = browser.me().await["ticket"].as_str().expect("a ticket").to_owned();
-    let back = browser.away(&format!("/auth/gitee?link={ticket}")).await;
+    let back = browser.away_to_link("gitee").await;
     browser.sign_in_as("github", "bob").await;
     assert!(refused(&browser.get(&back).await, 400).contains("not signed in any more"));
     assert_eq!(browser.me().await["links"].as_array().map(Vec::len), Some(1));

@@ -306,7 +306,7 @@ async fn a_person_is_asked_on_a_page_that_nobody_else_can_use() {
     let page = visit(&house, Some("alice"), &asking(&app, "profile chat", &challenge())).await;
     let policy = page.header("content-security-policy");
     assert!(policy.contains("frame-ancestors 'none'") && policy.contains("default-src 'none'"), "{policy}");
-    assert!(policy.contains("form-action 'self' https://app.example;"), "{policy}");
+    assert!(policy.contains("form-action 'self'") && !policy.contains("app.example"), "{policy}");
     for (name, value) in
         [("cache-control", "no-store"), ("referrer-policy", "no-referrer"), ("x-frame-options", "DENY")]
     {
@@ -463,6 +463,26 @@ async fn replicas_go_on_with_what_others_began_and_end_it_everywhere() {
     }
 }
 
+/// What one replica cannot read of keys keeps it from hearing of no revocation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_cannot_be_read_keeps_nobodys_token_alive() {
+    let redis = Redis::start(&[]);
+    let fake = fake().await;
+    let fragment = format!("{}{}", redis.store(), enabled(fake, "").await);
+    let one = Stage::of(House::start_beside(fake, &fragment, &[]).await);
+    let two = one.beside(House::start_beside(fake, &fragment, &[]).await);
+    let app = App::register(&one, true).await;
+    let mine = granted(&one, &app, "alice", "chat").await;
+    until("known there", async || chat(&two, &mine.access).await.status == 200).await;
+    redis.tell(&["HSET", "weir:1:{records}:rows:keys", "key_broken", "no-version"]);
+    redis.tell(&["ZADD", "weir:1:{records}:ids:keys", "0", "key_broken"]);
+    redis.tell(&["HINCRBY", "weir:1:{records}:generations", "keys", "1"]);
+    until("it is said", async || two.log().contains("not all of the store can be read")).await;
+    let gone = post(&one, "revoke", &[("client_id", &app.id), ("token", &mine.refresh)]).await;
+    assert_eq!(gone.status, 200);
+    until("a dead token", async || chat(&two, &mine.access).await.status == 401).await;
+}
+
 /// Ways to write a redirect URI that some parser takes for the registered one, or for somebody else's.
 fn tricks() -> Vec<String> {
     let host = "https://app.example";
@@ -582,6 +602,7 @@ async fn what_is_registered_is_one_clear_place() {
 async fn what_is_wrong_with_a_request_goes_back_to_the_app() {
     let house = open("").await;
     let app = App::register(&house, true).await;
+    code(&house, &house, &app, "alice", "profile").await;
     let challenge = challenge();
     for (name, value, error) in [
         ("response_type", "token", "unsupported_response_type"),
@@ -603,11 +624,42 @@ async fn what_is_wrong_with_a_request_goes_back_to_the_app() {
         assert_eq!(found(&url, "state").as_deref(), Some("st&te"));
         assert_eq!(found(&url, "iss").as_deref(), Some("https://weir.test"));
         assert_eq!(found(&url, "code"), None);
+        // Who has not let it in is led nowhere by an address that somebody made up: they see it, and go by hand or not at all.
+        let page = visit(&house, Some("bob"), &query).await;
+        assert_eq!((page.status, page.header("location")), (400, ""), "{name}={value}");
+        let text = page.text();
+        assert!(text.contains("app.example") && !text.contains("http-equiv"), "{text}");
+        let link = text.split("href=\"").nth(1).and_then(|part| part.split('"').next()).expect("a link");
+        assert!(link.starts_with("https://app.example/cb?") && link.contains(error), "{link}");
+        let away = visit(&house, None, &query).await;
+        assert!(away.status == 303 && away.header("location").starts_with("/auth?redirect_after="));
     }
+    // Without a state PKCE tells the app that the answer is to its own question.
     let mut query = asking(&app, "profile", &challenge);
     query.retain(|(known, _)| *known != "state");
-    let url = location(&visit(&house, Some("alice"), &query).await);
-    assert_eq!((found(&url, "error").as_deref(), found(&url, "state")), (Some("invalid_request"), None));
+    let page = visit(&house, Some("alice"), &query).await;
+    let url = location(&say(&house, "alice", &hidden(&page, "ticket"), "yes").await);
+    assert_eq!(found(&url, "state"), None);
+    assert_eq!(trade(&house, &app, &found(&url, "code").expect("a code")).await.status, 200);
+}
+
+/// A person without the right to ask models, and an app that wants it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_chat_is_led_nowhere_by_a_stranger() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    let url = house.admin_url(&format!("/admin/people/{}", house.id("alice").await.as_str().expect("an id")));
+    let silent = json!({"scopes": ["accounts"]});
+    assert_eq!(whole(house.client.put(url).bearer_auth(&house.token).json(&silent)).await.status, 200);
+    house.people.lock().await.remove("alice");
+    let challenge = challenge();
+    let page = visit(&house, Some("alice"), &asking(&app, "chat", &challenge)).await;
+    assert_eq!((page.status, page.header("location")), (400, ""), "{}", page.text());
+    assert!(page.text().contains("error=access_denied"), "{}", page.text());
+    let page = visit(&house, Some("alice"), &asking(&app, "profile", &challenge)).await;
+    location(&say(&house, "alice", &hidden(&page, "ticket"), "yes").await);
+    let url = location(&visit(&house, Some("alice"), &asking(&app, "chat", &challenge)).await);
+    assert_eq!(found(&url, "error").as_deref(), Some("access_denied"), "they have let it in");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -788,8 +840,9 @@ async fn whoever_is_not_signed_in_is_asked_after_they_are() {
     let page = browser.open(landed.header("location")).await;
     assert_eq!(page.status, 200, "{}", page.text());
     let ticket = hidden(&page, "ticket");
-    let url =
-        location(&browser.submit("/api/oauth2/authorize", &[("ticket", &ticket), ("answer", "yes")]).await);
+    // Not by a redirect: browsers hold wherever the app's callback goes on to, to the form's policy.
+    let answered = browser.submit("/api/oauth2/authorize", &[("ticket", &ticket), ("answer", "yes")]).await;
+    let url = Url::parse(&Browser::led(&answered)).expect("a URL");
     assert_eq!(found(&url, "state").as_deref(), Some("st&te"), "nothing of the app's question is lost");
     assert_eq!(trade(&house, &app, &found(&url, "code").expect("a code")).await.status, 200);
 }
@@ -821,6 +874,126 @@ async fn apps_of_a_person_who_is_kept_out_end_with_them() {
         house.people.lock().await.remove("alice");
     }
 }
+
+/// Whatever an operator takes from somebody, their apps have no longer than they have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apps_of_a_person_may_no_more_than_they() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    let url = house.admin_url(&format!("/admin/people/{}", house.id("alice").await.as_str().expect("an id")));
+    let change =
+        async |body: &Value| whole(house.client.put(&url).bearer_auth(&house.token).json(body)).await.status;
+    for less in [json!({"scopes": ["accounts"]}), json!({"models": ["qwen-*"]})] {
+        let mine = granted(&house, &app, "alice", "profile chat").await;
+        let harmless = granted(&house, &app, "alice", "profile").await;
+        assert_eq!(chat(&house, &mine.access).await.status, 200);
+        assert_eq!(change(&less).await, 200);
+        assert_eq!(chat(&house, &mine.access).await.status, 401, "{less}");
+        assert_eq!(refused(&renew(&house, &app, &mine.refresh).await, 400), "invalid_grant", "{less}");
+        // What asks no model goes on, and what they agreed to stays.
+        assert_eq!(get(&house, &harmless.access, "/api/oauth2/userinfo").await.status, 200);
+        tokens(&renew(&house, &app, &harmless.refresh).await);
+        house.people.lock().await.remove("alice");
+        let grants = house.client.get(house.url("/api/oauth2/grants"));
+        let grants = whole(grants.header("cookie", house.cookie("alice").await)).await.json();
+        assert_eq!(grants["grants"].as_array().map(Vec::len), Some(1), "{grants}");
+        // More, or the same again, ends nothing of theirs.
+        assert_eq!(change(&json!({"scopes": null, "models": null})).await, 200);
+        house.people.lock().await.remove("alice");
+    }
+    let mine = granted(&house, &app, "alice", "chat").await;
+    assert_eq!(change(&json!({"scopes": ["chat"], "models": null})).await, 200);
+    assert_eq!(chat(&house, &mine.access).await.status, 200);
+    assert_eq!(change(&json!({"models": [""]})).await, 400);
+    assert_eq!(chat(&house, &mine.access).await.status, 200, "what is refused changes nothing");
+}
+
+/// A page of any origin asks models with a token that its app was given, as the script for browsers has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_in_a_browser_asks_models() {
+    let house = open("").await;
+    let app = App::register(&house, true).await;
+    let mine = granted(&house, &app, "alice", "chat").await;
+    for (path, method) in [
+        ("/v1/chat/completions", "POST"),
+        ("/chat/completions", "POST"),
+        ("/v1/embeddings", "POST"),
+        ("/v1/models", "GET"),
+        ("/v1/models/gpt-4o", "GET"),
+    ] {
+        let asked =
+            house.client.request(Method::OPTIONS, house.url(path)).header("origin", "https://app.example");
+        let asked = asked.header("access-control-request-method", method);
+        let allowed =
+            whole(asked.header("access-control-request-headers", "authorization,content-type")).await;
+        assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (204, "*"), "{path}");
+        // An SDK has many of its own beside that one, for which no star stands.
+        assert_eq!(allowed.header("access-control-allow-headers"), "authorization, content-type, *");
+        assert!(allowed.header("access-control-allow-methods").contains(method), "{path}");
+        assert_eq!((allowed.header("access-control-allow-credentials"), allowed.body.len()), ("", 0));
+    }
+    let body = question("gpt-4o", "hello", false);
+    let url = house.url("/v1/chat/completions");
+    for (token, status) in [(mine.access.as_str(), 200), ("nonsense", 401)] {
+        let asked =
+            house.client.post(&url).bearer_auth(token).json(&body).header("origin", "https://app.example");
+        let answer = whole(asked).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (status, "*"));
+        let told = answer.header("access-control-expose-headers");
+        assert!(told.contains("x-request-id") && told.contains("retry-after"), "{told}");
+    }
+    let models = house.client.get(house.url("/v1/models")).bearer_auth(&mine.access);
+    let models = whole(models.header("origin", "https://app.example")).await;
+    assert_eq!((models.status, models.header("access-control-allow-origin")), (200, "*"));
+    // Who is no browser is not told; and what is read with cookies, or by operators, is nobody else's.
+    assert_eq!(chat(&house, &mine.access).await.header("access-control-allow-origin"), "");
+    for url in [house.url("/auth/me"), house.url("/api/v1/oauth/accounts"), house.admin_url("/admin/people")]
+    {
+        let answer = whole(house.client.get(url).header("origin", "https://app.example")).await;
+        assert_eq!(answer.header("access-control-allow-origin"), "");
+    }
+    let asked =
+        house.client.request(Method::OPTIONS, house.url("/auth/me")).header("origin", "https://evil.example");
+    assert_eq!(whole(asked).await.header("access-control-allow-origin"), "");
+}
+
+/// RFC 6750, 3.1: who shows nothing is told what to show, and of no error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shows_nothing_made_no_error() {
+    let house = open("").await;
+    let bare = whole(house.client.get(house.url("/api/oauth2/userinfo"))).await;
+    assert_eq!((bare.status, bare.header("www-authenticate")), (401, r#"Bearer realm="weir""#));
+    let wrong = get(&house, "nonsense", "/api/oauth2/userinfo").await;
+    assert_eq!(
+        (wrong.status, wrong.header("www-authenticate")),
+        (401, r#"Bearer realm="weir", error="invalid_token""#)
+    );
+    for answer in [bare, wrong] {
+        assert!(answer.header("access-control-expose-headers").contains("www-authenticate"));
+    }
+    let chat =
+        whole(house.client.post(house.url("/v1/chat/completions")).json(&question("gpt-4o", "hello", false)))
+            .await;
+    assert_eq!((chat.status, chat.header("www-authenticate")), (401, r#"Bearer realm="weir""#));
+}
+
+/// The account's name is for its owner, and not for whom they let in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_is_not_told_which_account_answered() {
+    let fake = fake().await;
+    let fragment = enabled(fake, "").await.replace(ACCOUNTS, OWNED);
+    let house = Stage::of(House::start_beside(fake, &fragment, &[]).await);
+    let app = App::register(&house, true).await;
+    let mine = granted(&house, &app, "alice", "chat").await;
+    let answer = chat(&house, &mine.access).await;
+    assert_eq!((answer.status, answer.header("x-weir-account")), (200, ""), "{}", answer.text());
+    let token = house.client.post(house.url("/auth/token")).header("cookie", house.cookie("alice").await);
+    let token = whole(token.header("sec-fetch-site", "same-origin")).await.json();
+    let own = chat(&house, token["data"]["token"].as_str().expect("a token")).await;
+    assert_eq!((own.status, own.header("x-weir-account")), (200, "of-alpha"), "{}", own.text());
+}
+
+const OWNED: &str = "accounts: [{id: of-alpha, platform: openai, api_key: sk-a, owner: alpha}]\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_and_takes_back_what_they_let_in() {

@@ -103,7 +103,32 @@ for (const [name, value, error] of [
   assert.deepEqual(window.sent, []);
 }
 
+// Signed out while tokens are renewed: what comes after signs nobody in again, and is dead.
+const left = page(async (url, popup, opener) => callback(await agrees(url), opener, popup));
+const leaving = new left.WeirOAuth(settings);
+await leaving.signIn("profile chat");
+left.performance = { now: () => performance.now() + 3 * 3600 * 1000 };
+const [ask, hold] = [left.fetch, {}];
+hold.over = new Promise((resolve) => (hold.end = resolve));
+const came = new Promise((resolve) => {
+  left.fetch = async (url, options) => {
+    const response = await ask(url, options);
+    if (String(url).endsWith("/token")) {
+      resolve((await response.clone().json()).access_token);
+      await hold.over;
+    }
+    return response;
+  };
+});
+const outcome = assert.rejects(leaving.accessToken(), (wrong) => wrong.code === "signed_out");
+const renewed = await came;
+await leaving.signOut();
+hold.end();
+await outcome;
+assert.ok(!leaving.signedIn);
+assert.equal(await asks(renewed), 401);
+
 const closed = page((_url, popup) => popup.close());
 await assert.rejects(new closed.WeirOAuth(settings).signIn(), (wrong) => wrong.code === "popup_closed");
 assert.throws(() => new closed.WeirOAuth({ ...settings, redirectUri: "https://evil.example/cb" }));
-console.log("browser: 8 passed, 0 failed");
+console.log("browser: 9 passed, 0 failed");

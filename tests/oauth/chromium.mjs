@@ -3,12 +3,14 @@
 // saw are left in target/oauth.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
+import { issuer, register } from "./person.mjs";
+
 const require = createRequire(`${process.env.WEIR_MODULES}/`);
 const { default: puppeteer } = await import(pathToFileURL(require.resolve("puppeteer-core")));
-const issuer = process.env.WEIR_ISSUER;
 const pictures = `${process.env.WEIR_MODULES}/../..`;
 const doors = process.env.WEIR_DOORS.split(" ");
 
@@ -40,6 +42,8 @@ const text = (page) => page.$eval("body", (body) => body.innerText);
 
 // Signs in at the provider's page and answers its question.
 async function agree(page, name, answer = "allow") {
+  // The page may lead there by another that leads on.
+  await page.waitForSelector("#username");
   await page.type("#username", name);
   await follow(page, page.click("#signin"));
   await follow(page, page.click(`#${answer}`));
@@ -73,7 +77,7 @@ try {
   await page.goto(`${issuer}/auth?redirect_after=/account`);
   await choose(page, "github");
   await agree(page, "ann");
-  await follow(page, page.click('a[href^="/auth/gitee?link="]'));
+  await follow(page, page.click('form[action="/auth/gitee"] button'));
   await agree(page, "cy");
   assert.equal(page.url(), `${issuer}/account`);
   await page.screenshot({ path: `${pictures}/account.png` });
@@ -82,7 +86,7 @@ try {
   await follow(page, page.click('form:has(input[value="unlink"]) button'));
   assert.equal((await ways()).length, 1, await text(page));
   // What is somebody else's stays theirs.
-  await follow(page, page.click('a[href^="/auth/gitee?link="]'));
+  await follow(page, page.click('form[action="/auth/gitee"] button'));
   await agree(page, "bob");
   assert.match(await text(page), /somebody else's way in already/);
   await page.screenshot({ path: `${pictures}/taken.png` });
@@ -95,6 +99,33 @@ try {
   await tab.close();
   await agree(page, "ann");
   assert.equal(page.url(), `${issuer}/account`);
+  // An app whose callback goes on to another site: the form's policy stops nothing on the way.
+  const landed = [];
+  const site = createServer((request, response) => {
+    const url = new URL(request.url, "http://127.0.0.1");
+    if (url.pathname === "/cb") {
+      landed.push(url.searchParams);
+      response.writeHead(302, { location: `http://localhost:${site.address().port}/home` });
+    }
+    response.end("<title>The app</title>here");
+  });
+  await new Promise((resolve) => site.listen(0, "127.0.0.1", resolve));
+  const app = await register({ is_public: true, redirect_uris: ["http://127.0.0.1/cb"] });
+  for (const [answer, told] of [["yes", "code"], ["no", "error"]]) {
+    const asked = new URL(`${issuer}/api/oauth2/authorize`);
+    const challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    for (const [name, value] of Object.entries({
+      response_type: "code", client_id: app.client_id, redirect_uri: `http://127.0.0.1:${site.address().port}/cb`,
+      scope: "profile", state: "s", code_challenge: challenge, code_challenge_method: "S256",
+    })) asked.searchParams.set(name, value);
+    await page.goto(asked.href);
+    if (answer === "yes") await page.screenshot({ path: `${pictures}/consent.png` });
+    await page.click(`button[value="${answer}"]`);
+    await page.waitForFunction(() => document.title === "The app", { timeout: 15000 });
+    assert.equal(new URL(page.url()).hostname, "localhost");
+    assert.ok(landed.at(-1).get(told), String(landed.at(-1)));
+  }
+  site.close();
   // No, there.
   const other = await person();
   await other.goto(`${issuer}/auth`);
@@ -111,7 +142,7 @@ try {
   assert.ok(!(await page.cookies()).some((cookie) => cookie.name.endsWith("weir-session")));
   const refused = page.complaints.filter((line) => !line.includes("400 (Bad Request)"));
   assert.deepEqual(refused, []);
-  console.log(`chromium: ${passed + 5} passed, 0 failed`);
+  console.log(`chromium: ${passed + 6} passed, 0 failed`);
 } finally {
   await browser.close();
 }

@@ -165,3 +165,41 @@ async fn keys_move_to_the_vaults_new_key() {
     assert!(knows(&keeper(&store, &only_new, &clock).await.expect("opens"), &token));
     assert!(!knows(&first, &old), "the key of another Weir");
 }
+
+/// Of two replicas one has the vault's new key already: what is sealed with it keeps no revocation back from the other.
+#[tokio::test]
+async fn a_ring_that_cannot_be_opened_keeps_no_revocation_back() {
+    let (clock, _) = Clock::manual(1_800_000_000_000);
+    let store = Store::in_memory().expect("a store");
+    let (k1, k2) = (MasterKey::for_this_process(), MasterKey::for_this_process());
+    let vault =
+        |keys: &[&MasterKey]| Arc::new(Vault::new(keys.iter().copied().cloned().collect()).expect("keys"));
+    let one = keeper(&store, &vault(&[&k1]), &clock).await.expect("opens");
+    one.ensure().await.expect("made");
+    let other = keeper(&store, &vault(&[&k1]), &clock).await.expect("opens");
+    one.put_vault(vault(&[&k2, &k1]));
+    one.reseal().await.expect("resealed");
+    let (dead, alive) = (token(&one, "app_1", "grant_1"), token(&one, "app_1", "grant_2"));
+    one.revoke(act("t", "grant.revoked", "grant_1"), &["grant_1".to_owned()], Vec::new())
+        .await
+        .expect("revoked");
+    assert!(matches!(other.tick().await, Err(IssuerError::Vault(_))), "it is said each time");
+    assert!(!knows(&other, &dead) && knows(&other, &alive));
+}
+
+#[tokio::test]
+async fn however_many_revocations_are_over_all_are_forgotten() {
+    let all = replicas().await;
+    for start in [0, 1000, 2000] {
+        let rows = (start..start + 900).map(|number| Write::Put {
+            table: REVOKED,
+            id: format!("grant_{number}"),
+            value: br#"{"until":1}"#.to_vec(),
+            expect: Expect::Absent,
+        });
+        all.store.commit(rows.collect()).await.expect("written");
+    }
+    all.hand.advance(SWEEP_EVERY);
+    all.one.tick().await.expect("swept");
+    assert!(all.store.list(REVOKED, None, 10).await.expect("read").is_empty());
+}

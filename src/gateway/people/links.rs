@@ -77,7 +77,7 @@ impl People {
     ) -> Result<(PersonRecord, String, bool), PeopleError> {
         let now = self.now();
         let link = Link::new(random_name("lnk_", 12), source(provider), told, now);
-        if !self.ground().settings.admit([&link]) {
+        if !self.admits([&link]) {
             return Err(PeopleError::NotAdmitted);
         }
         let (id, keys) = (link.id.clone(), link.keys());
@@ -117,12 +117,14 @@ impl People {
         if person.is_blocked {
             return Err(PeopleError::Blocked);
         }
-        if !self.ground().settings.admit(&person.links) {
-            return Err(PeopleError::NotAdmitted);
-        }
         person.updated = self.now();
         let mut writes = put_doors(&person, after)?;
         writes.push(put_person(&person, Expect::Version(version))?);
+        if !self.admits(&person.links) {
+            // What they are known by now is kept: by what they were known by before nobody comes in.
+            self.shut_out(&person, writes).await?;
+            return Err(PeopleError::NotAdmitted);
+        }
         match is_more {
             true => {
                 let note = "known by another name now".to_owned();
@@ -131,6 +133,17 @@ impl People {
             false => drop(self.records.commit(writes).await?),
         }
         Ok((person, link, false))
+    }
+
+    /// Writes that somebody is not let in any more, and ends their sessions.
+    async fn shut_out(&self, person: &PersonRecord, writes: Vec<Write>) -> Result<(), StoreError> {
+        let ended: Vec<String> =
+            self.sessions(&person.id).await?.into_iter().map(|session| session.id).collect();
+        if ended.is_empty() {
+            return self.records.commit(writes).await.map(drop);
+        }
+        let act = act(&self.shown(person), "person.not_let_in", &person.id, String::new());
+        self.end(act, &person.id, &ended, writes).await
     }
 
     /// What was told, without names that lead to somebody else: who they came as is who they are.
@@ -199,7 +212,7 @@ impl People {
             };
             let place = person.links.iter().position(|held| held.id == link);
             let gone = person.links.remove(place.ok_or(PeopleError::NotFound("way in"))?);
-            if !self.ground().settings.admit(&person.links) {
+            if !self.admits(&person.links) {
                 return Err(PeopleError::LastDoor);
             }
             person.updated = self.now();

@@ -38,7 +38,7 @@ use crate::oauth::{self, Careful, Engine, OAuthError, Pending, PendingError, Pro
 use crate::store::{Act, Audit, Name, Records, Row, StoreError, Write};
 use crate::vault::Vault;
 
-pub use office::Change;
+pub use office::{Change, Loss};
 pub use record::{Link, PersonRecord, SessionRecord};
 pub use session::Guest;
 pub use settings::{Admission, Settings, fit};
@@ -214,9 +214,13 @@ impl People {
 
     /// Somebody who may come in.
     async fn welcome(&self, id: &str) -> Result<Option<(PersonRecord, u64)>, StoreError> {
-        let ground = self.ground();
-        let may = |person: &PersonRecord| !person.is_blocked && ground.settings.admit(&person.links);
+        let may = |person: &PersonRecord| !person.is_blocked && self.admits(&person.links);
         Ok(self.find(id).await?.filter(|(person, _)| may(person)))
+    }
+
+    /// Whether one of these ways in is open now.
+    fn admits<'l>(&self, links: impl IntoIterator<Item = &'l Link>) -> bool {
+        self.ground().settings.admit(links, self.now())
     }
 
     /// Somebody's name in the audit log.

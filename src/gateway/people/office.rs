@@ -1,5 +1,6 @@
 //! What operators see of people, and change: who is kept out, on whose limits somebody lives, what they may do. Whatever is
-//! changed, their sessions end: no token goes about that says what held before.
+//! changed, their sessions end: no token goes about that says what held before. What they let in is for the caller to end, by what
+//! [`Loss`] they have.
 
 use serde::{Deserialize, Deserializer};
 
@@ -29,6 +30,16 @@ pub struct Change {
 /// A value that is there, also where it is `null`.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
+}
+
+/// What apps have of somebody no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    Nothing,
+    /// Some models, or all of them: it stands in the apps' tokens which.
+    Models,
+    /// They are kept out, or live on others' limits.
+    Everything,
 }
 
 impl Change {
@@ -73,6 +84,30 @@ impl People {
     /// There is none, or the store's.
     pub async fn get(&self, id: &str) -> Result<PersonRecord, PeopleError> {
         Ok(self.find(id).await?.ok_or(PeopleError::NotFound("person"))?.0)
+    }
+
+    /// What somebody would lose by a change, of what apps may have of them. Nothing is changed.
+    ///
+    /// # Errors
+    /// There is none, or what is asked for makes no sense; the store's.
+    pub async fn would_lose(&self, id: &str, change: &Change) -> Result<(PersonRecord, Loss), PeopleError> {
+        change.check()?;
+        let before = self.get(id).await?;
+        let mut after = before.clone();
+        change.clone().apply(&mut after);
+        let ground = self.ground();
+        let may_chat = |person: &PersonRecord| ground.scopes_of(person).contains(&Scope::Chat);
+        let models = ground.models_of(&after);
+        let loss = if after.is_blocked || self.who_is(&before) != self.who_is(&after) {
+            Loss::Everything
+        } else if (may_chat(&before) && !may_chat(&after))
+            || (models.is_some() && models != ground.models_of(&before))
+        {
+            Loss::Models
+        } else {
+            Loss::Nothing
+        };
+        Ok((before, loss))
     }
 
     /// Changes somebody on behalf of `who`. As they were, and as they are.

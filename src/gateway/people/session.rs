@@ -5,8 +5,9 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
+use super::links::put_person;
 use super::record::{PersonRecord, SessionRecord};
-use super::{People, PeopleError, act, from_row, to_row};
+use super::{People, PeopleError, TRIES, act, from_row, to_row};
 use crate::gateway::secrets::{fits, hash, random};
 use crate::identity::{Claims, Minted, OWN_CLIENT};
 use crate::ids::{Subject, random_name};
@@ -135,12 +136,35 @@ impl People {
         Ok(rows)
     }
 
-    /// Begins a session of `person`; what their browser shows from now on.
+    /// Begins a session of `person`, who is from here on what they are now; what their browser shows from now on.
     pub(super) async fn begin_session(
+        &self,
+        person: &mut PersonRecord,
+        link: &str,
+        agent: &str,
+    ) -> Result<(SessionRecord, Secret), PeopleError> {
+        for _ in 0..TRIES {
+            // An operator may have changed them since they were recognised.
+            let Some((now, version)) = self.welcome(&person.id).await? else {
+                return Err(PeopleError::NotAdmitted);
+            };
+            *person = now;
+            // Written again as it is: of a change of somebody and their new session, one is the first.
+            let again = put_person(person, Expect::Version(version))?;
+            match self.begin(person, link, agent, again).await {
+                Err(PeopleError::Store(StoreError::Conflict)) => {}
+                other => return other,
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    async fn begin(
         &self,
         person: &PersonRecord,
         link: &str,
         agent: &str,
+        and: Write,
     ) -> Result<(SessionRecord, Secret), PeopleError> {
         let (now, ground) = (self.now(), self.ground());
         let secret = random();
@@ -156,7 +180,7 @@ impl People {
         let oldest: Vec<String> = all.iter().skip(MAX_EACH - 1).map(|session| session.id.clone()).collect();
         let id = row_id(&person.id, &session.id);
         let value = to_row(&id, &session)?;
-        let mut writes = vec![Write::Put { table: SESSIONS, id, value, expect: Expect::Absent }];
+        let mut writes = vec![and, Write::Put { table: SESSIONS, id, value, expect: Expect::Absent }];
         writes.extend(self.end_rows(&person.id, &oldest));
         let act = act(&self.shown(person), "person.signed_in", &session.id, String::new());
         self.keeper.revoke(act, &oldest, writes).await?;
@@ -229,19 +253,7 @@ impl People {
         self.pending.sweep().await?;
         let now = self.now();
         let is_over = |row: &Row| from_row::<SessionRecord>(row).is_ok_and(|session| session.expires <= now);
-        let over = store::all(&*self.records, SESSIONS).await?.into_iter().filter(is_over);
-        let deletes: Vec<Write> = over
-            .take(MAX_PAGE)
-            .map(|row| Write::Delete { table: SESSIONS, id: row.id, expect: Expect::Version(row.version) })
-            .collect();
-        match deletes.is_empty() {
-            true => Ok(()),
-            // Somebody else was quicker: the rest is for the next time.
-            false => match self.records.commit(deletes).await {
-                Err(StoreError::Conflict) | Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            },
-        }
+        store::sweep(&*self.records, SESSIONS, is_over).await
     }
 }
 

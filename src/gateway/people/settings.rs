@@ -49,10 +49,15 @@ impl Settings {
         !self.providers.is_empty()
     }
 
-    /// Whether one of these ways in is open to whoever has it.
-    pub(super) fn admit<'l>(&self, links: impl IntoIterator<Item = &'l Link>) -> bool {
+    /// Whether one of these ways in is open at `now` to whoever has it. What a provider said of them holds for as long as a
+    /// session: who left the company whose address let them in comes by none of their other ways later.
+    pub(super) fn admit<'l>(&self, links: impl IntoIterator<Item = &'l Link>, now: u64) -> bool {
         let is_open = |link: &Link| self.providers.contains(&link.source);
-        links.into_iter().filter(|link| is_open(link)).any(|link| self.admit.iter().any(|one| one.fits(link)))
+        let fits = |link: &Link| {
+            let is_fresh = now < link.used.saturating_add(self.session_ttl.as_secs());
+            self.admit.iter().any(|one| (is_fresh || *one == Admission::Everybody) && one.fits(link))
+        };
+        links.into_iter().filter(|link| is_open(link)).any(fits)
     }
 }
 
@@ -137,7 +142,7 @@ mod tests {
             (&["*@example.co", "*@xample.com", "*ample.com@*"], false),
             (&[], false),
         ] {
-            assert_eq!(settings(lines).admit([&ann()]), is_let_in, "{lines:?}");
+            assert_eq!(settings(lines).admit([&ann()], 0), is_let_in, "{lines:?}");
         }
         let by_mail = settings(&["*@example.com"]);
         for (email, is_verified) in [
@@ -146,11 +151,11 @@ mod tests {
             (Some("x@evil.com@example.com"), true),
             (Some("@"), true),
         ] {
-            assert!(!by_mail.admit([&link("id", "1", email, is_verified)]), "{email:?}");
+            assert!(!by_mail.admit([&link("id", "1", email, is_verified)], 0), "{email:?}");
         }
         // Through a way that is not open any more nobody comes.
-        assert!(!settings(&["*"]).admit([&link("gitee", "1", None, false)]));
-        assert!(settings(&["*"]).admit([&link("gitee", "1", None, false), &ann()]));
+        assert!(!settings(&["*"]).admit([&link("gitee", "1", None, false)], 0));
+        assert!(settings(&["*"]).admit([&link("gitee", "1", None, false), &ann()], 0));
         for wrong in ["", "ann", ":", "github:", ":1", "*:1", "@example.com", "ann@", "a@b@c"] {
             assert_eq!(Admission::read(wrong), None, "{wrong}");
         }

@@ -159,8 +159,8 @@ impl People {
             let person = self.add_link(person, &known.provider, &told).await?;
             return Ok(Landed { person, session: None, is_new: false, redirect_after });
         }
-        let (person, link, is_new) = self.let_in(&known.provider, &told).await?;
-        let session = self.begin_session(&person, &link, agent).await?;
+        let (mut person, link, is_new) = self.let_in(&known.provider, &told).await?;
+        let session = self.begin_session(&mut person, &link, agent).await?;
         // In this browser the new session stands in the old one's place.
         if let Some(guest) = guest {
             match self.sign_out(&guest.person, Some(&guest.session.id)).await {

@@ -102,6 +102,12 @@ impl Town {
         test(&town(is_redis).await).await;
     }
 
+    fn put_in_force(&self, ground: &Ground) {
+        for people in [&self.one, &self.other] {
+            people.put_in_force(ground.clone());
+        }
+    }
+
     async fn let_in(&self, name: &str, told: &Person) -> String {
         self.one.let_in(&provider(name, None), told).await.expect("let in").0.id
     }
@@ -123,6 +129,10 @@ on_both! {
     a_session_holds_on_every_replica_until_it_ends
     sessions_are_few_and_end_by_themselves
     whoever_is_kept_out_is_out_at_once
+    whoever_left_comes_in_by_no_other_way
+    whoever_comes_with_an_address_that_is_not_let_in_is_signed_out
+    a_session_begins_with_what_holds_then
+    however_many_sessions_are_over_all_are_forgotten
 }
 
 async fn a_person_is_a_source_and_what_it_calls_them(town: &Town) {
@@ -169,8 +179,10 @@ async fn ways_in_are_added_and_taken_away(town: &Town) {
     assert!(matches!(town.one.add_link(&bob, &a, &told("1", &[])).await, Err(PeopleError::Taken)));
     assert_eq!(town.let_in("b", &told("9", &[])).await, bob);
     // Taken away: whoever comes by it is somebody else.
-    let (session, _) = town.one.begin_session(&person, &person.links[1].id, "x").await.expect("begun");
-    let (current, _) = town.one.begin_session(&person, &person.links[1].id, "y").await.expect("begun");
+    let (session, _) =
+        town.one.begin_session(&mut person.clone(), &person.links[1].id, "x").await.expect("begun");
+    let (current, _) =
+        town.one.begin_session(&mut person.clone(), &person.links[1].id, "y").await.expect("begun");
     let wrong = town.one.unlink(&ann, "lnk_x", &current.id).await;
     assert!(matches!(wrong, Err(PeopleError::NotFound(_))));
     let wrong = town.one.unlink(&bob, &person.links[1].id, "").await;
@@ -203,7 +215,8 @@ async fn a_better_name_is_kept_beside_the_old_one(town: &Town) {
 
 async fn a_session_holds_on_every_replica_until_it_ends(town: &Town) {
     let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
-    let (session, cookie) = town.one.begin_session(&ann, "lnk", "a browser\n").await.expect("begun");
+    let (session, cookie) =
+        town.one.begin_session(&mut ann.clone(), "lnk", "a browser\n").await.expect("begun");
     assert_eq!(session.agent, "a browser");
     let headers = headers(&cookie);
     let guest = town.other.guest(&headers).await.expect("read").expect("signed in");
@@ -240,7 +253,7 @@ async fn sessions_are_few_and_end_by_themselves(town: &Town) {
     let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
     let mut first = None;
     for _ in 0..52 {
-        let (_, cookie) = town.one.begin_session(&ann, "lnk", "").await.expect("begun");
+        let (_, cookie) = town.one.begin_session(&mut ann.clone(), "lnk", "").await.expect("begun");
         first.get_or_insert(cookie);
         town.hand.advance(Duration::from_secs(1));
     }
@@ -262,7 +275,7 @@ async fn sessions_are_few_and_end_by_themselves(town: &Town) {
 async fn whoever_is_kept_out_is_out_at_once(town: &Town) {
     let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
     let who = town.one.who_is(&ann);
-    let begin = async || town.one.begin_session(&ann, "lnk", "").await.expect("begun").1;
+    let begin = async || town.one.begin_session(&mut ann.clone(), "lnk", "").await.expect("begun").1;
     let is_in = async |cookie: &Secret| town.other.guest(&headers(cookie)).await.expect("read").is_some();
     let (cookie, block) = (begin().await, Change { is_blocked: Some(true), ..Change::default() });
     assert!(town.other.person(&who).await.expect("read").is_some_and(|person| person.may_chat));
@@ -305,4 +318,87 @@ async fn whoever_is_kept_out_is_out_at_once(town: &Town) {
     // Removed: should they come again, they are somebody new.
     town.one.remove("operator", &ann.id).await.expect("removed");
     assert_ne!(town.let_in("a", &told("1", &[])).await, ann.id);
+}
+
+fn by_mail() -> Ground {
+    let settings =
+        Settings { admit: vec![Admission::Email("*@example.com".to_owned())], ..ground().settings };
+    Ground { settings, ..ground() }
+}
+
+fn with_mail(subject: &str, email: Option<&str>) -> Person {
+    Person { email: email.map(str::to_owned), ..told(subject, &[]) }
+}
+
+/// What lets somebody in is the account at work; what they added to it is private, and theirs when they leave.
+async fn whoever_left_comes_in_by_no_other_way(town: &Town) {
+    town.put_in_force(&by_mail());
+    let (a, b) = (provider("a", None), provider("b", None));
+    let work = with_mail("1", Some("ann@example.com"));
+    let private = with_mail("2", None);
+    let ann = town.one.let_in(&a, &work).await.expect("let in").0;
+    town.one.add_link(&ann.id, &b, &private).await.expect("added");
+    let ttl = ground().settings.session_ttl;
+    town.hand.advance(ttl - Duration::from_secs(1));
+    assert_eq!(town.let_in("b", &private).await, ann.id, "in by either for as long as a session lives");
+    let who = town.one.who_is(&ann);
+    assert!(town.other.person(&who).await.expect("read").is_some());
+    town.hand.advance(Duration::from_secs(1));
+    let refused = town.other.let_in(&b, &private).await;
+    assert!(matches!(refused, Err(PeopleError::NotAdmitted)), "{refused:?}");
+    assert!(town.other.person(&who).await.expect("read").is_none(), "nor by an app that they let in");
+    assert_eq!(town.let_in("a", &work).await, ann.id);
+    assert_eq!(town.let_in("b", &private).await, ann.id, "as before");
+    // Where everybody is let in there is nothing that could have ended.
+    town.put_in_force(&ground());
+    town.hand.advance(ttl);
+    assert_eq!(town.let_in("b", &private).await, ann.id);
+}
+
+async fn whoever_comes_with_an_address_that_is_not_let_in_is_signed_out(town: &Town) {
+    town.put_in_force(&by_mail());
+    let (a, b) = (provider("a", None), provider("b", None));
+    let ann = town.one.let_in(&a, &with_mail("1", Some("ann@example.com"))).await.expect("let in").0;
+    town.one.add_link(&ann.id, &b, &with_mail("2", None)).await.expect("added");
+    let (session, cookie) = town.one.begin_session(&mut ann.clone(), "lnk", "").await.expect("begun");
+    let minted = town.one.mint(&ann, &session).await.expect("minted");
+    let refused = town.other.let_in(&a, &with_mail("1", Some("ann@elsewhere.example"))).await;
+    assert!(matches!(refused, Err(PeopleError::NotAdmitted)));
+    assert!(town.one.guest(&headers(&cookie)).await.expect("read").is_none());
+    assert!(town.one.sessions(&ann.id).await.expect("read").is_empty(), "it is over, and stays so");
+    town.one.keeper.refresh().await.expect("read");
+    assert!(town.one.keeper.own().look_at(minted.token.expose()).is_none(), "its token died with it");
+    assert!(town.one.person(&town.one.who_is(&ann)).await.expect("read").is_none());
+    assert!(matches!(town.one.let_in(&b, &with_mail("2", None)).await, Err(PeopleError::NotAdmitted)));
+    assert_eq!(town.let_in("a", &with_mail("1", Some("ann@example.com"))).await, ann.id, "back again");
+}
+
+/// Between who somebody is and their session an operator has changed them.
+async fn a_session_begins_with_what_holds_then(town: &Town) {
+    let ann = town.one.let_in(&provider("a", None), &told("1", &[])).await.expect("let in").0;
+    let block = Change { is_blocked: Some(true), ..Change::default() };
+    town.other.change("operator", &ann.id, &block).await.expect("blocked");
+    let refused = town.one.begin_session(&mut ann.clone(), "lnk", "").await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(town.one.sessions(&ann.id).await.expect("read").is_empty());
+    // What a token of it says is what holds.
+    let moved: Change = serde_json::from_str(r#"{"is_blocked": false, "tenant": "team"}"#).expect("a change");
+    town.other.change("operator", &ann.id, &moved).await.expect("moved");
+    let mut person = ann.clone();
+    town.one.begin_session(&mut person, "lnk", "").await.expect("begun");
+    assert_eq!(town.one.who_is(&person).tenant.as_str(), "team");
+}
+
+async fn however_many_sessions_are_over_all_are_forgotten(town: &Town) {
+    for start in [0, 1000] {
+        let rows = (start..start + 900).map(|number| Write::Put {
+            table: "person_sessions",
+            id: format!("per_1.ses_{number}"),
+            value: br#"{"id":"ses_1","secret":"","link":"","agent":"","created":1,"expires":2}"#.to_vec(),
+            expect: crate::store::Expect::Absent,
+        });
+        town.one.records.commit(rows.collect()).await.expect("written");
+    }
+    town.one.sweep().await.expect("swept");
+    assert!(town.one.records.list("person_sessions", None, 10).await.expect("read").is_empty());
 }

@@ -5,14 +5,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::app::{App, AppRecord};
-use super::request::{self, Params, Request, Trouble};
+use super::request::{self, Back, Params, Request, Trouble};
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::{Visitor, Who};
 use super::{Provider, ProviderError, TRIES, act, from_row, redirect, secrets, to_row};
 use crate::secret::Secret;
 use crate::store::{self, Expect, Name, StoreError, Write};
 
-/// Questions, by the hash of what the page holds.
+/// Questions, by person and the hash of what the page holds.
 pub(super) const ASKS: Name = "oauth_asks";
 
 /// Who agreed to what, by person and app.
@@ -20,6 +20,9 @@ pub(super) const CONSENTS: Name = "oauth_consents";
 
 /// Codes, by hash.
 pub(super) const CODES: Name = "oauth_codes";
+
+/// Most open questions of one person. Whoever is asked once more cannot answer the one that was asked first.
+const MAX_ASKS: usize = 20;
 
 /// How long a question may be answered, in seconds.
 const ASK_LIFE: u64 = 600;
@@ -43,7 +46,8 @@ pub(super) struct Ask {
 struct About {
     client_id: String,
     redirect_uri: String,
-    state: String,
+    #[serde(default)]
+    state: Option<String>,
     scope: GrantScopes,
     challenge: Option<String>,
 }
@@ -84,8 +88,6 @@ pub struct Asked {
     pub scopes: GrantScopes,
     /// Where they will be sent, in words.
     pub goes_to: String,
-    /// Where they will be sent, for the page's `form-action`.
-    pub form_action: String,
 }
 
 /// What comes next for somebody who came with an authorize request.
@@ -95,6 +97,8 @@ pub enum Step {
     Ask(Box<Asked>),
     /// To be sent to.
     Go(Allowed),
+    /// To be told of, by a page that leads nowhere by itself.
+    Tell(Back),
 }
 
 /// Where a person is sent. It may hold a code.
@@ -108,6 +112,11 @@ pub struct Allowed {
 pub enum Answer {
     Yes,
     No,
+}
+
+/// The id of a question to `who`.
+fn ask_id(who: &Who, ticket: &str) -> String {
+    format!("{}.{}", who.key(), secrets::hash(ticket))
 }
 
 /// The id of what `who` agreed to.
@@ -147,8 +156,10 @@ impl Provider {
     /// The store's.
     pub async fn begin(&self, visitor: &Visitor, app: App, request: Request) -> Result<Step, ProviderError> {
         if request.scopes.has(GrantScope::Chat) && !visitor.person.may_chat {
-            let why = "This person may not ask models.";
-            return Ok(Step::Go(self.error(&request.redirect_uri, &request.state, "access_denied", why)));
+            let wrong = ("access_denied", "This person may not ask models.");
+            let (uri, state) = (&request.redirect_uri, request.state.as_deref());
+            let back = Back::new(&app.record.client_id, uri, &self.issuer(), state, wrong);
+            return self.turn_back(visitor, back).await;
         }
         let about = About {
             client_id: app.record.client_id.clone(),
@@ -163,23 +174,41 @@ impl Provider {
                 return Ok(Step::Go(self.allow(visitor, about, "without asking again").await?));
             }
         }
-        let (goes_to, form_action) =
-            (redirect::shown(&about.redirect_uri), redirect::form_action(&about.redirect_uri));
+        let goes_to = redirect::shown(&about.redirect_uri);
         let scopes = about.scope;
         let ticket = self.open_ask(visitor, Some(about)).await?;
-        Ok(Step::Ask(Box::new(Asked { ticket, app: app.record, scopes, goes_to, form_action })))
+        Ok(Step::Ask(Box::new(Asked { ticket, app: app.record, scopes, goes_to })))
     }
 
-    fn error(&self, uri: &str, state: &str, error: &str, why: &str) -> Allowed {
-        Allowed { to: Secret::new(request::answer_error(uri, &self.issuer(), Some(state), error, why)) }
+    /// What comes next where a request cannot be. Who has let the app in goes back to it with the error; who has not is told, and goes
+    /// by hand: else an app that anybody registered would make of our address one that leads wherever they like (RFC 9700,
+    /// 4.11.2).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn turn_back(&self, visitor: &Visitor, back: Back) -> Result<Step, ProviderError> {
+        Ok(match self.consent(&visitor.who, &back.client_id).await? {
+            Some(_) => Step::Go(Allowed { to: back.to }),
+            None => Step::Tell(back),
+        })
+    }
+
+    fn error(&self, uri: &str, state: Option<&str>, error: &str, why: &str) -> Allowed {
+        Allowed { to: Secret::new(request::answer_error(uri, &self.issuer(), state, error, why)) }
     }
 
     async fn open_ask(&self, visitor: &Visitor, about: Option<About>) -> Result<Secret, ProviderError> {
         let ticket = secrets::random();
         let ask = Ask { session: secrets::hash(&visitor.session), about, expires: self.now() + ASK_LIFE };
-        let id = secrets::hash(ticket.expose());
-        let put = Write::Put { table: ASKS, value: to_row(&id, &ask)?, id, expect: Expect::Absent };
-        self.records.commit(vec![put]).await?;
+        let id = ask_id(&visitor.who, ticket.expose());
+        let mut open = self.rows_of(ASKS, &visitor.who).await?;
+        open.sort_by_key(|row| from_row::<Ask>(row).map_or(0, |ask| ask.expires));
+        let too_many = (open.len() + 1).saturating_sub(MAX_ASKS);
+        let oldest = open.into_iter().take(too_many.min(store::MAX_PAGE));
+        let mut writes: Vec<Write> =
+            oldest.map(|row| Write::Delete { table: ASKS, id: row.id, expect: Expect::Anything }).collect();
+        writes.push(Write::Put { table: ASKS, value: to_row(&id, &ask)?, id, expect: Expect::Absent });
+        self.records.commit(writes).await?;
         Ok(ticket)
     }
 
@@ -202,7 +231,7 @@ impl Provider {
 
     /// An open question that was shown to this session, and its row's version.
     async fn ask(&self, visitor: &Visitor, ticket: &str) -> Result<Option<(Ask, u64)>, ProviderError> {
-        let Some(row) = self.records.get(ASKS, &secrets::hash(ticket)).await? else { return Ok(None) };
+        let Some(row) = self.records.get(ASKS, &ask_id(&visitor.who, ticket)).await? else { return Ok(None) };
         let ask: Ask = from_row(&row)?;
         let is_theirs = secrets::fits(&visitor.session, &ask.session) && self.now() < ask.expires;
         Ok(is_theirs.then_some((ask, row.version)))
@@ -222,7 +251,7 @@ impl Provider {
             return Ok(None);
         };
         let delete =
-            Write::Delete { table: ASKS, id: secrets::hash(ticket), expect: Expect::Version(version) };
+            Write::Delete { table: ASKS, id: ask_id(&visitor.who, ticket), expect: Expect::Version(version) };
         match self.records.commit(vec![delete]).await {
             Err(StoreError::Conflict) => return Ok(None),
             other => drop(other?),
@@ -241,7 +270,7 @@ impl Provider {
                 let act = act(&visitor.who.shown(), "app.denied", &about.client_id, about.scope.to_string());
                 self.note(act, Vec::new()).await?;
                 let why = "The person said no.";
-                Ok(Some(self.error(&about.redirect_uri, &about.state, "access_denied", why)))
+                Ok(Some(self.error(&about.redirect_uri, about.state.as_deref(), "access_denied", why)))
             }
         }
     }
@@ -296,7 +325,8 @@ impl Provider {
                 Err(StoreError::Conflict) => continue,
                 other => drop(other?),
             }
-            let to = request::answer_code(&about.redirect_uri, &self.issuer(), &about.state, code.expose());
+            let state = about.state.as_deref();
+            let to = request::answer_code(&about.redirect_uri, &self.issuer(), state, code.expose());
             return Ok(Allowed { to: Secret::new(to) });
         }
         Err(StoreError::Conflict.into())
@@ -326,22 +356,10 @@ impl Provider {
     async fn sweep<T: serde::de::DeserializeOwned>(
         &self,
         table: Name,
-        is_over: impl Fn(&T) -> bool,
+        is_over: impl Fn(&T) -> bool + Send + Sync,
     ) -> Result<(), StoreError> {
-        let rows = store::all(&*self.records, table).await?;
-        let over = rows.into_iter().filter(|row| from_row::<T>(row).is_ok_and(|value| is_over(&value)));
-        let deletes: Vec<Write> = over
-            .take(store::MAX_PAGE)
-            .map(|row| Write::Delete { table, id: row.id, expect: Expect::Version(row.version) })
-            .collect();
-        match deletes.is_empty() {
-            true => Ok(()),
-            // Somebody else was quicker: the rest is for the next time.
-            false => match self.records.commit(deletes).await {
-                Err(StoreError::Conflict) | Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            },
-        }
+        let is_over = |row: &store::Row| from_row::<T>(row).is_ok_and(|value| is_over(&value));
+        store::sweep(&*self.records, table, is_over).await
     }
 }
 

@@ -3,11 +3,14 @@
 use serde::Serialize;
 
 use super::consent::{CONSENTS, Consent, consent_id};
-use super::scope::GrantScopes;
+use super::scope::{GrantScope, GrantScopes};
 use super::token::{GRANTS, Grant};
 use super::visitors::Who;
 use super::{Provider, ProviderError, TRIES, act, from_row};
 use crate::store::{Expect, MAX_PAGE, Name, Row, StoreError, Write};
+
+/// Most grants that end in one change: others wait for as long as it takes.
+const MAX_ENDED: usize = 200;
 
 /// An app that a person let in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -73,6 +76,38 @@ impl Provider {
         Err(StoreError::Conflict.into())
     }
 
+    /// Ends every grant of `who` by which models are asked: what its tokens say of them does not hold any more. What they agreed to
+    /// stays, and their apps ask anew.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn end_chats(&self, who: &Who) -> Result<(), ProviderError> {
+        for _ in 0..TRIES {
+            // Written again as they are: of an app that trades its code and this, one is the first.
+            let consents = self.rows_of(CONSENTS, who).await?.into_iter().map(|row| Write::Put {
+                table: CONSENTS,
+                id: row.id,
+                value: row.value,
+                expect: Expect::Version(row.version),
+            });
+            let consents: Vec<Write> = consents.collect();
+            let mut grants = self.grants(who).await?;
+            grants.retain(|(_, grant)| grant.scope.has(GrantScope::Chat));
+            let done = match (grants.is_empty(), consents.is_empty()) {
+                (true, true) => Ok(()),
+                (true, false) => self.records.commit(consents).await.map(drop),
+                (false, _) => {
+                    self.drop_grants(who, "grant.chats_ended", &who.shown(), &grants, consents).await
+                }
+            };
+            match done {
+                Err(StoreError::Conflict) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
     /// Takes back everything that `who` granted to anybody: for a person who is gone.
     ///
     /// # Errors
@@ -81,6 +116,9 @@ impl Provider {
         for _ in 0..TRIES {
             let consents = self.rows_of(CONSENTS, who).await?;
             let grants = self.grants(who).await?;
+            if consents.is_empty() && grants.is_empty() {
+                return Ok(());
+            }
             let deletes = consents.into_iter().map(|row| Write::Delete {
                 table: CONSENTS,
                 id: row.id,
@@ -95,31 +133,41 @@ impl Provider {
         Err(StoreError::Conflict.into())
     }
 
+    /// Ends these grants, and makes `changes` together with the last of them: should this stop half-way, the consent is still there
+    /// to be taken back once more.
     async fn drop_grants(
         &self,
         who: &Who,
         what: &str,
         on: &str,
         grants: &[(String, Grant)],
-        mut changes: Vec<Write>,
+        changes: Vec<Write>,
     ) -> Result<(), StoreError> {
-        let ids: Vec<String> = grants.iter().map(|(id, _)| id.clone()).collect();
-        changes.extend(ids.iter().map(|id| Write::Delete {
-            table: GRANTS,
-            id: id.clone(),
-            expect: Expect::Anything,
-        }));
-        let act = act(&who.shown(), what, on, format!("{} grants", ids.len()));
-        self.keeper.revoke(act, &ids, changes).await
+        let mut left = grants;
+        let mut changes = Some(changes);
+        loop {
+            let (now, later) = left.split_at(left.len().min(MAX_ENDED));
+            left = later;
+            let ids: Vec<String> = now.iter().map(|(id, _)| id.clone()).collect();
+            let mut writes: Vec<Write> = ids.iter().map(|id| drop_grant(id)).collect();
+            if left.is_empty() {
+                writes.extend(changes.take().unwrap_or_default());
+            }
+            let act = act(&who.shown(), what, on, format!("{} grants", ids.len()));
+            self.keeper.revoke(act, &ids, writes).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
-    async fn grants(&self, who: &Who) -> Result<Vec<(String, Grant)>, StoreError> {
+    pub(super) async fn grants(&self, who: &Who) -> Result<Vec<(String, Grant)>, StoreError> {
         let rows = self.rows_of(GRANTS, who).await?;
         rows.into_iter().map(|row| Ok((row.id.clone(), from_row(&row)?))).collect()
     }
 
     /// The rows whose ids begin with the person's key.
-    async fn rows_of(&self, table: Name, who: &Who) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn rows_of(&self, table: Name, who: &Who) -> Result<Vec<Row>, StoreError> {
         let prefix = format!("{}.", who.key());
         let mut found: Vec<Row> = Vec::new();
         loop {
@@ -133,4 +181,9 @@ impl Provider {
             }
         }
     }
+}
+
+/// Forgets a grant.
+pub(super) fn drop_grant(id: &str) -> Write {
+    Write::Delete { table: GRANTS, id: id.to_owned(), expect: Expect::Anything }
 }

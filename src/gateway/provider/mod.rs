@@ -39,7 +39,7 @@ use crate::store::{Act, Audit, Records, StoreError, Write};
 pub use app::{App, AppRecord, NewApp};
 pub use consent::{Allowed, Answer, Asked, Step};
 pub use grant::GrantedApp;
-pub use request::{Params, Trouble};
+pub use request::{Back, Params, Trouble};
 pub use scope::{GrantScope, GrantScopes};
 pub use settings::Settings;
 pub use token::{Issued, Looked};

@@ -86,15 +86,6 @@ pub(super) fn with(uri: &str, parameters: &[(&str, &str)]) -> String {
     format!("{uri}{joint}{}", query.finish())
 }
 
-/// What stands for `uri` in a `form-action` (CSP): its origin, or its scheme where it has none that CSP can write.
-pub(super) fn form_action(uri: &str) -> String {
-    let Ok(url) = Url::parse(uri) else { return String::new() };
-    match url.host() {
-        Some(Host::Domain(_) | Host::Ipv4(_)) => url.origin().ascii_serialization(),
-        _ => format!("{}:", url.scheme()),
-    }
-}
-
 /// What a person is told of where they will be sent.
 pub(super) fn shown(uri: &str) -> String {
     let Ok(url) = Url::parse(uri) else { return String::new() };
@@ -264,8 +255,5 @@ mod tests {
         let with_none = with("https://app.example/cb", &[("code", "c"), ("state", evil)]);
         assert_eq!(with_none, "https://app.example/cb?code=c&state=a%26b%3Dc%0D%0ALocation%3A+x+%23%C3%A9");
         assert_eq!(with("com.example.app:/cb?a=b", &[("code", "c")]), "com.example.app:/cb?a=b&code=c");
-        assert_eq!(form_action("https://app.example:8443/cb"), "https://app.example:8443");
-        assert_eq!(form_action("http://[::1]:80/cb"), "http:");
-        assert_eq!(form_action("com.example.app:/cb"), "com.example.app:");
     }
 }

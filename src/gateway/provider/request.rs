@@ -4,9 +4,11 @@
 use super::app::AppRecord;
 use super::scope::GrantScopes;
 use super::{redirect, secrets};
+use crate::secret::Secret;
 
-/// Longest `state` that is carried, in bytes.
-const MAX_STATE: usize = 2048;
+/// Longest `state` that is carried, in bytes. Whoever is not signed in yet takes the whole request along, encoded twice: it has to
+/// fit into a URL still.
+const MAX_STATE: usize = 768;
 
 /// Most parameters that are looked at.
 const MAX_PARAMS: usize = 64;
@@ -64,14 +66,44 @@ pub enum Trouble {
     /// Nothing is known of where to send anybody: a page for the person, with this sentence.
     Page(&'static str),
     /// Back to the app, with an error.
-    Back { to: String },
+    Back(Back),
+}
+
+/// An error that is the app's to know, on a way that it registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Back {
+    pub client_id: String,
+    /// Where to, with the error.
+    pub to: Secret,
+    /// The same in words.
+    pub goes_to: String,
+    /// What is wrong, for whoever reads it.
+    pub why: &'static str,
+}
+
+impl Back {
+    /// What is wrong with a request of `client_id`, on the way to `uri`, which it registered.
+    pub(super) fn new(
+        client_id: &str,
+        uri: &str,
+        issuer: &str,
+        state: Option<&str>,
+        (error, why): (&'static str, &'static str),
+    ) -> Self {
+        Self {
+            client_id: client_id.to_owned(),
+            to: Secret::new(answer_error(uri, issuer, state, error, why)),
+            goes_to: redirect::shown(uri),
+            why,
+        }
+    }
 }
 
 /// An authorize request that is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub redirect_uri: String,
-    pub state: String,
+    pub state: Option<String>,
     pub scopes: GrantScopes,
     /// PKCE, S256.
     pub challenge: Option<String>,
@@ -101,7 +133,7 @@ pub(super) fn read(params: &Params, app: &AppRecord, issuer: &str) -> Result<Req
     }
     let state = params.one("state").ok().flatten();
     rest(params, app, issuer, redirect_uri, state)
-        .map_err(|(error, why)| Trouble::Back { to: answer_error(redirect_uri, issuer, state, error, why) })
+        .map_err(|wrong| Trouble::Back(Back::new(&app.client_id, redirect_uri, issuer, state, wrong)))
 }
 
 fn rest(
@@ -127,11 +159,14 @@ fn rest(
     if one("response_mode").is_some_and(|mode| mode != "query") {
         return invalid("The only response_mode is query.");
     }
-    let Some(state) = state else { return invalid("state is missing.") };
-    if state.len() > MAX_STATE {
+    if state.is_some_and(|state| state.len() > MAX_STATE) {
         return invalid("state is too long.");
     }
     let challenge = challenge(params, app.is_public)?;
+    // One of the two tells the app that an answer is to its own question (RFC 9700, 2.1).
+    if state.is_none() && challenge.is_none() {
+        return invalid("state is missing, and so is PKCE.");
+    }
     if params.all("resource").any(|resource| resource != issuer) {
         return Err(("invalid_target", "The only resource is this gateway."));
     }
@@ -143,7 +178,7 @@ fn rest(
     };
     Ok(Request {
         redirect_uri: redirect_uri.to_owned(),
-        state: state.to_owned(),
+        state: state.map(str::to_owned),
         scopes,
         challenge,
         auto: one("auto_authorize") == Some("true"),
@@ -174,8 +209,10 @@ pub(super) fn answer_error(uri: &str, issuer: &str, state: Option<&str>, error: 
 }
 
 /// Where a person goes with a code.
-pub(super) fn answer_code(uri: &str, issuer: &str, state: &str, code: &str) -> String {
-    redirect::with(uri, &[("code", code), ("state", state), ("iss", issuer)])
+pub(super) fn answer_code(uri: &str, issuer: &str, state: Option<&str>, code: &str) -> String {
+    let mut parameters = vec![("code", code), ("iss", issuer)];
+    parameters.extend(state.map(|state| ("state", state)));
+    redirect::with(uri, &parameters)
 }
 
 #[cfg(test)]
@@ -222,8 +259,9 @@ mod tests {
 
     /// The error that goes back, with state and issuer beside it.
     fn error(asked: Result<Request, Trouble>, state: Option<&str>) -> String {
-        let Err(Trouble::Back { to }) = asked else { panic!("not sent back: {asked:?}") };
-        let url = Url::parse(&to).expect("a URL");
+        let Err(Trouble::Back(Back { to, .. })) = asked else { panic!("not sent back: {asked:?}") };
+        let to = to.expose();
+        let url = Url::parse(to).expect("a URL");
         assert!(to.starts_with("https://app.example/cb?"), "{to}");
         let find = |name: &str| {
             url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
@@ -297,7 +335,6 @@ mod tests {
                 assert_eq!(error(ask(&with(name, value), is_public), Some("s")), expected, "{name}={value}");
             }
         }
-        assert_eq!(error(ask(&with("state", ""), true), None), "invalid_request");
         let long = "x".repeat(MAX_STATE + 1);
         assert_eq!(error(ask(&with("state", &long), true), Some(&long)), "invalid_request");
         for name in ["scope", "response_type", "code_challenge", "auto_authorize"] {
@@ -308,6 +345,40 @@ mod tests {
         let mut twice = good();
         twice.push(("state", "other".to_owned()));
         assert_eq!(error(ask(&twice, true), None), "invalid_request");
+    }
+
+    /// PKCE does what `state` was for (RFC 9700, 2.1); whoever has neither is open to forged answers.
+    #[test]
+    fn state_or_pkce_and_better_both() {
+        for is_public in [true, false] {
+            assert!(ask(&with("state", ""), is_public).is_ok());
+        }
+        let mut bare = with("state", "");
+        bare.retain(|(name, _)| !name.starts_with("code_challenge"));
+        assert_eq!(error(ask(&bare, false), None), "invalid_request");
+    }
+
+    /// Whoever is not signed in yet comes back to all of it: it has to fit into `redirect_after`, and that into a URL.
+    #[test]
+    fn the_longest_request_survives_a_sign_in() {
+        let mut longest = with("state", &"+".repeat(MAX_STATE));
+        let uri = format!("https://app.example/{}", "?".repeat(492));
+        longest.retain(|(name, _)| *name != "redirect_uri");
+        longest.extend([("redirect_uri", uri), ("auto_authorize", "true".to_owned())]);
+        let form = |pairs: &[(&str, String)]| {
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+        };
+        let back = format!("/api/oauth2/authorize?{}", form(&longest));
+        let settings = crate::oauth::Settings {
+            public_url: None,
+            state_ttl: std::time::Duration::from_secs(600),
+            return_to: Vec::new(),
+            providers: Vec::new(),
+        };
+        assert!(settings.place(&back).is_some(), "{} bytes", back.len());
+        let sign_in = format!("/auth/some-provider?{}", form(&[("redirect_after", back)]));
+        // The longest that `http::service` takes.
+        assert!(sign_in.len() <= 8 * 1024, "{} bytes", sign_in.len());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::clock::Hand;
 use crate::gateway::issuer::Keeper;
 use crate::identity::OwnIssuer;
 use crate::secret::Secret;
-use crate::store::Store;
+use crate::store::{Expect, Name, Row, Store};
 use crate::vault::{MasterKey, Vault};
 
 const ISSUER: &str = "https://weir.test";
@@ -47,11 +47,84 @@ impl Visitors for People {
     }
 }
 
+/// A store on the other side of a line: an answer may be lost on the way back, and another one come in its place.
+#[derive(Debug)]
+struct Line {
+    store: Store,
+    /// What comes in place of the next answer to a change that was made.
+    instead: Mutex<Option<StoreError>>,
+    /// The most changes that were made at once.
+    most: Mutex<usize>,
+}
+
+impl Line {
+    fn lose(&self, error: StoreError) {
+        *self.instead.lock() = Some(error);
+    }
+}
+
+#[async_trait]
+impl Records for Line {
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
+        {
+            let mut most = self.most.lock();
+            *most = writes.len().max(*most);
+        }
+        let done = self.store.commit(writes).await?;
+        match self.instead.lock().take() {
+            Some(error) => Err(error),
+            None => Ok(done),
+        }
+    }
+
+    async fn list(&self, table: Name, after: Option<&str>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.store.list(table, after, limit).await
+    }
+
+    async fn get(&self, table: Name, id: &str) -> Result<Option<Row>, StoreError> {
+        self.store.get(table, id).await
+    }
+
+    async fn generation(&self, table: Name) -> Result<u64, StoreError> {
+        self.store.generation(table).await
+    }
+
+    async fn read(&self, log: Name, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        self.store.read(log, from, limit).await
+    }
+
+    async fn end(&self, log: Name) -> Result<u64, StoreError> {
+        self.store.end(log).await
+    }
+
+    async fn add(&self, who: &str, place: u64, deltas: Vec<(String, Vec<i64>)>) -> Result<bool, StoreError> {
+        self.store.add(who, place, deltas).await
+    }
+
+    async fn added(&self, replica: &str) -> Result<u64, StoreError> {
+        self.store.added(replica).await
+    }
+
+    async fn totals(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<i64>)>, StoreError> {
+        self.store.totals(prefix, after, limit).await
+    }
+
+    async fn forget(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        self.store.forget(keys).await
+    }
+}
+
 struct Town {
     one: Arc<Provider>,
     other: Arc<Provider>,
     people: Arc<People>,
     store: Store,
+    line: Arc<Line>,
     hand: Arc<Hand>,
 }
 
@@ -60,10 +133,12 @@ async fn town() -> Town {
     let store = Store::in_memory().expect("a store");
     let vault = Arc::new(Vault::new(vec![MasterKey::for_this_process()]).expect("a vault"));
     let people = Arc::new(People::default());
+    let line = Line { store: store.clone(), instead: Mutex::default(), most: Mutex::default() };
+    let line = Arc::new(line);
     let replica = async || {
         let own = Arc::new(OwnIssuer::new(clock.clone()));
         own.rename(Some(ISSUER), true);
-        let records: Arc<dyn Records> = Arc::new(store.clone());
+        let records: Arc<dyn Records> = line.clone();
         let keeper = Keeper::open(own, Arc::clone(&records), Arc::clone(&vault), clock.clone()).await;
         let settings = Settings { enabled: true, public_url: Some(ISSUER.into()), ..Settings::default() };
         let visitors: Arc<dyn Visitors> = people.clone();
@@ -73,7 +148,7 @@ async fn town() -> Town {
         Arc::new(provider)
     };
     let (one, other) = (replica().await, replica().await);
-    Town { one, other, people, store, hand }
+    Town { one, other, people, store, line, hand }
 }
 
 fn visitor(subject: &str) -> Visitor {
@@ -133,7 +208,7 @@ impl Town {
     async fn ticket(&self, who: &Visitor, params: &Params) -> Secret {
         match self.begin(who, params).await {
             Step::Ask(asked) => asked.ticket,
-            Step::Go(allowed) => panic!("not asked: {}", allowed.to.expose()),
+            other => panic!("not asked: {other:?}"),
         }
     }
 
@@ -481,10 +556,10 @@ async fn whoever_is_gone_or_blocked_gets_nothing_more() {
     assert_eq!(town.refresh(&town.one, &app, &issued.refresh_token).await.err().as_deref(), Some(REFUSED));
     assert_eq!(town.trade(&app, &code).await.err().as_deref(), Some(REFUSED));
     let silent = Visitor { person: Person::default(), ..visitor("carol") };
-    let Step::Go(back) = town.begin(&silent, &asking(&app.record.client_id, "chat", &[])).await else {
-        panic!("asked for what they do not have")
+    let Step::Tell(back) = town.begin(&silent, &asking(&app.record.client_id, "chat", &[])).await else {
+        panic!("asked for what they do not have, or led away by a stranger")
     };
-    assert_eq!(found(&back, "error").as_deref(), Some("access_denied"));
+    assert_eq!(found(&Allowed { to: back.to }, "error").as_deref(), Some("access_denied"));
 }
 
 #[tokio::test]
@@ -623,4 +698,102 @@ async fn what_is_over_is_forgotten() {
         (1, 1),
         "of the app that is there"
     );
+}
+
+/// What a cluster's client sends again after its connection broke meets what it wrote itself; and what came too late is there
+/// all the same. Neither is anybody's theft.
+#[tokio::test]
+async fn an_answer_that_is_lost_is_nobodys_theft() {
+    let lost: [fn() -> StoreError; 2] =
+        [|| StoreError::Conflict, || StoreError::Unreachable("a test".into())];
+    for lost in lost {
+        let town = town().await;
+        let (app, _) = town.app(true).await;
+        let code = town.code(&app, "alice", "chat").await;
+        town.line.lose(lost());
+        let first = town.trade(&app, &code).await.expect("traded");
+        town.line.lose(lost());
+        let second = town.refresh(&town.one, &app, &first.refresh_token).await.expect("renewed");
+        let third = town.refresh(&town.other, &app, &second.refresh_token).await.expect("renewed");
+        assert!(town.is_alive(&first).await && town.is_alive(&third).await);
+        assert!(!town.acts().await.iter().any(|act| act.ends_with("_replayed")));
+        // What is shown again later is what it ever was.
+        assert_eq!(town.trade(&app, &code).await.err().as_deref(), Some(REFUSED));
+        assert!(!town.is_alive(&third).await);
+    }
+}
+
+#[tokio::test]
+async fn open_questions_are_few_each() {
+    let town = town().await;
+    let (app, _) = town.app(true).await;
+    let ask = asking(&app.record.client_id, "chat", &[]);
+    let (alice, bob) = (visitor("alice"), visitor("bob"));
+    let bobs = town.ticket(&bob, &ask).await;
+    let mut tickets = Vec::new();
+    for _ in 0..25 {
+        tickets.push(town.ticket(&alice, &ask).await);
+        town.hand.advance(Duration::from_secs(1));
+    }
+    assert_eq!(town.store.list(consent::ASKS, None, 100).await.expect("read").len(), 21);
+    let answer = async |who: &Visitor, ticket: &Secret| {
+        town.one.answer(who, ticket.expose(), Answer::Yes).await.expect("read")
+    };
+    assert!(answer(&alice, &tickets[4]).await.is_none(), "it made room");
+    assert!(answer(&alice, &tickets[5]).await.is_some() && answer(&alice, &tickets[24]).await.is_some());
+    assert!(answer(&bob, &bobs).await.is_some(), "somebody else's stay");
+}
+
+#[tokio::test]
+async fn an_apps_grants_of_one_person_are_few() {
+    let town = town().await;
+    let (app, _) = town.app(true).await;
+    let (other, _) = town.app(true).await;
+    let others = town.granted(&other, "alice", "chat").await;
+    let used = town.granted(&app, "alice", "chat").await;
+    let mut used = used.refresh_token;
+    let first = town.granted(&app, "alice", "chat").await;
+    for _ in 0..49 {
+        town.hand.advance(Duration::from_secs(1));
+        used = town.refresh(&town.one, &app, &used).await.expect("renewed").refresh_token;
+        town.granted(&app, "alice", "profile").await;
+    }
+    assert!(!town.is_alive(&first).await, "what was not used for the longest made room");
+    assert!(town.is_alive(&others).await, "another app's stay");
+    town.refresh(&town.one, &app, &used).await.expect("what is used stays");
+    let count = town.store.list(token::GRANTS, None, 1000).await.expect("read").len();
+    assert_eq!(count, 51);
+}
+
+#[tokio::test]
+async fn however_much_is_over_or_taken_back_no_change_is_big_and_nothing_stays() {
+    let town = town().await;
+    let (app, _) = town.app(true).await;
+    let issued = town.granted(&app, "alice", "chat").await;
+    let row = town.store.list(token::GRANTS, None, 1).await.expect("read").remove(0);
+    let (who, _) = row.id.split_once('.').expect("a person's");
+    for start in [0, 1000, 2000] {
+        let copies = (start..start + 900).map(|number| Write::Put {
+            table: token::GRANTS,
+            id: format!("{who}.copy{number}"),
+            value: row.value.clone(),
+            expect: Expect::Absent,
+        });
+        town.store.commit(copies.collect()).await.expect("written");
+        let asks = (start..start + 900).map(|number| Write::Put {
+            table: consent::ASKS,
+            id: format!("{number}"),
+            value: br#"{"session":"","about":null,"expires":1}"#.to_vec(),
+            expect: Expect::Absent,
+        });
+        town.store.commit(asks.collect()).await.expect("written");
+    }
+    town.hand.advance(Duration::from_secs(601));
+    town.ticks().await;
+    assert!(town.store.list(consent::ASKS, None, 10).await.expect("read").is_empty());
+    *town.line.most.lock() = 0;
+    town.one.take_back(&visitor("alice").who, &app.record.client_id).await.expect("taken back");
+    assert!(*town.line.most.lock() <= 1000, "{} at once", town.line.most.lock());
+    assert!(town.store.list(token::GRANTS, None, 10).await.expect("read").is_empty());
+    assert!(!town.is_alive(&issued).await);
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::consent::{CODES, CONSENTS, Code, Consent, consent_id};
+use super::grant::drop_grant;
 use super::request::Params;
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::Who;
@@ -15,10 +16,14 @@ use super::{OAuthCode, Provider, ProviderError, TRIES, act, from_row, refuse, se
 use crate::identity::{Claims, Seen};
 use crate::ids::random_name;
 use crate::secret::Secret;
-use crate::store::{Expect, Name, StoreError, Write};
+use crate::store::{Act, Expect, MAX_PAGE, Name, StoreError, Write};
 
 /// Grants, by id.
 pub(super) const GRANTS: Name = "oauth_grants";
+
+/// Most grants of one person to one app. Whoever signs in once more ends the one that was not used for the longest: a page in a
+/// browser, which keeps no token, makes one each time that it is opened.
+const MAX_EACH: usize = 50;
 
 /// How every refresh token begins.
 const PREFIX: &str = "weir-rt-";
@@ -74,6 +79,30 @@ impl Refresh {
     fn text(&self) -> Secret {
         Secret::new(format!("{PREFIX}{}~{}~{}", self.grant, self.family.expose(), self.turn.expose()))
     }
+}
+
+/// What makes a grant this one and no other.
+struct Seed {
+    name: String,
+    family: Secret,
+    turn: Secret,
+}
+
+impl Seed {
+    fn random() -> Self {
+        Self { name: random_name("", 22), family: secrets::random(), turn: secrets::random() }
+    }
+}
+
+/// A grant that is to be written, with what then is true.
+struct First {
+    /// Its id.
+    grant: String,
+    issued: Issued,
+    act: Act,
+    /// Grants that make room for it.
+    ended: Vec<String>,
+    writes: Vec<Write>,
 }
 
 /// What a client gets.
@@ -139,12 +168,20 @@ impl Provider {
     ) -> Result<Issued, ProviderError> {
         let client_id = &app.record.client_id;
         let id = secrets::hash(code);
+        // The same in every try: an answer of the store may be lost, and whoever looks again knows their own.
+        let seed = Seed::random();
+        let mut made: Option<First> = None;
         // Whoever is overtaken finds it used.
         for _ in 0..TRIES {
             let Some(row) = self.records.get(CODES, &id).await? else { break };
             let kept: Code = from_row(&row)?;
             if kept.client_id != *client_id {
                 break;
+            }
+            if let (Some(grant), Some(made)) = (&kept.grant, &made)
+                && *grant == made.grant
+            {
+                return Ok(made.issued.clone());
             }
             if let Some(grant) = &kept.grant {
                 self.end(grant, "weir", "grant.code_replayed").await?;
@@ -160,23 +197,26 @@ impl Provider {
                 self.note(act("weir", "app.code_refused", client_id, note), vec![delete]).await?;
                 break;
             }
-            match self.first(kept, id.clone(), row.version).await {
-                Err(ProviderError::Store(StoreError::Conflict)) => {}
-                other => return other,
+            let first = self.first(&seed, kept, id.clone(), row.version).await?;
+            let First { act, ended, writes, .. } = &first;
+            match self.keeper.revoke(act.clone(), ended, writes.clone()).await {
+                Err(StoreError::Conflict | StoreError::Unreachable(_)) => made = Some(first),
+                other => return Ok(other.map(|()| first.issued)?),
             }
         }
         refuse(OAuthCode::InvalidGrant, NOT_GOOD)
     }
 
-    /// The first tokens of a new grant.
-    async fn first(&self, code: Code, id: String, version: u64) -> Result<Issued, ProviderError> {
+    /// A new grant and its first tokens, nothing of it written yet.
+    async fn first(&self, seed: &Seed, code: Code, id: String, version: u64) -> Result<First, ProviderError> {
         let who = Who { tenant: code.tenant.as_str().into(), subject: code.subject.as_str().into() };
         let consent = self.consent(&who, &code.client_id).await?;
         let Some((consent, seen)) = consent.filter(|(consent, _)| consent.scope.cover(code.scope)) else {
             return refuse(OAuthCode::InvalidGrant, NOT_GOOD);
         };
-        let grant_id = format!("{}.{}", who.key(), random_name("", 22));
-        let refresh = Refresh { grant: grant_id.clone(), family: secrets::random(), turn: secrets::random() };
+        let grant_id = format!("{}.{}", who.key(), seed.name);
+        let refresh =
+            Refresh { grant: grant_id.clone(), family: seed.family.clone(), turn: seed.turn.clone() };
         let now = self.now();
         let grant = Grant {
             client_id: code.client_id.clone(),
@@ -193,7 +233,8 @@ impl Provider {
         let used = Code { grant: Some(grant_id.clone()), ..code };
         let now_used = Consent { updated: now, ..consent };
         let of_consent = consent_id(&who, &used.client_id);
-        let puts = vec![
+        let ended = self.too_many(&who, &used.client_id).await?;
+        let mut writes = vec![
             // Written again as it was: of a person who takes it back and an app that trades its code, one is the first.
             Write::Put {
                 table: CONSENTS,
@@ -209,9 +250,19 @@ impl Provider {
                 expect: Expect::Absent,
             },
         ];
+        writes.extend(ended.iter().map(|id| drop_grant(id)));
         let note = format!("{} for {}", grant.scope, grant.client_id);
-        self.note(act(&who.shown(), "grant.created", &grant_id, note), puts).await?;
-        Ok(issued)
+        let act = act(&who.shown(), "grant.created", &grant_id, note);
+        Ok(First { grant: grant_id, issued, act, ended, writes })
+    }
+
+    /// The grants of a person to an app that have to end before there is one more.
+    async fn too_many(&self, who: &Who, client_id: &str) -> Result<Vec<String>, StoreError> {
+        let mut grants = self.grants(who).await?;
+        grants.retain(|(_, grant)| grant.client_id == client_id);
+        grants.sort_by_key(|(_, grant)| grant.used);
+        let over = (grants.len() + 1).saturating_sub(MAX_EACH).min(MAX_PAGE / 4);
+        Ok(grants.into_iter().take(over).map(|(id, _)| id).collect())
     }
 
     async fn refresh(
@@ -221,12 +272,19 @@ impl Provider {
         scope: Option<GrantScopes>,
     ) -> Result<Issued, ProviderError> {
         let Some(shown) = Refresh::read(token) else { return refuse(OAuthCode::InvalidGrant, NOT_GOOD) };
+        // The same in every try: an answer of the store may be lost, and whoever looks again knows their own.
+        let next =
+            Refresh { turn: secrets::random(), family: shown.family.clone(), grant: shown.grant.clone() };
+        let mut made: Option<Issued> = None;
         // Whoever is overtaken finds its token used.
         for _ in 0..TRIES {
             let Some((grant, version)) = self.family(&shown).await? else { break };
             // Another client's: whoever sends it holds what is not theirs, but it is not they who decide over it.
             if grant.client_id != app.record.client_id || self.now() >= grant.expires {
                 break;
+            }
+            if let Some(made) = made.take_if(|_| secrets::fits(next.turn.expose(), &grant.turn)) {
+                return Ok(made);
             }
             if !secrets::fits(shown.turn.expose(), &grant.turn) {
                 self.end(&shown.grant, "weir", "grant.refresh_replayed").await?;
@@ -236,8 +294,6 @@ impl Provider {
             if !grant.scope.cover(scope) {
                 return refuse(OAuthCode::InvalidScope, "That is more than was granted.");
             }
-            let next =
-                Refresh { turn: secrets::random(), family: shown.family.clone(), grant: shown.grant.clone() };
             let now = self.now();
             let after = Grant {
                 used: now,
@@ -249,7 +305,7 @@ impl Provider {
             let (id, expect) = (shown.grant.clone(), Expect::Version(version));
             let put = Write::Put { table: GRANTS, value: to_row(&id, &after)?, id, expect };
             match self.records.commit(vec![put]).await {
-                Err(StoreError::Conflict) => {}
+                Err(StoreError::Conflict | StoreError::Unreachable(_)) => made = Some(issued),
                 other => return Ok(other.map(|_| issued)?),
             }
         }

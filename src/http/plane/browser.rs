@@ -52,15 +52,26 @@ pub(super) fn guarded(form_action: &str) -> HeaderMap {
     headers
 }
 
-/// A whole page; `body` is HTML. `form_action`: as in [`guarded`].
-pub(super) fn page(status: StatusCode, form_action: &str, title: &str, body: &str) -> Response {
+/// Whether it is a person who looks, and not a program.
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// A whole page; `body` is HTML.
+pub(super) fn page(status: StatusCode, title: &str, body: &str) -> Response {
+    document(status, "", title, body)
+}
+
+/// A page with something more in its head.
+fn document(status: StatusCode, head: &str, title: &str, body: &str) -> Response {
     let title = escaped(title);
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width,initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head>\
+         content=\"width=device-width,initial-scale=1\">{head}<title>{title}</title><style>{STYLE}</style></head>\
          <body><main><h1>{title}</h1>{body}</main></body></html>"
     );
-    let mut headers = guarded(form_action);
+    let mut headers = guarded("");
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     (status, headers, html).into_response()
 }
@@ -70,7 +81,7 @@ const CLOSE: &str = "if(window.opener){setTimeout(function(){window.close()},800
 
 /// As [`page`], at the end of a way that may have begun in a pop-up: the one page with a script, and with this one alone.
 pub(super) fn closing(status: StatusCode, title: &str, body: &str) -> Response {
-    let mut response = page(status, "", title, &format!("{body}<script>{CLOSE}</script>"));
+    let mut response = page(status, title, &format!("{body}<script>{CLOSE}</script>"));
     let headers = response.headers_mut();
     let policy = headers.get(header::CONTENT_SECURITY_POLICY).and_then(|policy| policy.to_str().ok());
     let hash = STANDARD.encode(Sha256::digest(CLOSE));
@@ -83,7 +94,7 @@ pub(super) fn closing(status: StatusCode, title: &str, body: &str) -> Response {
 
 /// Something that cannot go on, in words for a person.
 pub(super) fn trouble(status: StatusCode, why: &str) -> Response {
-    page(status, "", "This cannot go on", &format!("<p>{}</p>", escaped(why)))
+    page(status, "This cannot go on", &format!("<p>{}</p>", escaped(why)))
 }
 
 /// To another page, by GET whatever it was before: never 307, which would carry a form along (RFC 9700, 4.12).
@@ -95,6 +106,18 @@ pub(super) fn go(to: &Secret) -> Response {
     location.set_sensitive(true);
     headers.insert(header::LOCATION, location);
     (StatusCode::SEE_OTHER, headers).into_response()
+}
+
+/// The same, as the answer to a form, where it leads to somebody else's site: a page that leads on by itself. Browsers hold each step of
+/// a redirect that a form began to the policy of the form's page, and where an app's callback or a provider leads on to is
+/// not known here. A program, which follows no page, gets the redirect.
+pub(super) fn onward(headers: &HeaderMap, to: &Secret) -> Response {
+    if !wants_page(headers) {
+        return go(to);
+    }
+    let to = escaped(to.expose());
+    let head = format!("<meta http-equiv=\"refresh\" content=\"0;url={to}\">");
+    document(StatusCode::OK, &head, "One moment", &format!("<p><a href=\"{to}\">Go on</a></p>"))
 }
 
 /// Whether a request with cookies comes from a page of somebody else's. Browsers say where it comes from; what says nothing is

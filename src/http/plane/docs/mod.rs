@@ -125,7 +125,7 @@ fn shown(side: Side, _: State<Plane>) -> Result<Response, Refused> {
     });
     let title = format!("Weir {}", env!("CARGO_PKG_VERSION"));
     let text = format!("<p>The same for programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>{text}");
-    Ok(html(StatusCode::OK, "", &title, &text))
+    Ok(html(StatusCode::OK, &title, &text))
 }
 
 fn told(side: Side, State(plane): State<Plane>) -> Result<axum::Json<Value>, Refused> {

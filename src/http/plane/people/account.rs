@@ -6,10 +6,10 @@ use axum::response::Response;
 use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
-use super::super::browser::go;
+use super::super::browser::{go, wants_page};
 use super::{
     HOME, Plane, Present, Private, fault, guest, is_open, keep, page as pages, present, present_at_home,
-    private, told, wants_page,
+    private, told,
 };
 use crate::fault::{Fault, Kind};
 use crate::gateway::people::{Link, PersonRecord, SessionRecord};
@@ -67,7 +67,7 @@ pub(super) async fn me(State(plane): State<Plane>, headers: HeaderMap) -> Answer
         "person": person(&plane, &record),
         "links": record.links.iter().map(link).collect::<Vec<_>>(),
         "sessions": sessions.iter().map(|one| session(one, &current.id)).collect::<Vec<_>>(),
-        // For `/auth/{provider}?link=…` and forms of ours.
+        // For forms of ours.
         "ticket": guest.as_ref().map(|guest| guest.ticket.expose()),
     })))
 }

@@ -7,13 +7,14 @@ mod office;
 mod page;
 
 use axum::Extension;
+use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, USER_AGENT};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::browser::{go, is_embedded, is_foreign, trouble};
+use super::browser::{go, is_embedded, is_foreign, onward, trouble, wants_page};
 use super::consent::read;
 use super::envelope::{Enveloped, success};
 use super::listed::{Routes, delete, get, post, put};
@@ -40,7 +41,7 @@ pub(super) fn routes() -> Routes {
         .route("/auth/logout", get(account::ask_logout).post(account::logout))
         .route("/auth/links/{id}", delete(account::unlink))
         .route("/auth/sessions/{id}", delete(account::end_session))
-        .route("/auth/{provider}", get(start))
+        .route("/auth/{provider}", get(start).post(add))
         .route("/auth/{provider}/callback", get(callback))
         .route(HOME, get(account::page).post(account::change))
 }
@@ -49,12 +50,6 @@ pub(super) fn admin_routes() -> Routes {
     Routes::new()
         .route("/admin/people", get(office::list))
         .route("/admin/people/{id}", put(office::change).get(office::one).delete(office::remove))
-}
-
-/// Whether it is a person who looks, and not a program.
-fn wants_page(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// What is told of a failure.
@@ -223,7 +218,7 @@ async fn choose(State(plane): State<Plane>, RawQuery(query): RawQuery, headers: 
     }
     let doors: Vec<Value> = ground
         .doors()
-        .map(|door| json!({"id": door.name, "title": door.title, "url": page::start_of(&door.name, after, None)}))
+        .map(|door| json!({"id": door.name, "title": door.title, "url": page::start_of(&door.name, after)}))
         .collect();
     private(&json!({"providers": doors}))
 }
@@ -242,32 +237,53 @@ async fn start(
     if let Err(error) = plane.people.let_begin(peer.map(|Extension(Peer(address))| address)) {
         return told(&headers, noted(&provider, error));
     }
-    match send(&plane, &provider, &query.unwrap_or_default(), &headers).await {
+    let params = Params::read(&query.unwrap_or_default());
+    if params.one("link") != Ok(None) {
+        // What shows that a page is ours stands in no address: that is kept in histories and logs.
+        return told(&headers, Fault::client(Kind::BadRequest, "A way in is added by POST."));
+    }
+    match send(&plane, &provider, &params, &headers, None).await {
         Ok(response) => response,
         Err(fault) => told(&headers, fault),
     }
 }
 
-async fn send(plane: &Plane, provider: &str, query: &str, headers: &HeaderMap) -> Result<Response, Fault> {
-    is_open(plane)?;
-    let params = Params::read(query);
-    let one =
-        |name| params.one(name).map_err(|_| Fault::client(Kind::BadRequest, "A parameter comes twice."));
-    let guest = match one("link")? {
-        None => None,
-        // Not a link on somebody else's page: what is added is a way in.
-        Some(ticket) => {
-            let guest = some_guest(plane, headers).await?;
-            if !plane.people.is_of_page(&guest, ticket) {
-                return Err(Fault::client(Kind::Forbidden, "Not from another site."));
-            }
-            Some(guest)
+/// The same, to add a way in to who is signed in.
+async fn add(
+    State(plane): State<Plane>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let params = Params::read(&String::from_utf8_lossy(&body));
+    let work = async {
+        is_open(&plane)?;
+        let guest = some_guest(&plane, &headers).await?;
+        let ticket = params.one("ticket").ok().flatten().unwrap_or_default();
+        // Not a form on somebody else's page, nor a script's request without the ticket: what is added is a way in.
+        check_origin(&plane, &headers, &guest, ticket)?;
+        if !plane.people.is_of_page(&guest, ticket) {
+            return Err(Fault::client(Kind::Forbidden, "Not from another site."));
         }
+        send(&plane, &provider, &params, &headers, Some(&guest)).await
     };
+    work.await.unwrap_or_else(|fault| told(&headers, fault))
+}
+
+async fn send(
+    plane: &Plane,
+    provider: &str,
+    params: &Params,
+    headers: &HeaderMap,
+    guest: Option<&Guest>,
+) -> Result<Response, Fault> {
+    is_open(plane)?;
+    let after = params.one("redirect_after");
+    let after = after.map_err(|_| Fault::client(Kind::BadRequest, "A parameter comes twice."))?;
     let shown = plane.shown(headers);
-    let started = plane.people.start(provider, one("redirect_after")?, shown.as_ref(), guest.as_ref()).await;
+    let started = plane.people.start(provider, after, shown.as_ref(), guest).await;
     let started = started.map_err(|error| noted(provider, error))?;
-    let mut response = go(&started.url);
+    let mut response = if guest.is_some() { onward(headers, &started.url) } else { go(&started.url) };
     if let Ok(mut cookie) = HeaderValue::try_from(plane.cookie(started.browser.expose())) {
         cookie.set_sensitive(true);
         response.headers_mut().append(SET_COOKIE, cookie);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::{Paged, Plane, Refused, operator, read_body};
 use super::{account, fault};
-use crate::gateway::people::{Change, PeopleError, PersonRecord};
+use crate::gateway::people::{Change, Loss, PeopleError, PersonRecord};
 use crate::gateway::provider::ProviderError;
 
 type Answered = Result<Response, Refused>;
@@ -50,11 +50,12 @@ pub(super) async fn change(
 ) -> Answered {
     let who = operator(&plane, &headers).await?;
     let change: Change = read_body(&body).map_err(Refused)?;
-    let (before, after) = plane.people.change(&who, &id, &change).await.map_err(refused)?;
-    // On others' limits, or not at all: what they let in hangs on what was.
-    if after.is_blocked || plane.people.who_is(&before) != plane.people.who_is(&after) {
-        forget(&plane, &before).await?;
-    }
+    let (before, loss) = plane.people.would_lose(&id, &change).await.map_err(refused)?;
+    // First, so that whatever fails on the way leaves no app with more than its person has; and once more for what was let in
+    // meanwhile.
+    end(&plane, &before, loss).await?;
+    let (_, after) = plane.people.change(&who, &id, &change).await.map_err(refused)?;
+    end(&plane, &before, loss).await?;
     Ok(axum::Json(shown(&plane, &after)).into_response())
 }
 
@@ -66,15 +67,21 @@ pub(super) async fn remove(
     let who = operator(&plane, &headers).await?;
     // The apps first: should that fail, the person is still there to be removed once more.
     let person = plane.people.get(&id).await.map_err(refused)?;
-    forget(&plane, &person).await?;
+    end(&plane, &person, Loss::Everything).await?;
     plane.people.remove(&who, &id).await.map_err(refused)?;
+    end(&plane, &person, Loss::Everything).await?;
     Ok(axum::Json(json!({"id": id, "deleted": true})).into_response())
 }
 
-/// Takes back whatever somebody let in.
-async fn forget(plane: &Plane, person: &PersonRecord) -> Result<(), Refused> {
+/// Takes back what somebody let in, as far as they have lost it.
+async fn end(plane: &Plane, person: &PersonRecord, loss: Loss) -> Result<(), Refused> {
     let who = plane.people.who_is(person);
-    match plane.provider.forget_person(&who).await {
+    let ended = match loss {
+        Loss::Nothing => return Ok(()),
+        Loss::Models => plane.provider.end_chats(&who).await,
+        Loss::Everything => plane.provider.forget_person(&who).await,
+    };
+    match ended {
         Ok(()) | Err(ProviderError::NotFound) => Ok(()),
         Err(ProviderError::Store(error)) => Err(refused(error)),
         Err(error) => {

@@ -8,17 +8,10 @@ use crate::gateway::people::{Ground, Guest, Link, SessionRecord};
 use crate::secret::Secret;
 
 /// Where a sign-in by `provider` begins.
-pub(super) fn start_of(provider: &str, after: Option<&str>, link: Option<&Secret>) -> String {
+pub(super) fn start_of(provider: &str, after: Option<&str>) -> String {
+    let Some(after) = after else { return format!("/auth/{provider}") };
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in [("link", link.map(Secret::expose)), ("redirect_after", after)] {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    match query.finish().as_str() {
-        "" => format!("/auth/{provider}"),
-        query => format!("/auth/{provider}?{query}"),
-    }
+    format!("/auth/{provider}?{}", query.append_pair("redirect_after", after).finish())
 }
 
 /// The providers, each a link.
@@ -26,17 +19,17 @@ pub(super) fn choose(ground: &Ground, after: Option<&str>) -> Response {
     let doors: Vec<String> = ground
         .doors()
         .map(|door| {
-            let to = start_of(&door.name, after, None);
+            let to = start_of(&door.name, after);
             format!("<li><a href=\"{}\">{}</a></li>", escaped(&to), escaped(&door.title))
         })
         .collect();
-    page(StatusCode::OK, "", "Sign in", &format!("<p>Sign in with:</p><ul>{}</ul>", doors.concat()))
+    page(StatusCode::OK, "Sign in", &format!("<p>Sign in with:</p><ul>{}</ul>", doors.concat()))
 }
 
 /// What did not work, and the way to try again.
 pub(super) fn failed(status: StatusCode, why: &str) -> Response {
     let body = format!("<p>{}</p><p><a href=\"/auth\">Sign in</a></p>", escaped(why));
-    page(status, "", "That did not work", &body)
+    page(status, "That did not work", &body)
 }
 
 /// A form of one button.
@@ -53,7 +46,7 @@ pub(super) fn ask_logout(ticket: &Secret) -> Response {
     let here = button("/auth/logout", ticket, &[], "Sign out");
     let everywhere = button("/auth/logout", ticket, &[("everywhere", "true")], "Sign out everywhere");
     let body = format!("<p>Sign out here, or in every browser?</p><p>{here} {everywhere}</p>");
-    page(StatusCode::OK, "", "Sign out", &body)
+    page(StatusCode::OK, "Sign out", &body)
 }
 
 /// Ways in, sessions, and what can be done about them.
@@ -69,24 +62,21 @@ pub(super) fn account(
         person.links.iter().map(|link| way_in(ground, link, ticket, person.links.len() > 1)).collect();
     let more: Vec<String> = ground
         .doors()
-        .map(|door| {
-            let to = start_of(&door.name, None, Some(ticket));
-            format!("<a href=\"{}\">{}</a>", escaped(&to), escaped(&door.title))
-        })
+        .map(|door| button(&escaped(&start_of(&door.name, None)), ticket, &[], &escaped(&door.title)))
         .collect();
     let sessions: Vec<String> = sessions.iter().map(|one| browser(one, &session.id, ticket)).collect();
     let apps = if has_apps { "<p><a href=\"/account/apps\">Apps that you let in</a></p>" } else { "" };
     let body = format!(
-        "<p>You are signed in as <b>{}</b>.</p><h2>Ways in</h2><ul>{}</ul><p class=\"quiet\">Add: {}</p>\
+        "<p>You are signed in as <b>{}</b>.</p><h2>Ways in</h2><ul>{}</ul><p><span class=\"quiet\">Add:</span> {}</p>\
          <h2>Browsers</h2><ul>{}</ul>{apps}<p>{} {}</p>",
         escaped(name),
         links.concat(),
-        more.join(", "),
+        more.join(" "),
         sessions.concat(),
         button("/auth/logout", ticket, &[], "Sign out"),
         button("/auth/logout", ticket, &[("everywhere", "true")], "Sign out everywhere"),
     );
-    page(StatusCode::OK, "", "Your account", &body)
+    page(StatusCode::OK, "Your account", &body)
 }
 
 fn way_in(ground: &Ground, link: &Link, ticket: &Secret, is_one_of_many: bool) -> String {

@@ -5,11 +5,11 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 
-use super::super::browser::{go, is_embedded, is_foreign, trouble};
+use super::super::browser::{go, is_embedded, is_foreign, onward, trouble};
 use super::super::{Plane, Refused};
 use super::{failed, page, provider};
 use crate::fault::Fault;
-use crate::gateway::provider::{Answer, Params, Step, Trouble, Visitor};
+use crate::gateway::provider::{Answer, Params, ProviderError, Step, Trouble, Visitor};
 use crate::secret::Secret;
 
 fn broken(fault: Fault) -> Response {
@@ -41,17 +41,27 @@ pub(super) async fn ask(
         return Err(trouble(StatusCode::BAD_REQUEST, "This page is to be opened by itself."));
     }
     let query = query.unwrap_or_default();
+    let here = format!("/api/oauth2/authorize?{query}");
     let read = provider.read_request(&Params::read(&query)).await.map_err(|error| broken(failed(error)))?;
     let (app, request) = match read {
         Ok(right) => right,
         Err(Trouble::Page(why)) => return Err(trouble(StatusCode::BAD_REQUEST, why)),
-        Err(Trouble::Back { to }) => return Err(go(&Secret::new(to))),
+        // Nobody is led anywhere before it is known who they are (RFC 9700, 4.11.2).
+        Err(Trouble::Back(back)) => {
+            let visitor = visitor(&plane, &headers, &here).await?;
+            return Ok(told(provider.turn_back(&visitor, back).await, &visitor));
+        }
     };
-    let back = format!("/api/oauth2/authorize?{query}");
-    let visitor = visitor(&plane, &headers, &back).await?;
-    match provider.begin(&visitor, app, request).await.map_err(|error| broken(failed(error)))? {
-        Step::Ask(asked) => Ok(page::consent(&asked, visitor.person.name.as_deref())),
-        Step::Go(allowed) => Ok(go(&allowed.to)),
+    let visitor = visitor(&plane, &headers, &here).await?;
+    Ok(told(provider.begin(&visitor, app, request).await, &visitor))
+}
+
+fn told(step: Result<Step, ProviderError>, visitor: &Visitor) -> Response {
+    match step {
+        Ok(Step::Ask(asked)) => page::consent(&asked, visitor.person.name.as_deref()),
+        Ok(Step::Go(allowed)) => go(&allowed.to),
+        Ok(Step::Tell(back)) => page::turned_back(&back),
+        Err(error) => broken(failed(error)),
     }
 }
 
@@ -81,5 +91,5 @@ pub(super) async fn answer(
     let Ok(Some(visitor)) = plane.provider.visitors().visitor(&headers).await else { return Err(gone()) };
     let ticket = one("ticket").unwrap_or_default();
     let answered = provider.answer(&visitor, ticket, answer).await.map_err(|error| broken(failed(error)))?;
-    answered.map(|allowed| go(&allowed.to)).ok_or_else(gone)
+    answered.map(|allowed| onward(&headers, &allowed.to)).ok_or_else(gone)
 }

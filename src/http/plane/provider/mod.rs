@@ -18,6 +18,7 @@ use super::{Plane, Refused, operator};
 use crate::fault::{Fault, Kind};
 use crate::gateway::issuer::IssuerError;
 use crate::gateway::provider::{GrantScope, Provider, ProviderError};
+use crate::http::reply::allow_any;
 use crate::store::StoreError;
 
 /// Sign-in by pop-up for apps that run in a browser.
@@ -133,7 +134,7 @@ fn shared(kind: &'static str, cache: &'static str) -> HeaderMap {
     put(header::CONTENT_TYPE, kind);
     put(header::CACHE_CONTROL, cache);
     put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    put(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    allow_any(&mut headers);
     headers
 }
 

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::super::browser::{escaped, page};
-use crate::gateway::provider::{Asked, GrantedApp};
+use crate::gateway::provider::{Asked, Back, GrantedApp};
 use crate::secret::Secret;
 
 /// The question.
@@ -31,7 +31,19 @@ pub(super) fn consent(asked: &Asked, name: Option<&str>) -> Response {
         goes_to = escaped(&asked.goes_to),
         ticket = escaped(asked.ticket.expose()),
     );
-    page(StatusCode::OK, &asked.form_action, &format!("{} asks for access", asked.app.name), &body)
+    page(StatusCode::OK, &format!("{} asks for access", asked.app.name), &body)
+}
+
+/// What an app has asked for that cannot be, told to somebody who has not let it in: an address that anybody can make up leads
+/// them nowhere by itself.
+pub(super) fn turned_back(back: &Back) -> Response {
+    let body = format!(
+        "<p>{}</p><p class=\"quiet\">You have not let this app in.</p><p><a href=\"{}\">Go back to <b>{}</b></a></p>",
+        escaped(back.why),
+        escaped(back.to.expose()),
+        escaped(&back.goes_to),
+    );
+    page(StatusCode::BAD_REQUEST, "This cannot go on", &body)
 }
 
 /// The apps that somebody let in.
@@ -58,7 +70,7 @@ pub(super) fn apps(granted: &[GrantedApp], ticket: &Secret, name: Option<&str>) 
             escaped(&app.client_id),
         ));
     }
-    page(StatusCode::OK, "", "Apps that you let in", &body)
+    page(StatusCode::OK, "Apps that you let in", &body)
 }
 
 fn day(seconds: u64) -> String {

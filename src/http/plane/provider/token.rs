@@ -12,6 +12,7 @@ use super::super::{Plane, Refused, verified};
 use super::{failed, provider};
 use crate::fault::{Fault, Kind};
 use crate::gateway::provider::{App, GrantScope, Looked, OAuthCode, Params, Provider, ProviderError, Who};
+use crate::http::reply::{allow_any, permission};
 use crate::identity::{Caller, Ties};
 use crate::secret::Secret;
 
@@ -76,15 +77,8 @@ fn private() -> HeaderMap {
     headers
 }
 
-/// A page of any origin may ask, with a header of its own, and never with cookies.
 pub(super) async fn preflight() -> Response {
-    let headers = [
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
-        (header::ACCESS_CONTROL_MAX_AGE, "600"),
-    ];
-    (StatusCode::NO_CONTENT, headers).into_response()
+    (StatusCode::NO_CONTENT, permission()).into_response()
 }
 
 /// A form, and the app that proved to be it.
@@ -234,7 +228,7 @@ struct Granted {
 }
 
 fn with_cors(mut response: Response) -> Response {
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    allow_any(response.headers_mut());
     response
 }
 

@@ -36,6 +36,8 @@
     #redirectUri;
     #tokens = null;
     #renewing = null;
+    // Grows with each sign-out: what was asked for before that is nobody's when it comes.
+    #era = 0;
 
     constructor({ issuer, clientId, redirectUri }) {
       this.#issuer = new URL(issuer).origin;
@@ -113,6 +115,7 @@
     }
 
     async #trade(fields) {
+      const era = this.#era;
       const body = new URLSearchParams({ ...fields, client_id: this.#clientId });
       const response = await root.fetch(new URL("/api/oauth2/token", this.#issuer), {
         method: "POST",
@@ -123,6 +126,10 @@
         referrerPolicy: "no-referrer",
       });
       const answer = await response.json().catch(() => ({}));
+      if (era !== this.#era) {
+        if (response.ok) await this.#revoke(answer.refresh_token);
+        throw new WeirOAuthError("signed_out", "signed out meanwhile");
+      }
       if (!response.ok) {
         if (answer.error === "invalid_grant") this.#tokens = null;
         throw new WeirOAuthError(answer.error || "server_error", answer.error_description);
@@ -144,10 +151,14 @@
       if (!this.#tokens) throw new WeirOAuthError("signed_out", "nobody is signed in");
       if (root.performance.now() < this.#tokens.until - 60000) return this.#tokens.access;
       // One at a time: a refresh token that is used twice ends everything.
-      this.#renewing ??= this.#trade({ grant_type: "refresh_token", refresh_token: this.#tokens.refresh }).finally(
-        () => (this.#renewing = null),
-      );
+      if (!this.#renewing) {
+        const renewing = this.#trade({ grant_type: "refresh_token", refresh_token: this.#tokens.refresh }).finally(() => {
+          if (this.#renewing === renewing) this.#renewing = null;
+        });
+        this.#renewing = renewing;
+      }
       await this.#renewing;
+      if (!this.#tokens) throw new WeirOAuthError("signed_out", "signed out meanwhile");
       return this.#tokens.access;
     }
 
@@ -173,9 +184,13 @@
     // Ends the grant's tokens, here and at Weir.
     async signOut() {
       const tokens = this.#tokens;
-      this.#tokens = null;
-      if (!tokens) return;
-      const body = new URLSearchParams({ token: tokens.refresh, client_id: this.#clientId });
+      this.#tokens = this.#renewing = null;
+      this.#era += 1;
+      if (tokens) await this.#revoke(tokens.refresh);
+    }
+
+    async #revoke(token) {
+      const body = new URLSearchParams({ token, client_id: this.#clientId });
       await root.fetch(new URL("/api/oauth2/revoke", this.#issuer), { method: "POST", body, credentials: "omit" });
     }
 
