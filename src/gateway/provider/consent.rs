@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::app::{App, AppRecord};
+use super::kept::{CODES, CONSENTS, Code, Consent, GRANTS, Grant, consent_id};
 use super::request::{self, Back, Params, Request, Trouble};
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::{Visitor, Who};
@@ -14,12 +15,6 @@ use crate::store::{self, Expect, Name, StoreError, Write};
 
 /// Questions, by person and the hash of what the page holds.
 pub(super) const ASKS: Name = "oauth_asks";
-
-/// Who agreed to what, by person and app.
-pub(super) const CONSENTS: Name = "oauth_consents";
-
-/// Codes, by hash.
-pub(super) const CODES: Name = "oauth_codes";
 
 /// Most open questions of one person. Whoever is asked once more cannot answer the one that was asked first.
 const MAX_ASKS: usize = 20;
@@ -50,33 +45,6 @@ struct About {
     state: Option<String>,
     scope: GrantScopes,
     challenge: Option<String>,
-}
-
-/// What a person agreed to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Consent {
-    pub client_id: String,
-    pub who: String,
-    pub scope: GrantScopes,
-    /// Seconds since 1970.
-    pub created: u64,
-    /// Seconds since 1970.
-    pub updated: u64,
-}
-
-/// A code, as kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Code {
-    pub client_id: String,
-    pub redirect_uri: String,
-    pub challenge: Option<String>,
-    pub tenant: String,
-    pub subject: String,
-    pub scope: GrantScopes,
-    /// Seconds since 1970.
-    pub expires: u64,
-    /// The grant that it was traded for.
-    pub grant: Option<String>,
 }
 
 /// A question for a person.
@@ -117,11 +85,6 @@ pub enum Answer {
 /// The id of a question to `who`.
 fn ask_id(who: &Who, ticket: &str) -> String {
     format!("{}.{}", who.key(), secrets::hash(ticket))
-}
-
-/// The id of what `who` agreed to.
-pub(super) fn consent_id(who: &Who, client_id: &str) -> String {
-    format!("{}.{client_id}", who.key())
 }
 
 impl Provider {
@@ -349,8 +312,8 @@ impl Provider {
         // A code that was traded is remembered for a while, so that a second trade is noticed.
         self.sweep::<Code>(CODES, |code| code.expires + ASK_LIFE < seconds).await?;
         self.sweep::<Consent>(CONSENTS, |consent| is_gone(&consent.client_id)).await?;
-        let is_over = |grant: &super::token::Grant| grant.expires < seconds || is_gone(&grant.client_id);
-        self.sweep::<super::token::Grant>(super::token::GRANTS, is_over).await
+        let is_over = |grant: &Grant| grant.expires < seconds || is_gone(&grant.client_id);
+        self.sweep::<Grant>(GRANTS, is_over).await
     }
 
     async fn sweep<T: serde::de::DeserializeOwned>(

@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::consent::{CONSENTS, Consent, consent_id};
+use super::kept::{CONSENTS, Consent, GRANTS, Grant, consent_id, drop_grant};
 use super::scope::{GrantScope, GrantScopes};
-use super::token::{GRANTS, Grant};
 use super::visitors::Who;
 use super::{Provider, ProviderError, TRIES, act, from_row};
 use crate::store::{Expect, MAX_PAGE, Name, Row, StoreError, Write};
@@ -181,9 +180,4 @@ impl Provider {
             }
         }
     }
-}
-
-/// Forgets a grant.
-pub(super) fn drop_grant(id: &str) -> Write {
-    Write::Delete { table: GRANTS, id: id.to_owned(), expect: Expect::Anything }
 }

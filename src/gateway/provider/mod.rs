@@ -7,6 +7,7 @@
 //! request   what an authorize request asks for, or what is wrong with it      scope     profile, balance, chat
 //! consent   what a person is asked, once answered, and the code that follows   visitors  who the person is (the sign-in answers)
 //! token     a code or a refresh token for new ones; revocation, introspection   grant     what a person granted, to look at and take back
+//! kept      what is kept of all that
 //! ```
 //! Everything is in the store and nothing in memory: any replica goes on with what another began. Codes, secrets and refresh
 //! tokens are 256 random bits and kept as SHA-256 (see [`keybook`](crate::keybook) for why not slower). Access tokens are
@@ -15,6 +16,7 @@
 mod app;
 mod consent;
 mod grant;
+mod kept;
 mod redirect;
 mod request;
 mod scope;

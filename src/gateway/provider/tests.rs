@@ -435,7 +435,7 @@ async fn a_refresh_token_is_for_its_client_and_dies_when_nobody_uses_it() {
     town.ticks().await;
     town.hand.advance(Duration::from_secs(601));
     town.ticks().await;
-    assert!(town.store.list(token::GRANTS, None, 10).await.expect("read").is_empty(), "swept");
+    assert!(town.store.list(kept::GRANTS, None, 10).await.expect("read").is_empty(), "swept");
 }
 
 #[tokio::test]
@@ -689,15 +689,11 @@ async fn what_is_over_is_forgotten() {
     town.code(&app, "alice", "chat").await;
     town.one.delete_app("d", None, &gone.record.client_id).await.expect("deleted");
     let count = async |table| town.store.list(table, None, 1000).await.expect("read").len();
-    assert_eq!((count(consent::ASKS).await, count(consent::CODES).await), (1, 3));
+    assert_eq!((count(consent::ASKS).await, count(kept::CODES).await), (1, 3));
     town.hand.advance(Duration::from_secs(1300));
     town.ticks().await;
-    assert_eq!((count(consent::ASKS).await, count(consent::CODES).await), (0, 0));
-    assert_eq!(
-        (count(consent::CONSENTS).await, count(token::GRANTS).await),
-        (1, 1),
-        "of the app that is there"
-    );
+    assert_eq!((count(consent::ASKS).await, count(kept::CODES).await), (0, 0));
+    assert_eq!((count(kept::CONSENTS).await, count(kept::GRANTS).await), (1, 1), "of the app that is there");
 }
 
 /// What a cluster's client sends again after its connection broke meets what it wrote itself; and what came too late is there
@@ -761,7 +757,7 @@ async fn an_apps_grants_of_one_person_are_few() {
     assert!(!town.is_alive(&first).await, "what was not used for the longest made room");
     assert!(town.is_alive(&others).await, "another app's stay");
     town.refresh(&town.one, &app, &used).await.expect("what is used stays");
-    let count = town.store.list(token::GRANTS, None, 1000).await.expect("read").len();
+    let count = town.store.list(kept::GRANTS, None, 1000).await.expect("read").len();
     assert_eq!(count, 51);
 }
 
@@ -770,11 +766,11 @@ async fn however_much_is_over_or_taken_back_no_change_is_big_and_nothing_stays()
     let town = town().await;
     let (app, _) = town.app(true).await;
     let issued = town.granted(&app, "alice", "chat").await;
-    let row = town.store.list(token::GRANTS, None, 1).await.expect("read").remove(0);
+    let row = town.store.list(kept::GRANTS, None, 1).await.expect("read").remove(0);
     let (who, _) = row.id.split_once('.').expect("a person's");
     for start in [0, 1000, 2000] {
         let copies = (start..start + 900).map(|number| Write::Put {
-            table: token::GRANTS,
+            table: kept::GRANTS,
             id: format!("{who}.copy{number}"),
             value: row.value.clone(),
             expect: Expect::Absent,
@@ -794,6 +790,6 @@ async fn however_much_is_over_or_taken_back_no_change_is_big_and_nothing_stays()
     *town.line.most.lock() = 0;
     town.one.take_back(&visitor("alice").who, &app.record.client_id).await.expect("taken back");
     assert!(*town.line.most.lock() <= 1000, "{} at once", town.line.most.lock());
-    assert!(town.store.list(token::GRANTS, None, 10).await.expect("read").is_empty());
+    assert!(town.store.list(kept::GRANTS, None, 10).await.expect("read").is_empty());
     assert!(!town.is_alive(&issued).await);
 }

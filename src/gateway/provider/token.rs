@@ -3,12 +3,10 @@
 //! token that was used before is known for what it is, however old, although nothing of it is kept: whoever shows it has stolen
 //! it, or has been stolen from, and the chain ends (RFC 9700, 4.14.2).
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::consent::{CODES, CONSENTS, Code, Consent, consent_id};
-use super::grant::drop_grant;
+use super::kept::{CODES, CONSENTS, Code, Consent, GRANTS, Grant, consent_id, drop_grant};
 use super::request::Params;
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::Who;
@@ -16,10 +14,7 @@ use super::{OAuthCode, Provider, ProviderError, TRIES, act, from_row, refuse, se
 use crate::identity::{Claims, Seen};
 use crate::ids::random_name;
 use crate::secret::Secret;
-use crate::store::{Act, Expect, MAX_PAGE, Name, StoreError, Write};
-
-/// Grants, by id.
-pub(super) const GRANTS: Name = "oauth_grants";
+use crate::store::{Act, Expect, MAX_PAGE, StoreError, Write};
 
 /// Most grants of one person to one app. Whoever signs in once more ends the one that was not used for the longest: a page in a
 /// browser, which keeps no token, makes one each time that it is opened.
@@ -31,31 +26,6 @@ const PREFIX: &str = "weir-rt-";
 /// What a client is told of a code or a refresh token that is not good, whatever the reason.
 const NOT_GOOD: &str =
     "It is unknown, used, expired, revoked, or was given to another client or for another redirect URI.";
-
-/// A grant, as kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Grant {
-    pub client_id: String,
-    pub tenant: String,
-    pub subject: String,
-    pub scope: GrantScopes,
-    /// Seconds since 1970.
-    pub created: u64,
-    /// When it was last renewed; seconds since 1970.
-    pub used: u64,
-    /// Seconds since 1970 from which its refresh token is dead.
-    pub expires: u64,
-    /// Hash of what all refresh tokens of the chain share.
-    family: String,
-    /// Hash of what the newest of them has of its own.
-    turn: String,
-}
-
-impl Grant {
-    fn who(&self) -> Who {
-        Who { tenant: self.tenant.as_str().into(), subject: self.subject.as_str().into() }
-    }
-}
 
 /// A refresh token taken apart.
 struct Refresh {
