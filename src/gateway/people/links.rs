@@ -1,7 +1,7 @@
 //! Ways in. A door is a row under the hash of source and subject that leads to a person, and it is made, moved and taken away in
 //! one commit with that person: whatever comes in between, nobody's door leads to somebody else.
 
-use super::record::{Door, Source};
+use super::record::{Door, SessionRecord, Source};
 use super::{DOORS, Link, PEOPLE, People, PeopleError, PersonRecord, TRIES, act, from_row, to_row};
 use crate::ids::random_name;
 use crate::oauth::{Person, Provider};
@@ -227,7 +227,12 @@ impl People {
             let act = act(&self.shown(&person), "person.unlinked", link, gone.source.clone());
             match self.end(act, id, &ended, writes).await {
                 Err(StoreError::Conflict) => {}
-                other => return Ok(other.map(|()| person)?),
+                other => {
+                    other?;
+                    let by_it = |session: &SessionRecord| session.link == gone.id && session.id != in_session;
+                    self.end_late(&self.shown(&person), id, by_it).await?;
+                    return Ok(person);
+                }
             }
         }
         Err(StoreError::Conflict.into())

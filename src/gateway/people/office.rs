@@ -131,7 +131,11 @@ impl People {
             let put = put_person(&person, Expect::Version(version))?;
             match self.end(act(who, "person.changed", id, note), id, &ended, vec![put]).await {
                 Err(StoreError::Conflict) => {}
-                other => return Ok(other.map(|()| (before, person))?),
+                other => {
+                    other?;
+                    self.end_late(who, id, |_| true).await?;
+                    return Ok((before, person));
+                }
             }
         }
         Err(StoreError::Conflict.into())
@@ -151,7 +155,11 @@ impl People {
             let note = String::new();
             match self.end(act(who, "person.removed", id, note), id, &ended, writes).await {
                 Err(StoreError::Conflict) => {}
-                other => return Ok(other.map(|()| person)?),
+                other => {
+                    other?;
+                    self.end_late(who, id, |_| true).await?;
+                    return Ok(person);
+                }
             }
         }
         Err(StoreError::Conflict.into())

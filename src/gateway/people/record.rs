@@ -111,6 +111,12 @@ impl Link {
 }
 
 impl PersonRecord {
+    /// Whether the same holds of them as of `other`, whatever they are called and however they come in.
+    pub fn holds_as(&self, other: &Self) -> bool {
+        let what = |of: &Self| (of.is_blocked, of.tenant.clone(), of.scopes.clone(), of.models.clone());
+        what(self) == what(other)
+    }
+
     /// What they are called: by whoever was asked first and said something.
     pub fn name(&self) -> Option<&str> {
         self.links.iter().find_map(|link| link.name.as_deref())

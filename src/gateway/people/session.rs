@@ -5,7 +5,6 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-use super::links::put_person;
 use super::record::{PersonRecord, SessionRecord};
 use super::{People, PeopleError, TRIES, act, from_row, to_row};
 use crate::gateway::secrets::{fits, hash, random};
@@ -145,16 +144,19 @@ impl People {
     ) -> Result<(SessionRecord, Secret), PeopleError> {
         for _ in 0..TRIES {
             // An operator may have changed them since they were recognised.
-            let Some((now, version)) = self.welcome(&person.id).await? else {
+            let Some((now, _)) = self.welcome(&person.id).await? else {
                 return Err(PeopleError::NotAdmitted);
             };
             *person = now;
-            // Written again as it is: of a change of somebody and their new session, one is the first.
-            let again = put_person(person, Expect::Version(version))?;
-            match self.begin(person, link, agent, again).await {
-                Err(PeopleError::Store(StoreError::Conflict)) => {}
-                other => return other,
+            let begun = self.begin(person, link, agent).await?;
+            // Or while it began. Who changes somebody looks for their sessions afterwards: this one is there by now, or sees the change. Not
+            // written with their row: of five windows that sign in at once all shall come in.
+            let now = self.welcome(&person.id).await?;
+            if now.is_some_and(|(now, _)| now.holds_as(person)) {
+                return Ok(begun);
             }
+            let act = act(&self.shown(person), "person.signed_out", &begun.0.id, String::new());
+            self.end(act, &person.id, std::slice::from_ref(&begun.0.id), Vec::new()).await?;
         }
         Err(StoreError::Conflict.into())
     }
@@ -164,7 +166,6 @@ impl People {
         person: &PersonRecord,
         link: &str,
         agent: &str,
-        and: Write,
     ) -> Result<(SessionRecord, Secret), PeopleError> {
         let (now, ground) = (self.now(), self.ground());
         let secret = random();
@@ -180,7 +181,7 @@ impl People {
         let oldest: Vec<String> = all.iter().skip(MAX_EACH - 1).map(|session| session.id.clone()).collect();
         let id = row_id(&person.id, &session.id);
         let value = to_row(&id, &session)?;
-        let mut writes = vec![and, Write::Put { table: SESSIONS, id, value, expect: Expect::Absent }];
+        let mut writes = vec![Write::Put { table: SESSIONS, id, value, expect: Expect::Absent }];
         writes.extend(self.end_rows(&person.id, &oldest));
         let act = act(&self.shown(person), "person.signed_in", &session.id, String::new());
         self.keeper.revoke(act, &oldest, writes).await?;
@@ -204,6 +205,21 @@ impl People {
     ) -> Result<(), StoreError> {
         changes.extend(self.end_rows(person, sessions));
         self.keeper.revoke(act, sessions, changes).await
+    }
+
+    /// Ends what began while somebody was being changed by `who`, of what `is_meant`.
+    pub(super) async fn end_late(
+        &self,
+        who: &str,
+        person: &str,
+        is_meant: impl Fn(&SessionRecord) -> bool,
+    ) -> Result<(), StoreError> {
+        let late = self.sessions(person).await?.into_iter().filter(is_meant);
+        let late: Vec<String> = late.map(|session| session.id).collect();
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.end(act(who, "person.signed_out", person, String::new()), person, &late, Vec::new()).await
     }
 
     /// Signs somebody out: of one session, or of all.
