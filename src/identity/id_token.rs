@@ -34,6 +34,9 @@ const ALGORITHMS: [Algorithm; 9] = [
 /// Longest subject (OpenID Connect Core, 2).
 const MAX_SUBJECT: usize = 255;
 
+/// How often keys are sought for one token: they may just have been, and a moment later be others.
+const TRIES: usize = 3;
+
 /// Clock difference that is forgiven.
 const LEEWAY: Duration = Duration::from_secs(60);
 
@@ -88,8 +91,12 @@ impl IdTokens {
     pub async fn claims(&self, token: &Secret, sought: Sought<'_>) -> Result<serde_json::Value, Fault> {
         let token = Unverified::parse(token.expose())?;
         let mut set = self.issuer.keys.fresh().await?;
-        if matches!(set.find(token.algorithm, token.kid.as_deref()), Found::None) {
-            set = self.issuer.keys.seek().await;
+        for _ in 0..TRIES {
+            if !matches!(set.find(token.algorithm, token.kid.as_deref()), Found::None) {
+                break;
+            }
+            // Signed with a key of this very moment: issuers replace them at any time.
+            set = self.issuer.keys.seek_soon().await;
         }
         self.issuer.verify(&token, &set, self.clock.wall_seconds())?;
         let subject = token.claims.text("sub")?.unwrap_or_default();

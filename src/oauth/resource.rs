@@ -123,6 +123,11 @@ mod tests {
             assert_eq!(provider.resource(bad), None, "{bad:?}");
         }
         assert_eq!(provider.resource(&format!("portal.qwen.ai/{}", "x".repeat(MAX))), None);
+    }
+
+    #[test]
+    fn s2_a_token_goes_nowhere_inside() {
+        let provider = provider(&["*.qwen.ai", "*.aliyuncs.com", "exact.example"]);
         for host in include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inside.txt")).lines() {
             for given in [
                 host.to_owned(),

@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 use super::canary::Canaries;
-use super::house::{House, mint, until, whole};
+use super::house::{Answer, House, mint, until, whole};
 use super::idp::{Idp, accounts, agree, ask, chat, data, initiate, owner, parameter, providers, register};
+use super::login::{Login, agreed, browse};
 use super::replicas::status;
 
 const HUGGING: &str = "huggingface/deepseek-ai/DeepSeek-V4-Pro";
@@ -105,4 +106,170 @@ async fn l1_nothing_of_a_sign_in_is_written_down() {
     canaries.must_not_be_in("the log", house.log().as_bytes());
     let file = std::fs::read(house.folder().join("store/weir.redb")).expect("a file");
     canaries.must_not_be_in("the store", &file);
+}
+
+/// Everything that a folder holds, but the configuration, which names its secrets, and whatever is only for the owner's eyes.
+fn files_below(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else if !path.ends_with("weir.yaml") && !path.ends_with("credential") {
+            found.push((path.display().to_string(), std::fs::read(&path).unwrap_or_default()));
+        }
+    }
+    found
+}
+
+fn arguments_of(process: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{process}/cmdline")).expect("a process")
+}
+
+/// What begins every JSON Web Token that is signed: ID tokens, callers' own.
+const JWT: &str = "eyJhbGciOi";
+
+/// AK and SK, a key of Weir's own and a JWT, a consent at Google with its revocation, and the command line: the other ways in and out.
+async fn other_ways(house: &House, canaries: &mut Canaries) -> Vec<Answer> {
+    let mut told = Vec::new();
+    let made = whole(
+        house
+            .client
+            .post(house.admin_url("/admin/keys"))
+            .bearer_auth(mint(json!({})))
+            .json(&json!({"name": "k", "tenant": "alpha", "scopes": ["chat", "accounts"]})),
+    )
+    .await;
+    let key = made.json()["key"].as_str().unwrap_or_else(|| panic!("{}", made.text())).to_owned();
+    canaries.watch("API key", &key);
+    let jwt = owner();
+    canaries.watch("JWT", jwt.rsplit('.').next().expect("a signature"));
+    let [ak, sk] = ["access key", "secret key"].map(|name| canaries.plant(name, "k"));
+    let baidu = json!({"platform": "baidu-v1", "account_name": "b", "access_key": ak, "secret_key": sk});
+    told.push(ask(house, &key, "POST", "/api/v1/oauth/accounts", Some(&baidu)).await);
+    assert_eq!(told[0].status, 200, "{}", told[0].text());
+    told.push(whole(chat(house, "baidu-v1/ERNIE-Speed-8K")).await);
+    for (token, platform) in [(&key, "gemini"), (&jwt, "gemini"), (&key, "aihubmix")] {
+        let planted = canaries.plant("the key beside it", "sk-");
+        let mut wish = json!({"platform": platform, "account_name": "g"});
+        if platform == "aihubmix" {
+            wish["api_key"] = json!(planted);
+        }
+        let back = agree(house, token, wish).await;
+        canaries.watch("state", &back.state);
+        canaries.watch("code", &parameter(&back.address, "code"));
+        canaries.watch("cookie", back.cookie.split_once('=').expect("a value").1);
+        told.push(back.come_back(house).await);
+        assert_eq!(told.last().expect("one").status, 200, "{}", told.last().expect("one").text());
+    }
+    // Where nobody may be: each secret in the place of another.
+    for (token, path) in [
+        (key.as_str(), "/api/v1/oauth/status?state=x"),
+        (&format!("{key}x"), "/api/v1/oauth/accounts"),
+        (&format!("{jwt}x"), "/api/v1/oauth/accounts"),
+        (sk.as_str(), "/api/v1/oauth/accounts"),
+    ] {
+        told.push(ask(house, token, "GET", path, None).await);
+    }
+    for secret in [&key, &sk, &jwt] {
+        let wish = json!({"platform": secret, "account_name": 7, "flow": secret});
+        told.push(initiate(house, &jwt, wish).await);
+        let url = house.url(&format!("/huggingface-callback?state={secret}&code={secret}&error={secret}x"));
+        drop(whole(house.client.get(url).header("cookie", format!("weir-begun={secret}"))).await);
+    }
+    told
+}
+
+/// The command, while a browser is away and after it has come back; from a terminal and by a device's code.
+async fn by_command(house: &House, hugging: &Idp, canaries: &mut Canaries) {
+    for flow in ["oauth", "device_code"] {
+        hugging.tell("settings", json!({"auto": "ann", "interval_s": 1})).await;
+        let login = Login::start(house, &["--owner", "alpha", "--name", flow, "--flow", flow]).await;
+        canaries.watch("state", login.text("state"));
+        let address = if flow == "oauth" { Some(agreed(&login).await) } else { None };
+        if let Some(address) = &address {
+            canaries.watch("code", &parameter(address, "code"));
+        }
+        canaries.must_not_be_in("the command's arguments", &arguments_of(login.process_id()));
+        if let Some(address) = &address {
+            let done = browse(address).await;
+            assert_eq!(done.status, 200, "{}", done.text());
+            canaries.must_not_be_in("the terminal's page", &done.body);
+        }
+        let (is_good, said) = login.ended().await;
+        assert!(is_good, "{said}");
+        watch(hugging, canaries).await;
+        canaries.must_not_be_in("what the command says", said.as_bytes());
+    }
+}
+
+/// Some who are in the middle of it when the store is looked into: what is kept of them opens nothing.
+async fn waiting(house: &House, hugging: &Idp, canaries: &mut Canaries) {
+    let key = canaries.plant("the key that waits", "sk-");
+    for number in 0..5 {
+        let name = format!("w{number}");
+        let wish = json!({"platform": "aihubmix", "account_name": name, "api_key": key});
+        let back = agree(house, &owner(), wish).await;
+        canaries.watch("state", &back.state);
+        canaries.watch("cookie", back.cookie.split_once('=').expect("a value").1);
+    }
+    hugging.tell("settings", json!({"auto": null, "interval_s": 1})).await;
+    let wish = json!({"platform": "huggingface", "account_name": "w", "flow": "device_code"});
+    let begun = data(&initiate(house, &owner(), wish).await);
+    canaries.watch("state", begun["state"].as_str().expect("text"));
+    let asked = hugging.asked("token").await;
+    until("it is asked about", async || hugging.asked("token").await > asked).await;
+    assert!(watch(hugging, canaries).await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_nor_of_keys_of_commands_and_of_what_goes() {
+    let row = "platforms:\n  baidu-v1: {base_url: \"http://$FAKE/baidu-v1/rpc/2.0/ai_custom/v1/wenxinworkshop\", \
+        token_url: \"http://$FAKE/baidu-v1/oauth/2.0/token\"}\n";
+    let rows = providers(&["huggingface", "google", "aihubmix"]);
+    let mut house = House::start(&format!("log: {{level: trace, format: json}}\n{rows}{row}")).await;
+    let [hugging, google, hub] = ["huggingface", "google", "aihubmix"].map(|name| Idp::of(&house, name));
+    for idp in [&google, &hub] {
+        register(&house, idp).await;
+        idp.tell("settings", json!({"auto": "ann"})).await;
+    }
+    let mut canaries = Canaries::default();
+    for secret in ["secret-huggingface", "secret-google", "secret-aihubmix"] {
+        canaries.watch("client secret", secret);
+    }
+    let mut told = other_ways(&house, &mut canaries).await;
+    by_command(&house, &hugging, &mut canaries).await;
+    google.tell("expire", json!({"access": true})).await;
+    for account in accounts(&house, &owner()).await {
+        let path = format!("/api/v1/oauth/accounts/{}", account["id"].as_str().expect("an id"));
+        told.push(ask(&house, &owner(), "POST", &format!("{path}/refresh"), None).await);
+        if account["platform_id"] == "gemini" {
+            told.push(ask(&house, &owner(), "DELETE", &path, None).await);
+        }
+    }
+    assert!(google.asked("revoke").await > 0, "what goes is revoked");
+    let mut count = 0;
+    for idp in [&hugging, &google, &hub] {
+        count += watch(idp, &mut canaries).await;
+    }
+    assert!(count > 8, "{count} secrets");
+    waiting(&house, &hugging, &mut canaries).await;
+    canaries.spell("a token", JWT);
+    for path in ["/admin/audit", "/admin/accounts", "/admin/keys", "/metrics"] {
+        told.push(house.admin(http::Method::GET, path).await);
+    }
+    for answer in &told {
+        canaries.must_not_be_in("an answer", &answer.body);
+    }
+    canaries.must_not_be_in("the gateway's arguments", &arguments_of(house.process_id()));
+    let (is_good, said) = house.run(&["account", "list"]).await;
+    assert!(is_good, "{said}");
+    canaries.must_not_be_in("the list", said.as_bytes());
+    house.kill().await;
+    let files = files_below(house.folder());
+    assert!(files.iter().any(|(name, bytes)| name.ends_with("weir.redb") && bytes.len() > 1000));
+    assert!(files.iter().any(|(name, bytes)| name.ends_with("weir.log") && bytes.len() > 1000));
+    for (name, bytes) in &files {
+        canaries.must_not_be_in(name, bytes);
+    }
 }

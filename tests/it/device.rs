@@ -147,6 +147,35 @@ async fn whoever_says_no_or_comes_late() {
     assert!(accounts(&house, &owner()).await.is_empty());
 }
 
+/// S2: a token that says that it is good somewhere inside is taken to its platform and nowhere else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s2_a_token_leads_nowhere_inside() {
+    let house = House::start(&OAUTH.replace(", resource_hosts: [\"127.0.0.1\"]", "")).await;
+    let qwen = Idp::of(&house, "qwen");
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    trap.set_nonblocking(true).expect("a socket");
+    let port = trap.local_addr().expect("bound").port();
+    for place in [
+        format!("http://127.0.0.1:{port}/v1"),
+        format!("2130706433:{port}"),
+        format!("localhost:{port}"),
+        format!("https://portal.qwen.ai@127.0.0.1:{port}/v1"),
+        format!("[::ffff:127.0.0.1]:{port}"),
+        "169.254.169.254".to_owned(),
+        "file:///etc/passwd".to_owned(),
+    ] {
+        qwen.tell("settings", json!({"interval_s": 1, "auto": "ann", "resource_url": place})).await;
+        let told = begin(&house, &owner(), wish("x")).await;
+        let ended = over(&house, &told).await;
+        assert_eq!(ended["status"], "done", "{place}");
+        let id = ended["account"]["id"].as_str().expect("an id");
+        let answered = whole(chat(&house, "qwen/coder-model")).await;
+        assert_eq!(answered.status, 200, "{place}: {}", answered.text());
+        data(&ask(&house, &owner(), "DELETE", &format!("/api/v1/oauth/accounts/{id}"), None).await);
+    }
+    assert!(trap.accept().is_err(), "somebody came");
+}
+
 /// Too often: five seconds more from then on, and no less. Trouble of the provider's own is waited out.
 #[tokio::test]
 async fn whoever_asks_too_often_or_at_the_wrong_time() {

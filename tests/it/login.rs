@@ -13,7 +13,7 @@ use super::replicas::status;
 const MODEL: &str = "huggingface/deepseek-ai/DeepSeek-V4-Pro";
 
 /// The command, at its first line: where to agree.
-struct Login {
+pub struct Login {
     child: Child,
     told: Value,
     out: BufReader<ChildStdout>,
@@ -21,7 +21,7 @@ struct Login {
 }
 
 impl Login {
-    async fn start(house: &House, arguments: &[&str]) -> Self {
+    pub async fn start(house: &House, arguments: &[&str]) -> Self {
         let mut command = Command::new(WEIR);
         command.args(["account", "login", "huggingface"]).args(arguments).arg("-c").arg(house.config_file());
         command
@@ -40,7 +40,7 @@ impl Login {
         begun.await.expect("joined")
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub fn text(&self, name: &str) -> &str {
         self.told[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.told))
     }
 
@@ -48,8 +48,12 @@ impl Login {
         writeln!(self.typed.as_mut().expect("open"), "{line}").expect("typed");
     }
 
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end: whether that was a good one, and what it said.
-    async fn ended(self) -> (bool, String) {
+    pub async fn ended(self) -> (bool, String) {
         let Self { mut child, mut out, typed, .. } = self;
         let id = child.id().to_string();
         let work = tokio::task::spawn_blocking(move || {
@@ -75,13 +79,13 @@ async fn house() -> (House, Idp) {
 }
 
 /// Agrees: where the provider sends the browser.
-async fn agreed(login: &Login) -> String {
+pub async fn agreed(login: &Login) -> String {
     let sent = whole(client().build().expect("a client").get(login.text("auth_url"))).await;
     assert!((300..400).contains(&sent.status), "{}", sent.text());
     sent.header("location").to_owned()
 }
 
-async fn browse(url: &str) -> super::house::Answer {
+pub async fn browse(url: &str) -> super::house::Answer {
     whole(client().build().expect("a client").get(url)).await
 }
 

@@ -446,6 +446,16 @@ fn id_tokens() -> Vec<(&'static str, Value, u16)> {
         ("oidc", claims(json!({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"})), 502),
         ("oidc", claims(json!({"sub": "sub-1"})), 502),
         ("oidc", json!({"on": "token", "drop_claims": ["sub"]}), 502),
+        ("oidc", json!({"on": "token", "drop_claims": ["iss"]}), 502),
+        ("oidc", json!({"on": "token", "drop_claims": ["aud"]}), 502),
+        ("oidc", json!({"on": "token", "drop_claims": ["exp"]}), 502),
+        ("oidc", json!({"on": "token", "drop_claims": ["iat"]}), 502),
+        ("oidc", claims(json!({"nonce": ""})), 502),
+        ("oidc", claims(json!({"aud": []})), 502),
+        ("oidc", claims(json!({"sub": ""})), 502),
+        ("oidc", claims(json!({"sub": 9_007_199_254_740_993_u64})), 502),
+        ("oidc", claims(json!({"exp": "never"})), 502),
+        ("oidc", claims(json!({"nbf": 9_999_999_999_u64})), 502),
         ("google", claims(json!({"iss": "accounts.google.com.evil"})), 502),
     ]
 }
@@ -740,7 +750,8 @@ async fn a_better_name_is_the_same_person() {
 async fn many_who_begin_and_never_come_back() {
     let redis = Redis::start(&["--appendfsync", "no"]);
     let fake = start_fake("");
-    let fragment = format!("{}{}", redis.store(), doors(fake, &["github"], None, "").await);
+    let more = "starts_per_minute: 100000";
+    let fragment = format!("{}{}", redis.store(), doors(fake, &["github"], None, more).await);
     let house = House::start_beside(fake, &fragment, &[]).await;
     register(fake, &["github"], &house.url("")).await;
     tell(fake, "github", "settings", &json!({"auto": "ann"})).await;
@@ -752,6 +763,89 @@ async fn many_who_begin_and_never_come_back() {
     }
     let landed = first.get(&back).await;
     assert_eq!(landed.status, 200, "a thousand do not push one out: {}", landed.text());
+}
+
+/// Whoever begins costs a write in the store before anybody knows who it is: so many from one address in a minute, told in either
+/// shape. Who has begun goes on, and so does who is signed in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_begins_so_often_and_no_more() {
+    let redis = Redis::start(&[]);
+    let fragment = redis.store();
+    let house = open(&["oidc"], &fragment, "starts_per_minute: 20").await;
+    let browser = Browser::new(&house);
+    let back = browser.away("/auth/oidc").await;
+    for _ in 1..20 {
+        assert_eq!(browser.get("/auth/oidc").await.status, 303);
+    }
+    let kept = || redis.tell(&["DBSIZE"]);
+    let before = kept();
+    for _ in 0..200 {
+        let answer = browser.get("/auth/oidc").await;
+        // What drains meanwhile may come in.
+        if answer.status == 303 {
+            continue;
+        }
+        assert!(refused(&answer, 429).contains("from this address"));
+        assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|seconds| (1..=3).contains(&seconds)));
+    }
+    let page = browser.open("/auth/oidc?redirect_after=/x").await;
+    assert!([303, 429].contains(&page.status), "{}", page.status);
+    let page = if page.status == 303 { browser.open("/auth/oidc").await } else { page };
+    assert!(page.status == 429 && page.header("content-type").starts_with("text/html"), "{}", page.text());
+    assert!(page.text().contains("from this address") && !page.header("retry-after").is_empty());
+    let (before, after): (i64, i64) = (before.parse().expect("a number"), kept().parse().expect("a number"));
+    assert!(after - before < 10, "nothing is kept of who is refused: {before} {after}");
+    assert_eq!(browser.get(&back).await.status, 200, "who has begun goes on");
+    assert!(browser.is_signed_in().await);
+    until("it drains", async || browser.get("/auth/oidc").await.status == 303).await;
+}
+
+/// S2: keys that an issuer says are inside are not fetched from there; nor is anything else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s2_an_issuer_leads_nobody_inside() {
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    trap.set_nonblocking(true).expect("a socket");
+    let port = trap.local_addr().expect("bound").port();
+    for endpoint in ["jwks_uri", "userinfo_endpoint", "token_endpoint"] {
+        for host in ["127.0.0.1", "2130706433", "localhost", "[::ffff:127.0.0.1]"] {
+            let house = open(&["oidc"], "", "").await;
+            let place = format!("http://{host}:{port}/x");
+            let fault = json!({"on": "discovery", "times": null, "set": {endpoint: place}});
+            tell(house.fake, "oidc", "faults", &fault).await;
+            let browser = Browser::new(&house);
+            let sent = browser.open("/auth/oidc").await;
+            if sent.status == 303 {
+                let back = browser.agree(sent.header("location")).await;
+                refused(&browser.get(&back).await, 502);
+            } else {
+                assert_eq!(sent.status, 502, "{place}: {}", sent.text());
+            }
+            assert!(!browser.is_signed_in().await);
+        }
+    }
+    assert!(trap.accept().is_err(), "somebody came");
+}
+
+/// O6: the issuer's keys roll over, again and again, while five hundred sign in: nobody notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn o6_keys_that_roll_over_while_five_hundred_sign_in() {
+    let house = open(&["oidc"], "", "starts_per_minute: 100000").await;
+    let one = async || Browser::new(&house).sign_in("oidc").await.status;
+    for round in 0..5 {
+        let all = join_all((0..5).map(|_| async {
+            let mut good = 0;
+            for _ in 0..20 {
+                good += usize::from(one().await == 200);
+            }
+            good
+        }));
+        let roll = async {
+            sleep(Duration::from_millis(300)).await;
+            tell(house.fake, "oidc", "rollover", &json!({"drop_old": false})).await;
+        };
+        let (good, ()) = tokio::join!(all, roll);
+        assert_eq!(good.iter().sum::<usize>(), 100, "round {round}: {good:?}");
+    }
 }
 
 /// Codes, states, cookies, tokens and secrets: in no log line however talkative, in no answer that is not theirs, and not in the

@@ -87,6 +87,15 @@ impl Keys {
         Ok(set)
     }
 
+    /// The same for a token that the source's owner has just given us: soon after the last time, too.
+    pub async fn seek_soon(&self) -> Arc<KeySet> {
+        match self {
+            Keys::Url(url) => url.seek_soon().await,
+            other => return other.seek().await,
+        }
+        self.current()
+    }
+
     /// After a token named a key that is not in the set: asks the source again, unless it was asked only just now.
     pub async fn seek(&self) -> Arc<KeySet> {
         if let Keys::Url(url) = self {

@@ -20,6 +20,9 @@ use super::{KeySet, MAX_JWKS};
 /// Least time between two fetches.
 const COOLDOWN: Duration = Duration::from_secs(30);
 
+/// The same for a token that came straight from the issuer: nobody else can have us ask by sending one.
+const SOON: Duration = Duration::from_secs(1);
+
 /// The same while no key at all has been got yet.
 const COOLDOWN_WITHOUT_KEYS: Duration = Duration::from_secs(2);
 
@@ -104,7 +107,7 @@ impl UrlKeys {
             let gate = self.gate.lock();
             gate.succeeded.is_none_or(|at| !gate.has_failed && now.since(at) >= MAX_AGE)
         };
-        let fetch = self.begin(now);
+        let fetch = self.begin(now, COOLDOWN);
         if let (true, Some(fetch)) = (must_wait, fetch) {
             wait(fetch).await;
         }
@@ -112,18 +115,26 @@ impl UrlKeys {
 
     /// Fetches because a token names a key that is not there, unless the cooldown forbids it; waits for the fetch.
     pub async fn seek(self: &Arc<Self>) {
-        if let Some(fetch) = self.begin(self.clock.now()) {
+        if let Some(fetch) = self.begin(self.clock.now(), COOLDOWN) {
             wait(fetch).await;
         }
     }
 
+    /// The same for a token that the issuer has just given us. Where even that is too early, waits until it is not.
+    pub async fn seek_soon(self: &Arc<Self>) {
+        match self.begin(self.clock.now(), SOON) {
+            Some(fetch) => wait(fetch).await,
+            None => tokio::time::sleep(SOON).await,
+        }
+    }
+
     /// Joins the fetch under way, or begins one; `None` where it is too early for another.
-    fn begin(self: &Arc<Self>, now: Moment) -> Option<watch::Receiver<u64>> {
+    fn begin(self: &Arc<Self>, now: Moment, cooldown: Duration) -> Option<watch::Receiver<u64>> {
         let mut gate = self.gate.lock();
         if gate.is_fetching {
             return Some(self.ended.subscribe());
         }
-        let cooldown = if gate.succeeded.is_some() { COOLDOWN } else { COOLDOWN_WITHOUT_KEYS };
+        let cooldown = if gate.succeeded.is_some() { cooldown } else { COOLDOWN_WITHOUT_KEYS.min(cooldown) };
         if gate.begun.is_some_and(|begun| now.since(begun) < cooldown) {
             return None;
         }
