@@ -14,7 +14,7 @@ use crate::config::{Config, StoreUrl};
 use crate::gateway::issuer::Keeper;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
-use crate::gateway::onboard::{Ground, Onboard};
+use crate::gateway::onboard::{Ground, Home, Onboard};
 use crate::gateway::people::{self, People};
 use crate::gateway::provider::{Provider, Visitors};
 use crate::gateway::rehearsal::Rehearsal;
@@ -107,8 +107,10 @@ pub fn consents(
 ) -> anyhow::Result<(Arc<Consents>, Arc<Renewals>)> {
     let engine = Engine::new(careful(onboard)?);
     let pending = Pending::new(records, clock.clone());
-    let consents = Arc::new(Consents::new(Arc::clone(onboard), engine.clone(), pending));
-    let renewals = Renewals::new(Arc::clone(onboard), engine);
+    let home = Arc::new(Home::default());
+    let consents = Consents::new(Arc::clone(onboard), engine.clone(), pending, Arc::clone(&home));
+    let consents = Arc::new(consents);
+    let renewals = Renewals::new(Arc::clone(onboard), engine, home);
     onboard.renew_by(&renewals);
     Ok((consents, renewals))
 }

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method};
 use super::Gateway;
 use super::aside::{LARGE_BODY, aside};
 use super::reading::{MAX_EXPLANATION, read_all, read_answer};
+use super::tokens::Holder;
 use super::trip::{Aim, Trip, Trouble, Victory, Won, broken};
 use crate::api::ask::{Ask, Task};
 use crate::dialect::{Dialect, Encoded, Unsupported};
@@ -138,7 +139,8 @@ async fn token(
         let body = read_all(trip, &mut source, MAX_EXPLANATION).await?;
         scheme.read_token(status, &body, &gateway.clock).map_err(no_token)
     };
-    match gateway.tokens.token(&aim.account.id, model, stale, exchange).await {
+    let holder = Holder { account: &aim.account.id, model, credential: &aim.account.credential };
+    match gateway.tokens.token(holder, stale, exchange).await {
         Ok(token) => Ok(Some(token)),
         Err(Some(trouble)) => Err(trouble),
         Err(None) => Err(broken("the token exchange failed a moment ago")),

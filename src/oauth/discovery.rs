@@ -8,7 +8,7 @@ use url::Url;
 
 use super::careful::is_inner;
 use super::error::OAuthError;
-use super::row::{ClientAuth, Provider, endpoint};
+use super::row::{ClientAuth, Flow, Provider, endpoint};
 use super::web::{Outgoing, Web};
 
 /// The document, as far as it is looked at.
@@ -87,6 +87,16 @@ pub(super) async fn settle(web: &dyn Web, provider: &Provider) -> Result<Provide
     settled.says_issuer |= document.authorization_response_iss_parameter_supported;
     settled.algorithms = document.id_token_signing_alg_values_supported;
     Ok(settled)
+}
+
+/// Whether a row says everything itself that tokens are asked and shown for.
+pub(super) fn is_enough_for_tokens(provider: &Provider) -> bool {
+    let needs_device = provider.account.as_ref().is_some_and(|account| account.flows.contains(&Flow::Device));
+    provider.token_url.is_some()
+        && provider.authorize_url.is_some()
+        && provider.userinfo_url.is_some()
+        && provider.client_auth_is_given
+        && (provider.device_url.is_some() || !needs_device)
 }
 
 /// Whether an issuer may send us there: to its own host, or to one that is not this machine or this network by its very name.

@@ -111,6 +111,18 @@ impl Engine {
         Self { web }
     }
 
+    /// As [`Engine::settled`], for tokens alone: whoever needs no ID token need not ask for the keys of them, and a document that
+    /// cannot be had is no reason not to renew a token.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn settled_for_tokens(&self, provider: &Provider) -> Result<Provider, OAuthError> {
+        match super::discovery::is_enough_for_tokens(provider) {
+            true => Ok(provider.clone()),
+            false => self.settled(provider).await,
+        }
+    }
+
     /// The provider with what its issuer says of itself, where its row leaves that open.
     ///
     /// # Errors
@@ -307,7 +319,11 @@ impl Engine {
             }
             // A pause that grows, as for any server in trouble.
             Err(error) if error.is_transient() => {
-                Ok(Polled::Pending((interval * 2).min(Duration::from_secs(60))))
+                let asked_for = match error {
+                    OAuthError::Unavailable { after, .. } => after.unwrap_or_default(),
+                    _ => Duration::ZERO,
+                };
+                Ok(Polled::Pending((interval * 2).max(asked_for).min(Duration::from_secs(60))))
             }
             Err(error) => Err(error),
         }
@@ -465,6 +481,10 @@ pub(super) fn refusal_of(body: &Map<String, Value>) -> OAuthError {
 fn granted(provider: &Provider, answered: &Answered) -> Result<Grant, OAuthError> {
     if !wire::is_token(answered.access_token().secret()) {
         return Err(no_token());
+    }
+    // Of another kind it would be sent as what it is not (RFC 6749, 7.1).
+    if *answered.token_type() != BasicTokenType::Bearer {
+        return Err(OAuthError::Nonsense("its token is none that can be sent as it is (bearer)".to_owned()));
     }
     let extra = &answered.extra_fields().all;
     let text = |name: &str| match extra.get(name)? {

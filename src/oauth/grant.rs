@@ -19,20 +19,3 @@ pub struct Grant {
     /// What the provider's row wants kept beside the tokens (`openid`, `uid`, `resource_url`).
     pub carried: BTreeMap<String, String>,
 }
-
-impl Grant {
-    /// This grant, renewed by `newer`: what the newer one does not say stays.
-    #[must_use]
-    pub fn renewed(self, newer: Grant) -> Grant {
-        let scopes = if newer.scopes.is_empty() { self.scopes } else { newer.scopes };
-        let mut carried = self.carried;
-        carried.extend(newer.carried);
-        Grant {
-            refresh: newer.refresh.or(self.refresh),
-            id_token: newer.id_token.or(self.id_token),
-            scopes,
-            carried,
-            ..newer
-        }
-    }
-}

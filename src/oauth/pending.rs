@@ -177,10 +177,10 @@ impl Pending {
         self.records.commit(deletes).await.map(drop)
     }
 
-    /// The sign-in of this state, if it is pending. It stays so.
+    /// The sign-in of this state, if it is pending and its key is still in the vault. It stays so.
     ///
     /// # Errors
-    /// The store's or the vault's.
+    /// The store's.
     pub async fn find<T: DeserializeOwned>(
         &self,
         vault: &Vault,
@@ -196,7 +196,14 @@ impl Pending {
         if kept.ends <= self.clock.wall_seconds() {
             return Ok(None);
         }
-        let plain = vault.open(KIND, &id, &kept.what)?;
+        // A key that was taken out meanwhile: whoever comes back begins again.
+        let plain = match vault.open(KIND, &id, &kept.what) {
+            Ok(plain) => plain,
+            Err(error) => {
+                tracing::warn!(%error, "a sign-in that is pending cannot be read");
+                return Ok(None);
+            }
+        };
         let what = serde_json::from_str(plain.expose()).map_err(|error| StoreError::record(&id, &error))?;
         Ok(Some(Found { what, id, version: row.version, browser: kept.browser }))
     }

@@ -201,8 +201,6 @@ pub enum Quirk {
     GithubRevoke,
     /// A refresh carries no client secret.
     RefreshWithoutSecret,
-    /// A callback without a code is a refusal.
-    DenialWithoutError,
     /// The device flow is bound by PKCE, too.
     DevicePkce,
     /// A success may carry an error, nothing or a page of HTML: to be tried again, and no reason to drop a token.
@@ -426,6 +424,14 @@ impl Provider {
             (None, _) => !self.says_issuer,
             (Some(_), None) => true,
         }
+    }
+
+    /// Whether accounts' owners come back from it to the callback that all providers share, and nothing says that it was this one.
+    pub fn is_silent_at_the_common_callback(&self) -> bool {
+        let account = self.account.as_ref().filter(|account| account.flows.contains(&Flow::Code));
+        // Hugging Face has a callback of its own, whatever its row says.
+        let is_there = account.is_some_and(|account| account.platform != "huggingface");
+        is_there && self.client.is_some() && !self.own_callback && !self.says_issuer
     }
 
     /// Whether it is asked for ID tokens: an issuer of OpenID Connect, and the scope for it.

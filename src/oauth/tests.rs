@@ -442,3 +442,45 @@ async fn an_issuer_is_asked_where_its_endpoints_are() {
         assert!(matches!(world.engine.settled(&world.provider).await, Err(OAuthError::Nonsense(_))), "{bad}");
     }
 }
+
+#[tokio::test]
+async fn too_many_questions_are_no_refusal() {
+    let limited = r#"{"error":"rate_limit_exceeded","error_description":"wait"}"#;
+    let world = world("google", &[(429, limited), (429, r#"{"error":"slow_down"}"#)]);
+    let failed = world.exchange().await.unwrap_err();
+    assert!(matches!(failed, OAuthError::Unavailable { .. }) && failed.is_transient(), "{failed:?}");
+    assert_eq!(refusal(&world.exchange().await), Some(Refusal::SlowDown));
+    // A device's question goes on, and not before it was told to.
+    let row = Row { client_id: Some("c".to_owned()), ..Row::built_in("qwen").unwrap().unwrap() };
+    let world = of(Provider::compile("qwen", row).unwrap(), &[(429, limited)]);
+    world.script.answers.lock()[0].retry_after = Some(Duration::from_secs(30));
+    let code = Secret::new("device");
+    let asked = world.engine.poll(&world.provider, &world.client, &code, None, Duration::from_secs(5)).await;
+    assert!(matches!(asked, Ok(Polled::Pending(pause)) if pause == Duration::from_secs(30)), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_another_kind_is_none() {
+    for kind in ["MAC", "DPoP", "N_A", "mac"] {
+        let body = format!(r#"{{"access_token":"t","token_type":"{kind}"}}"#);
+        let failed = world("google", &[(200, &body)]).exchange().await;
+        assert!(matches!(failed, Err(OAuthError::Nonsense(_))), "{kind}: {failed:?}");
+    }
+    for kind in ["\"bearer\"", "\"Bearer\"", "\"BEARER\"", "\"\"", "null"] {
+        let body = format!(r#"{{"access_token":"t","token_type":{kind}}}"#);
+        let granted = world("google", &[(200, &body)]).exchange().await;
+        assert!(granted.is_ok(), "{kind}: {granted:?}");
+    }
+}
+
+#[tokio::test]
+async fn for_tokens_alone_nobody_asks_for_the_keys_of_id_tokens() {
+    let world = world("huggingface", &[]);
+    let settled = world.engine.settled_for_tokens(&world.provider).await.unwrap();
+    assert!(settled.token_url.is_some() && world.script.seen.lock().is_empty());
+    // Where something is missing that tokens need, the issuer is asked.
+    let row = Row::built_in("huggingface").unwrap().unwrap();
+    let world = of(Provider::compile("x", Row { device_url: None, ..row }).unwrap(), &[]);
+    assert!(world.engine.settled_for_tokens(&world.provider).await.is_err());
+    assert_eq!(world.script.seen.lock().len(), 1);
+}

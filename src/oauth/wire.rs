@@ -108,9 +108,7 @@ pub(super) fn normalised(
     provider: &Provider,
     answer: &Answer,
 ) -> Result<(bool, Map<String, Value>), OAuthError> {
-    if answer.status >= 500
-        || (answer.status == 429 && object_of(&answer.body).is_none_or(|body| !body.contains_key("error")))
-    {
+    if answer.status >= 500 || (answer.status == 429 && !is_about_a_device(provider, &answer.body)) {
         let why = format!("it answered with status {}", answer.status);
         return Err(OAuthError::Unavailable { why, after: answer.retry_after });
     }
@@ -131,9 +129,7 @@ pub(super) fn normalised(
         let code = code.as_str().map_or_else(|| code.to_string(), str::to_owned);
         let said = ["error_description", "message", "msg"].iter().find_map(|name| body.get(*name)?.as_str());
         let said = said.unwrap_or_default().to_owned();
-        let mut refusal = refused(provider, &code, &said);
-        refusal.extend(body.remove_entry("interval"));
-        return Ok((false, refusal));
+        return Ok((false, refused(provider, &code, &said)));
     }
     for (theirs, ours) in &provider.members {
         if let Some(value) = body.remove(theirs) {
@@ -147,6 +143,15 @@ pub(super) fn normalised(
     }
     tidy(&mut body);
     Ok((true, body))
+}
+
+/// Whether an answer is one of those to a device's question that come with 429 at some providers: everything else with that status
+/// is about how often we ask, and no refusal.
+fn is_about_a_device(provider: &Provider, body: &[u8]) -> bool {
+    let Some(body) = object_of(body) else { return false };
+    let code = body.get("error").and_then(Value::as_str).unwrap_or_default();
+    let name = provider.errors.get(code).map_or(code, String::as_str);
+    matches!(name, "slow_down" | "authorization_pending")
 }
 
 /// JSON, whatever its content type says; or, from servers that do not know better, a form.
@@ -183,7 +188,9 @@ fn refused(provider: &Provider, code: &str, said: &str) -> Map<String, Value> {
 
 /// What the standard wants and some leave out, or write in their own way.
 fn tidy(body: &mut Map<String, Value>) {
-    body.entry("token_type").or_insert_with(|| Value::from("bearer"));
+    if body.get("token_type").is_none_or(|kind| kind.as_str().is_none_or(str::is_empty)) {
+        body.insert("token_type".to_owned(), Value::from("bearer"));
+    }
     let lifetime = body.remove("expires_in").as_ref().and_then(whole);
     if let Some(seconds) = lifetime {
         body.insert("expires_in".to_owned(), Value::from(seconds.clamp(MIN_LIFETIME, MAX_LIFETIME)));

@@ -25,7 +25,6 @@ use super::till::Rhythm;
 use super::weather::Weather;
 use crate::clock::{Clock, Moment};
 use crate::ids::{AccountId, PlatformName, TenantId};
-use crate::platform::auth::Credential;
 use crate::platform::judge::Scope;
 
 /// What every account needs and none owns.
@@ -191,7 +190,7 @@ impl Member {
             state.is_on = new.is_enabled;
         }
         let is_back = was_off && state.is_on;
-        let is_same = is_same_credential(&old.credential, &new.credential);
+        let is_same = old.credential == new.credential;
         let is_renewed = !is_same && new.consent.is_some() && old.consent == new.consent;
         if is_renewed {
             state.health.renew();
@@ -523,22 +522,5 @@ impl Core {
 
     pub(super) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Whether an account still proves itself with the same. Where we cannot tell it counts as new: that costs one try.
-fn is_same_credential(old: &Credential, new: &Credential) -> bool {
-    match (old, new) {
-        (Credential::ApiKey(old), Credential::ApiKey(new)) => old == new,
-        (
-            Credential::KeyPair { access_key: old_access, secret_key: old_secret },
-            Credential::KeyPair { access_key, secret_key },
-        ) => old_access == access_key && old_secret == secret_key,
-        (
-            Credential::App { app_id: old_id, api_key: old_key, api_secret: old_secret },
-            Credential::App { app_id, api_key, api_secret },
-        ) => old_id == app_id && old_key == api_key && old_secret == api_secret,
-        (Credential::None, Credential::None) => true,
-        _ => false,
     }
 }

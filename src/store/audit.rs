@@ -69,7 +69,7 @@ pub struct Broken {
 #[derive(Clone, Debug)]
 pub struct Audit {
     records: Arc<dyn Records>,
-    /// Writers of one process take turns, so that only those of others can be quicker.
+    /// Those who write by this or a copy of it take turns, so that only others can be quicker.
     turn: Arc<Mutex<()>>,
 }
 

@@ -149,7 +149,7 @@ const ROWS: [(&str, &str); 5] = [
     ),
     (
         "oidc",
-        "client_id: weir-oidc, client_secret: secret-oidc, issuer: \"$IDP\", scopes: [openid, profile, email, offline_access], \
+        "client_id: weir-oidc, client_secret: secret-oidc, issuer: \"$IDP\", says_issuer: true, scopes: [openid, profile, email, offline_access], \
          person: {subject: [[sub]], name: [name]}, account: {platform: house, flows: [code, device]}",
     ),
 ];

@@ -15,6 +15,7 @@ mod proxy;
 mod puppet;
 mod replicas;
 
+mod arrivals;
 mod asks;
 mod bad_input;
 mod broken;

@@ -159,6 +159,20 @@ async fn whoever_is_called_like_the_owner_is_not_the_owner() {
     assert_eq!(whole(house.client.delete(&url).bearer_auth(token(200))).await.status, 200);
 }
 
+/// What its owner types goes through here: never over a network in plain text.
+#[tokio::test]
+async fn without_a_name_nobody_types_a_password_over_a_network() {
+    let mut house = house().await;
+    house.write(&format!("listen: 0.0.0.0:{}\n{}", house.listen.port(), fragment("", STORAGE)));
+    house.signal("TERM");
+    assert!(house.ended().await.success());
+    house.restart().await;
+    let refused = initiate(&house, &owner(), "my-site", "mine").await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("oauth.public_url"), "{}", refused.text());
+    assert!(profiles(&house).is_empty());
+}
+
 #[tokio::test]
 async fn a_session_that_ended_is_signed_in_to_again_and_cookies_are_credentials_too() {
     let house = house().await;

@@ -94,5 +94,28 @@ fn providers(raw: &raw::OAuth, problems: &Problems) -> Vec<Arc<Provider>> {
             }
         }
     }
+    tell_apart(raw, &found, problems);
     found
+}
+
+/// Of several providers that send accounts' owners back to one address, all but one must say who they are: else one could pass on the
+/// code of another as its own (RFC 9700, 4.4.2).
+fn tell_apart(raw: &raw::OAuth, found: &[Arc<Provider>], problems: &Problems) {
+    let named = raw.providers.get().map_or(&[][..], |named| &named.0);
+    let silent = named.iter().filter(|(key, _)| {
+        found.iter().any(|provider| provider.name == key.text && provider.is_silent_at_the_common_callback())
+    });
+    let silent: Vec<_> = silent.collect();
+    let [(first, _), rest @ ..] = silent.as_slice() else { return };
+    for (key, _) in rest {
+        let why = format!(
+            "accounts of `{}` and of `{}` would come back to the same address, and neither provider says which it is",
+            first.text, key.text
+        );
+        let hint = format!(
+            "give `{}` `own_callback: true` and register `<public_url>/api/v1/oauth/callback/{}` with it; or `says_issuer: true`, if what it sends back has `iss`",
+            key.text, key.text
+        );
+        problems.add_with(key.at, why, hint);
+    }
 }

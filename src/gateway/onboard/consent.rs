@@ -4,6 +4,7 @@
 //!
 //! A callback that is not for anybody (a stale tab, a made-up state, another browser) changes nothing: the pending one goes on.
 
+mod arrival;
 mod device;
 mod farewell;
 mod landing;
@@ -13,8 +14,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::kit::{Kit, Tokens};
-use super::{AccountRecord, Consent, NewAccount, Onboard, OnboardError};
+use super::{AccountRecord, Consent, Home, Onboard, OnboardError};
 use crate::ids::TenantId;
 use crate::oauth::{
     Begun, Client, Engine, Flow, Found, Grant, OAuthError, Pending, PendingError, Person, Provider, Refusal,
@@ -23,9 +23,14 @@ use crate::secret::Secret;
 
 use device::Watch;
 pub use device::{DeviceShown, Standing};
+pub(super) use farewell::forget;
 
 /// Most sign-ins of one who begins them that wait at a time.
 const MAX_WAITING: usize = 20;
+
+/// Where no provider, and no browser over a network, could come back to.
+pub const NOWHERE: &str =
+    "Nobody could be sent back here: the operator has to write `oauth.public_url`, which is https.";
 
 /// Who begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +177,7 @@ pub struct Consents {
     engine: Engine,
     pending: Pending,
     devices: Mutex<Watch>,
+    home: Arc<Home>,
 }
 
 /// What an account is to come of, once somebody agrees.
@@ -185,11 +191,12 @@ struct Wish {
 
 impl Consents {
     /// Over these parts.
-    pub fn new(onboard: Arc<Onboard>, engine: Engine, pending: Pending) -> Self {
-        Self { onboard, engine, pending, devices: Mutex::default() }
+    pub fn new(onboard: Arc<Onboard>, engine: Engine, pending: Pending, home: Arc<Home>) -> Self {
+        Self { onboard, engine, pending, devices: Mutex::default(), home }
     }
 
-    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to; `shown` is what their browser has of us already.
+    /// Sends somebody to a provider. `redirect_uri` is where it sends them back to, if there is such a place; `shown` is what their
+    /// browser has of us already.
     ///
     /// # Errors
     /// See [`ConsentError`].
@@ -197,13 +204,17 @@ impl Consents {
         &self,
         beginner: Beginner,
         ask: Initiate,
-        redirect_uri: &str,
+        redirect_uri: Option<&str>,
         shown: Option<&Secret>,
     ) -> Result<Initiated, ConsentError> {
         let flow = self.flow_of(&ask)?;
         let redirect_after = self.place(ask.redirect_after.as_deref())?;
         // What an account of that name would be refused for is told before anybody is sent away.
         check_name(&ask.account_name)?;
+        if flow == Flow::Code && redirect_uri.is_none() {
+            return Err(ConsentError::Invalid(NOWHERE.to_owned()));
+        }
+        self.check_account(&beginner, &ask).await?;
         self.leave_room(&beginner).await?;
         let ground = self.onboard.ground();
         let provider = ground.oauth.for_platform(&ask.platform).ok_or(ConsentError::NotPending)?;
@@ -213,7 +224,7 @@ impl Consents {
             platform: ask.platform,
             account_name: ask.account_name,
             beginner,
-            redirect_uri: redirect_uri.to_owned(),
+            redirect_uri: redirect_uri.unwrap_or_default().to_owned(),
             redirect_after,
             verifier: None,
             api_key: ask.api_key.map(|key| key.expose().to_owned()),
@@ -223,6 +234,16 @@ impl Consents {
             Flow::Code => self.begin_code(wish).await,
             Flow::Device => self.begin_device(wish).await,
         }
+    }
+
+    /// Whether there may be one more account; tokens for one that is there are welcome all the same.
+    async fn check_account(&self, beginner: &Beginner, ask: &Initiate) -> Result<(), ConsentError> {
+        self.onboard.refresh().await.map_err(OnboardError::from)?;
+        let owner = beginner.tenant.as_ref();
+        if self.onboard.has_consented(owner, &ask.platform, &ask.account_name) {
+            return Ok(());
+        }
+        Ok(self.onboard.check_room(owner)?)
     }
 
     /// By which way the platform's accounts are added.
@@ -290,11 +311,17 @@ impl Consents {
         Ok(Initiated::Browser { auth_url: authorization.url.to_string(), begun })
     }
 
-    /// Finishes what [`Consents::initiate`] began: verifies who comes back, trades the code, and adds the account.
+    /// Finishes what [`Consents::initiate`] began: verifies who comes back, trades the code, and adds the account. `came_to` is the
+    /// address that they came back to; `None`: they brought what it said by hand.
     ///
     /// # Errors
     /// See [`ConsentError`]. Where it is [`ConsentError::NotPending`] or [`ConsentError::OtherBrowser`] nothing has changed.
-    pub async fn finish(&self, back: Back, comer: &Comer, came_to: &str) -> Result<Landed, ConsentError> {
+    pub async fn finish(
+        self: &Arc<Self>,
+        back: Back,
+        comer: &Comer,
+        came_to: Option<&str>,
+    ) -> Result<Landed, ConsentError> {
         let ground = self.onboard.ground();
         let state =
             back.state.as_deref().ok_or_else(|| ConsentError::Invalid("There is no 'state'.".to_owned()))?;
@@ -305,7 +332,7 @@ impl Consents {
         }
         let login = &found.what;
         // A provider's answer to another callback is another provider's answer (mix-up).
-        if login.redirect_uri != came_to {
+        if came_to.is_some_and(|came_to| login.redirect_uri != came_to) {
             return Err(ConsentError::NotPending);
         }
         let provider = ground.oauth.provider(&login.provider).ok_or(ConsentError::NotPending)?;
@@ -313,25 +340,10 @@ impl Consents {
         if !provider.may_be(back.iss.as_deref()) {
             return Err(ConsentError::NotPending);
         }
-        if !self.pending.take(&found).await.map_err(PendingError::from)? {
-            return Err(ConsentError::NotPending);
-        }
-        if let Some(error) = &back.error {
-            let said = back.error_description.as_deref().unwrap_or_default();
-            return Err(ConsentError::Denied(crate::gateway::chat::printable(&format!("{error} {said}"))));
-        }
-        let Some(code) = &back.code else {
-            return Err(ConsentError::Denied("it sent nothing back".to_owned()));
-        };
-        if !provider.exchange {
-            return Ok(Landed { record: None, redirect_after: login.redirect_after.clone() });
-        }
-        let verifier = login.verifier.as_deref().map(Secret::new);
-        let grant =
-            self.engine.exchange(&provider, &client, &login.redirect_uri, code, verifier.as_ref()).await;
-        let grant = grant.map_err(ConsentError::Provider)?;
-        let record = self.add(&provider, &client, login, grant).await?;
-        Ok(Landed { record: Some(record), redirect_after: login.redirect_after.clone() })
+        // What follows cannot be had again: it goes on though whoever came back leaves.
+        let consents = Arc::clone(self);
+        let arrived = self.home.begin(async move { consents.arrive(found, back, provider, client).await });
+        arrived.await.unwrap_or_else(|_| Err(ConsentError::Provider(interrupted())))
     }
 
     /// Forgets sign-ins that nobody finished in time.
@@ -347,43 +359,9 @@ impl Consents {
     async fn settled(&self, provider: &Provider) -> Result<(Provider, Client), ConsentError> {
         let client =
             provider.client.clone().ok_or(ConsentError::Provider(OAuthError::NotOffered("client for us")))?;
-        let settled = self.engine.settled(&provider.for_accounts()).await.map_err(ConsentError::Provider)?;
+        let settled = self.engine.settled_for_tokens(&provider.for_accounts()).await;
+        let settled = settled.map_err(ConsentError::Provider)?;
         Ok((settled, client))
-    }
-
-    /// Adds the account that a consent is for; or, where this person's account of that name is there already, renews it.
-    async fn add(
-        &self,
-        provider: &Provider,
-        client: &Client,
-        login: &Login,
-        grant: Grant,
-    ) -> Result<AccountRecord, ConsentError> {
-        check_scopes(provider, &grant)?;
-        let person = match provider.userinfo_url {
-            Some(_) => {
-                Some(self.engine.who(provider, client, &grant, None).await.map_err(ConsentError::Provider)?)
-            }
-            None => None,
-        };
-        let now = self.onboard.gateway.clock.wall_seconds();
-        let consent = consent_of(provider, &grant, person.as_ref(), now);
-        let kit = Kit::of_consent(Tokens::of(&grant), login.api_key.as_deref().map(Secret::new));
-        let who = &login.beginner.who;
-        let owner = login.beginner.tenant.as_ref();
-        match self.onboard.of_person(owner, &login.platform, &login.account_name, &consent).await? {
-            Some(held) => Ok(self.onboard.reconsent(who, &held, consent, kit).await?),
-            None => {
-                let new = NewAccount {
-                    platform: login.platform.clone(),
-                    account_name: login.account_name.clone(),
-                    owner: owner.cloned(),
-                    models: provider.account.as_ref().map_or_else(Vec::new, |row| row.models.clone()),
-                    ..NewAccount::default()
-                };
-                Ok(self.onboard.add_with(who, new, consent, kit).await?)
-            }
-        }
     }
 }
 
@@ -393,14 +371,9 @@ fn is_of(found: &Found<Login>, comer: &Comer) -> bool {
         || comer.caller.as_ref().is_some_and(|caller| caller.is(&found.what.beginner))
 }
 
-/// A consent may be to less than was asked for.
-fn check_scopes(provider: &Provider, grant: &Grant) -> Result<(), ConsentError> {
-    let needs = provider.account.as_ref().map_or(&[][..], |account| account.needs.as_slice());
-    // A provider that does not say granted what was asked for (RFC 6749, 5.1).
-    if needs.is_empty() || grant.scopes.is_empty() || needs.iter().any(|need| grant.scopes.contains(need)) {
-        return Ok(());
-    }
-    Err(ConsentError::Denied(format!("the consent does not hold {}", needs.join(" or "))))
+/// What is told where this process ends meanwhile.
+fn interrupted() -> OAuthError {
+    OAuthError::Unavailable { why: "this gateway is going".to_owned(), after: None }
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), ConsentError> {

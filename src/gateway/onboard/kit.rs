@@ -77,6 +77,14 @@ impl Kit {
         }
     }
 
+    /// Whether both have the same tokens.
+    pub(super) fn has_tokens_of(&self, other: &Kit) -> bool {
+        match (&self.tokens, &other.tokens) {
+            (Some(own), Some(other)) => own.access == other.access && own.refresh == other.refresh,
+            _ => false,
+        }
+    }
+
     /// Where the provider says that the tokens are good: somebody else's word, for [`crate::oauth::Provider::resource`] to judge.
     pub(super) fn resource_url(&self) -> Option<&str> {
         self.tokens.as_ref()?.carried.get("resource_url").map(String::as_str)

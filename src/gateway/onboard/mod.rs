@@ -8,6 +8,7 @@
 #[cfg(feature = "browser")]
 pub mod browsing;
 pub mod consent;
+mod home;
 mod kit;
 mod listing;
 mod record;
@@ -30,6 +31,7 @@ use crate::pool::settings::{Account, LastUsed};
 use crate::store::{self, Act, Audit, Expect, Name, Records, StoreError, Write};
 use crate::vault::{Vault, VaultError};
 
+pub use home::Home;
 use kit::Kit;
 pub use listing::Listed;
 pub use record::{AccountRecord, Consent, NewAccount};
@@ -289,14 +291,19 @@ impl Onboard {
             return Err(OnboardError::Invalid(format!("There is no platform '{named}'.")));
         };
         let (record, credential) = new.read(platform, self.gateway.clock.wall_seconds())?;
-        if let Some(owner) = &record.owner {
-            let state = self.state.lock();
-            let count = state.held.values().filter(|held| held.record.owner.as_ref() == Some(owner)).count();
-            if count >= MAX_PER_TENANT {
-                return Err(OnboardError::Invalid(format!("There are {MAX_PER_TENANT} accounts already.")));
-            }
-        }
+        self.check_room(record.owner.as_ref())?;
         Ok((record, credential))
+    }
+
+    /// Whether a tenant may have one more.
+    fn check_room(&self, owner: Option<&TenantId>) -> Result<(), OnboardError> {
+        let Some(owner) = owner else { return Ok(()) };
+        let state = self.state.lock();
+        let count = state.held.values().filter(|held| held.record.owner.as_ref() == Some(owner)).count();
+        if count < MAX_PER_TENANT {
+            return Ok(());
+        }
+        Err(OnboardError::Invalid(format!("There are {MAX_PER_TENANT} accounts already.")))
     }
 
     /// Switches an account on (and forgets what stood against it) or off; to the other of the two where `on` is `None`.

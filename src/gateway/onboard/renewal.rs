@@ -9,8 +9,8 @@ mod keep;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 use super::consent::consent_of;
 use super::record::Held;
-use super::{Consent, Onboard, OnboardError, TABLE};
+use super::{Consent, Home, Onboard, OnboardError, TABLE};
 use crate::gateway::tokens::Renew;
 use crate::ids::{AccountId, random_name};
 use crate::oauth::{Client, Engine, Grant, OAuthError, Provider, Refusal};
@@ -86,51 +86,38 @@ pub struct Renewals {
     /// Who we are in locks.
     holder: String,
     desks: Mutex<HashMap<AccountId, Arc<Desk>>>,
-    /// Where the work is done: on threads that outlive those of requests.
-    home: OnceLock<Handle>,
-    under_way: AtomicUsize,
+    home: Arc<Home>,
     is_closed: AtomicBool,
 }
 
-/// Counts one renewal for as long as it is under way.
-struct UnderWay<'a>(&'a AtomicUsize);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 impl Renewals {
-    /// Over these parts.
-    pub fn new(onboard: Arc<Onboard>, engine: Engine) -> Arc<Self> {
+    /// Over these parts. `home` is also where accounts are added by consent.
+    pub fn new(onboard: Arc<Onboard>, engine: Engine, home: Arc<Home>) -> Arc<Self> {
         Arc::new(Self {
             onboard,
             engine,
             holder: random_name("ren_", 16),
             desks: Mutex::default(),
-            home: OnceLock::new(),
-            under_way: AtomicUsize::new(0),
+            home,
             is_closed: AtomicBool::new(false),
         })
     }
 
     /// Where to do the work from now on.
     pub fn live_on(&self, home: Handle) {
-        let is_first = self.home.set(home).is_ok();
-        debug_assert!(is_first, "set once, at the start");
+        self.home.settle(home);
     }
 
     /// Begins nothing any more, and waits until what has begun is in the store, for `patience` at most: a rotated token that is not
-    /// kept is a consent that is lost. Whether everything is.
+    /// kept is a consent that is lost, and so is one whose code has just been traded. Whether everything is.
     pub fn close(&self, patience: Duration) -> bool {
         self.is_closed.store(true, Ordering::SeqCst);
         let clock = &self.onboard.gateway.clock;
         let since = clock.now();
-        while self.under_way.load(Ordering::SeqCst) > 0 && clock.now().since(since) < patience {
+        while !self.home.is_quiet() && clock.now().since(since) < patience {
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.under_way.load(Ordering::SeqCst) == 0
+        self.home.is_quiet()
     }
 
     /// Newer tokens than an account has, for whoever asks by hand.
@@ -146,11 +133,7 @@ impl Renewals {
     async fn renew(self: &Arc<Self>, id: &AccountId, stale: &Secret, cause: Cause) -> Renewed {
         let (renewals, id, stale) = (Arc::clone(self), id.clone(), stale.clone());
         // On a task of its own: a caller that leaves must not leave a rotated token unkept.
-        let work = async move { renewals.renew_here(&id, &stale, cause).await };
-        let task = match self.home.get() {
-            Some(home) => home.spawn(work),
-            None => tokio::spawn(work),
-        };
+        let task = self.home.begin(async move { renewals.renew_here(&id, &stale, cause).await });
         match tokio::time::timeout(PATIENCE, task).await {
             Ok(Ok(renewed)) => renewed,
             Ok(Err(_)) | Err(_) => Renewed::NotNow,
@@ -162,14 +145,13 @@ impl Renewals {
     }
 
     async fn renew_here(&self, id: &AccountId, stale: &Secret, cause: Cause) -> Renewed {
-        self.under_way.fetch_add(1, Ordering::SeqCst);
-        let _under_way = UnderWay(&self.under_way);
         let desk = self.desk(id);
         let _turn = desk.turn.lock().await;
         let clock = &self.onboard.gateway.clock;
         let now = clock.now();
         let is_futile = cause == Cause::Refused && desk.is_futile(now);
-        let may_ask = !(is_futile || desk.rests(now));
+        let is_too_often = cause == Cause::Hand && !desk.may_ask_by_hand(now);
+        let may_ask = !(is_futile || is_too_often || desk.rests(now));
         match self.renew_alone(id, stale, cause, may_ask).await {
             Ok(Renewed::NotNow) => Renewed::NotNow,
             Ok(renewed) => {
@@ -199,9 +181,10 @@ impl Renewals {
         cause: Cause,
         may_ask: bool,
     ) -> Result<Renewed, Setback> {
+        let now = || self.onboard.gateway.clock.wall_seconds();
         let lock = loop {
             let Some(held) = self.read(id).await? else { return Ok(Renewed::Never) };
-            if let Some(known) = settled(&held, stale, cause) {
+            if let Some(known) = settled(&held, stale, cause, now()) {
                 return Ok(known);
             }
             if !may_ask || self.is_closed.load(Ordering::SeqCst) {
@@ -213,7 +196,7 @@ impl Renewals {
         };
         // Read again inside the lock: whoever held it before may have been quicker.
         let Some(held) = self.read(id).await? else { return Ok(Renewed::Never) };
-        if let Some(known) = settled(&held, stale, cause) {
+        if let Some(known) = settled(&held, stale, cause, now()) {
             self.unlock(id, lock).await?;
             return Ok(known);
         }
@@ -298,7 +281,7 @@ impl Renewals {
         let name = held.record.consent.as_ref().map_or("", |consent| consent.provider.as_str());
         let provider = ground.oauth.provider(name).ok_or(OAuthError::NotOffered("client for us"))?;
         let client = provider.client.clone().ok_or(OAuthError::NotOffered("client for us"))?;
-        Ok((self.engine.settled(&provider.for_accounts()).await?, client))
+        Ok((self.engine.settled_for_tokens(&provider.for_accounts()).await?, client))
     }
 
     /// What the provider makes of the refresh token.
@@ -396,12 +379,16 @@ impl Renew for Arc<Renewals> {
 }
 
 /// What is known without asking anybody; `None`: the provider must be asked.
-fn settled(held: &Held, stale: &Secret, cause: Cause) -> Option<Renewed> {
+fn settled(held: &Held, stale: &Secret, cause: Cause, now: u64) -> Option<Renewed> {
     let Some(tokens) = &held.kit.tokens else { return Some(Renewed::Never) };
     if tokens.access != *stale {
         return Some(Renewed::Newer);
     }
     let is_over = held.record.consent.as_ref().is_none_or(|consent| consent.needs_reauth.is_some());
+    // Some providers give the same token again, with a later end: somebody else was quicker all the same.
+    if cause == Cause::Due && !is_over && !is_due(held, now) {
+        return Some(Renewed::Newer);
+    }
     // A token that is good and cannot be renewed stays as it is, whoever asks.
     let is_last = tokens.refresh.is_none() && cause == Cause::Hand;
     (is_over || is_last).then_some(Renewed::Never)
@@ -429,6 +416,10 @@ fn due_at(id: &str, expires: u64, lifetime: Option<u64>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -444,5 +435,33 @@ mod tests {
         // A short life: a tenth of it.
         assert!((910..=940).contains(&due_at("a", 1_000, Some(600))));
         assert_eq!(due_at("a", 10, Some(0)), 10);
+    }
+
+    /// An account whose token ends at `expires`.
+    fn held(expires: u64) -> Held {
+        use crate::gateway::onboard::kit::{Kit, Tokens};
+        use crate::vault::{MasterKey, Vault};
+        let consent = Consent { expires: Some(expires), lifetime: Some(3600), ..Consent::default() };
+        let record = json!({
+            "id": "acc_1", "platform": "openai", "name": "n", "weight": 1, "priority": 0, "enabled": true,
+            "created": 0, "updated": 0, "consent": consent,
+        });
+        let tokens =
+            Tokens { access: Secret::new("same"), refresh: Some(Secret::new("r")), carried: BTreeMap::new() };
+        let kit = Kit::of_consent(tokens, None);
+        let vault = Vault::new(vec![MasterKey::for_this_process()]).expect("a vault");
+        let sealed = kit.seal("acc_1", &vault).expect("sealed");
+        let record = Arc::new(serde_json::from_value(record).expect("a record"));
+        Held { version: 1, record, sealed, kit }
+    }
+
+    #[test]
+    fn the_same_token_with_a_later_end_is_a_newer_one() {
+        let same = Secret::new("same");
+        assert_eq!(settled(&held(10_000), &same, Cause::Due, 9_900), None, "it is due");
+        assert_eq!(settled(&held(13_600), &same, Cause::Due, 9_900), Some(Renewed::Newer));
+        // Whoever saw it refused, or asks by hand, asks all the same.
+        assert_eq!(settled(&held(13_600), &same, Cause::Refused, 9_900), None);
+        assert_eq!(settled(&held(13_600), &same, Cause::Hand, 9_900), None);
     }
 }

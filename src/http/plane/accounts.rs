@@ -160,7 +160,7 @@ fn shown(plane: &Plane, caller: &Caller, id: &str) -> Answered {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Switch {
+pub(super) struct Switch {
     is_active: bool,
 }
 

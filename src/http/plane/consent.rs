@@ -48,10 +48,10 @@ async fn initiate(
         return super::relay::initiate(&plane, &caller, ask).await;
     }
     let beginner = Beginner::caller(caller.tenant.clone(), who(&caller));
-    let redirect_uri = format!("{}{}", plane.public_url(), plane.callback_of(&ask.platform));
+    let redirect_uri = plane.reached().map(|url| format!("{url}{}", plane.callback_of(&ask.platform)));
     let initiated = plane
         .consents
-        .initiate(beginner, ask, &redirect_uri, plane.shown(&headers).as_ref())
+        .initiate(beginner, ask, redirect_uri.as_deref(), plane.shown(&headers).as_ref())
         .await
         .map_err(refused)?;
     let mut response = success(&begun(&initiated));
@@ -117,7 +117,7 @@ pub(super) fn added(record: &AccountRecord) -> Value {
 
 async fn callback(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
     let landed = land(&plane, &uri, &headers, CALLBACK).await;
-    if is_browser(&headers) { page(landed) } else { as_json(landed, &uri) }
+    if is_browser(&headers) { page(landed) } else { as_json(landed, &read(&uri).unwrap_or_default()) }
 }
 
 async fn own_callback(
@@ -127,7 +127,7 @@ async fn own_callback(
     headers: HeaderMap,
 ) -> Response {
     let landed = land(&plane, &uri, &headers, &format!("{CALLBACK}/{provider}")).await;
-    if is_browser(&headers) { page(landed) } else { as_json(landed, &uri) }
+    if is_browser(&headers) { page(landed) } else { as_json(landed, &read(&uri).unwrap_or_default()) }
 }
 
 /// Whether a person looks at the answer.
@@ -136,26 +136,62 @@ fn is_browser(headers: &HeaderMap) -> bool {
     accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// The address that a browser came back to, pasted by whoever began, with credentials of their own.
-async fn pasted(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Result<Response, Enveloped> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Pasted {
-        url: String,
+/// What a browser came back with, brought by hand.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pasted {
+    /// The whole address that it came back to; or `code#state`, as some providers show it.
+    url: Option<String>,
+    code: Option<Secret>,
+    state: Option<String>,
+}
+
+impl Pasted {
+    /// What came back, and to which address, where that is known.
+    ///
+    /// # Errors
+    /// It is none of the three.
+    pub(super) fn read(self) -> Result<(Back, Option<String>), ConsentError> {
+        match (self.url.as_deref().map(str::trim), self.code, self.state) {
+            (Some(given), None, None) => match url::Url::parse(given) {
+                Ok(url) => {
+                    // As the browser shows it, whole: that is what must be the redirect URI, to the character.
+                    let came_to = address_of(&url).ok_or_else(Self::wrong)?;
+                    let back = read_query(url.query().unwrap_or_default())?;
+                    Ok((back, Some(came_to)))
+                }
+                Err(_) => match given.split_once('#') {
+                    Some((code, state)) => Self::of_two(Secret::new(code), state),
+                    None => Err(Self::wrong()),
+                },
+            },
+            (None, Some(code), Some(state)) => Self::of_two(code, &state),
+            _ => Err(Self::wrong()),
+        }
     }
+
+    fn of_two(code: Secret, state: &str) -> Result<(Back, Option<String>), ConsentError> {
+        let is_one = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '#');
+        if !is_one(code.expose()) || !is_one(state) {
+            return Err(Self::wrong());
+        }
+        Ok((Back { state: Some(state.to_owned()), code: Some(code), ..Back::default() }, None))
+    }
+
+    fn wrong() -> ConsentError {
+        let why = "'url' is the whole address that the browser came back to, or `code#state`; \
+                   or give 'code' and 'state'.";
+        ConsentError::Invalid(why.to_owned())
+    }
+}
+
+/// What a browser came back with, pasted by whoever began, with credentials of their own.
+async fn pasted(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Result<Response, Enveloped> {
     owner(&plane, &headers).await?;
     let pasted: Pasted = read_body(&body).map_err(Enveloped)?;
-    let wrong = || {
-        Enveloped(Fault::client(
-            Kind::BadRequest,
-            "'url' is the whole address that the browser came back to.",
-        ))
-    };
-    let url = url::Url::parse(pasted.url.trim()).map_err(|_| wrong())?;
-    let uri = Uri::try_from(format!("/?{}", url.query().unwrap_or_default())).map_err(|_| wrong())?;
-    // As the browser shows it, whole: that is what must be the redirect URI, to the character.
-    let came_to = address_of(&url).ok_or_else(wrong)?;
-    Ok(as_json(land_at(&plane, &uri, &headers, &came_to).await, &uri))
+    let (back, came_to) = pasted.read().map_err(refused)?;
+    let landed = land_at(&plane, back.clone(), &headers, came_to.as_deref()).await;
+    Ok(as_json(landed, &back))
 }
 
 async fn hugging_face(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
@@ -203,29 +239,30 @@ async fn hugging_face_page(State(plane): State<Plane>, uri: Uri, headers: Header
 }
 
 /// An address without what a provider adds to it; `None` where it has what no redirect URI of ours has.
-pub(super) fn address_of(url: &url::Url) -> Option<String> {
+fn address_of(url: &url::Url) -> Option<String> {
     let is_plain = url.username().is_empty() && url.password().is_none();
     is_plain.then(|| format!("{}{}", url.origin().ascii_serialization(), url.path()))
 }
 
 /// Verifies who comes back to a path of ours, and with what, and adds the account.
 async fn land(plane: &Plane, uri: &Uri, headers: &HeaderMap, came_to: &str) -> Result<Landed, ConsentError> {
-    land_at(plane, uri, headers, &format!("{}{came_to}", plane.public_url())).await
+    let came_to = format!("{}{came_to}", plane.public_url());
+    land_at(plane, read(uri)?, headers, Some(&came_to)).await
 }
 
 async fn land_at(
     plane: &Plane,
-    uri: &Uri,
+    back: Back,
     headers: &HeaderMap,
-    came_to: &str,
+    came_to: Option<&str>,
 ) -> Result<Landed, ConsentError> {
-    let back = read(uri)?;
     let caller = match headers.contains_key(http::header::AUTHORIZATION) {
         true => verified(plane, headers).await.ok().filter(|caller| caller.has_scope(Scope::Accounts)),
         false => None,
     };
     let comer = Comer {
-        browser: plane.shown(headers),
+        // What is brought by hand says nothing of where a browser came to: then only whoever began may bring it.
+        browser: plane.shown(headers).filter(|_| came_to.is_some()),
         caller: caller.map(|caller| Beginner::caller(caller.tenant.clone(), who(&caller))),
     };
     plane.consents.finish(back, &comer, came_to).await
@@ -233,9 +270,13 @@ async fn land_at(
 
 /// Each parameter once: of two states or two issuers nobody knows which one counts.
 pub(super) fn read(uri: &Uri) -> Result<Back, ConsentError> {
+    read_query(uri.query().unwrap_or_default())
+}
+
+fn read_query(query: &str) -> Result<Back, ConsentError> {
     let mut back = Back::default();
     let mut seen: Vec<String> = Vec::new();
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         if value.is_empty() {
             continue;
         }
@@ -287,7 +328,7 @@ pub(super) fn fault_of_consent(error: ConsentError) -> Fault {
     }
 }
 
-fn as_json(landed: Result<Landed, ConsentError>, uri: &Uri) -> Response {
+fn as_json(landed: Result<Landed, ConsentError>, back: &Back) -> Response {
     let mut response = match landed {
         Err(error) => refused(error).into_response(),
         Ok(Landed { record: Some(record), redirect_after }) => {
@@ -298,7 +339,7 @@ fn as_json(landed: Result<Landed, ConsentError>, uri: &Uri) -> Response {
             success(&data)
         }
         Ok(Landed { record: None, redirect_after }) => {
-            let mut data = reported(&read(uri).unwrap_or_default(), None);
+            let mut data = reported(back, None);
             if let Some(data) = data.as_object_mut() {
                 data.insert("redirect_after".to_owned(), json!(redirect_after));
             }
@@ -338,6 +379,15 @@ fn harden(headers: &mut HeaderMap) {
     headers.extend(guarded(""));
 }
 
+/// Whether an address of ours is for this machine only.
+fn is_own_machine(url: &str) -> bool {
+    match url::Url::parse(url).ok().as_ref().and_then(url::Url::host) {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(_)) | None => false,
+    }
+}
+
 impl Plane {
     /// Where accounts of a platform come back to.
     pub(super) fn callback_of(&self, platform: &str) -> String {
@@ -357,6 +407,13 @@ impl Plane {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => self.own_url.to_string(),
         }
+    }
+
+    /// The same for providers, which send a code there: never over a network in plain text. `None`: there is no such place.
+    pub(super) fn reached(&self) -> Option<String> {
+        let url = self.public_url();
+        let is_named = self.onboard.ground().oauth.public_url.is_some();
+        (is_named || is_own_machine(&url)).then_some(url)
     }
 
     pub(super) fn is_https(&self) -> bool {
@@ -381,5 +438,56 @@ impl Plane {
             .flat_map(|value| value.split(';'));
         let found = pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(known, _)| *known == name);
         found.map(|(_, value)| Secret::new(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pasted(body: serde_json::Value) -> Option<(String, String, Option<String>)> {
+        let pasted: Pasted = serde_json::from_value(body).ok()?;
+        let (back, came_to) = pasted.read().ok()?;
+        Some((back.code?.expose().to_owned(), back.state?, came_to))
+    }
+
+    #[test]
+    fn r22_2_an_address_or_code_and_state() {
+        let two = Some(("c".to_owned(), "1a.s".to_owned(), None));
+        assert_eq!(pasted(json!({"url": "c#1a.s"})), two);
+        assert_eq!(pasted(json!({"url": " c#1a.s\n"})), two);
+        assert_eq!(pasted(json!({"code": "c", "state": "1a.s"})), two);
+        let came_to = Some("https://weir.example/api/v1/oauth/callback".to_owned());
+        let whole = "https://weir.example/api/v1/oauth/callback?code=c&state=1a.s#_";
+        assert_eq!(pasted(json!({"url": whole})), Some(("c".to_owned(), "1a.s".to_owned(), came_to)));
+        for bad in [
+            json!({}),
+            json!({"url": ""}),
+            json!({"url": "c"}),
+            json!({"url": "#s"}),
+            json!({"url": "c#"}),
+            json!({"url": "c#s#t"}),
+            json!({"url": "c c#s"}),
+            json!({"code": "c"}),
+            json!({"state": "s"}),
+            json!({"code": "", "state": "s"}),
+            json!({"url": "c#s", "code": "c", "state": "s"}),
+            json!({"url": "https://u:p@weir.example/?code=c&state=s"}),
+            json!({"url": "https://weir.example/?code=c&state=s&state=t"}),
+        ] {
+            assert_eq!(pasted(bad.clone()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine() {
+        for own in ["http://127.0.0.1:8080", "http://[::1]:8080", "https://127.0.0.1:1"] {
+            assert!(is_own_machine(own), "{own}");
+        }
+        for other in
+            ["http://0.0.0.0:8080", "http://[::]:8080", "http://10.0.0.5:8080", "https://0.0.0.0:1", ""]
+        {
+            assert!(!is_own_machine(other), "{other}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use super::consent::{added, address_of, begun, fault_of_consent, read, stands};
+use super::consent::{Pasted, added, begun, fault_of_consent, read, stands};
 use super::listed::{Routes, get, post};
 use super::{Plane, Refused, operator, read_body};
 use crate::fault::{Fault, Kind};
@@ -30,7 +30,7 @@ pub(super) fn routes() -> Routes {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Login {
+pub(super) struct Login {
     platform: String,
     account_name: String,
     /// Whose account it is to be; operators alone see it otherwise.
@@ -58,16 +58,17 @@ async fn begin(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> A
         return Err(Refused(Fault::client(Kind::BadRequest, why)));
     }
     let origin = match &loopback {
-        None => plane.public_url(),
-        Some(given) => loopback_of(given).ok_or_else(|| {
+        None => plane.reached(),
+        Some(given) => Some(loopback_of(given).ok_or_else(|| {
             let why = "'loopback' is a port of this machine, as http://127.0.0.1:49152.";
             Refused(Fault::client(Kind::BadRequest, why))
-        })?,
+        })?),
     };
-    let redirect_uri = format!("{origin}{}", plane.callback_of(&platform));
+    let redirect_uri = origin.map(|origin| format!("{origin}{}", plane.callback_of(&platform)));
     let ask = Initiate { platform, account_name, redirect_after: None, api_key, flow };
     let beginner = Beginner::operator(owner, who);
-    let initiated = plane.consents.initiate(beginner, ask, &redirect_uri, None).await.map_err(refused)?;
+    let initiated = plane.consents.initiate(beginner, ask, redirect_uri.as_deref(), None).await;
+    let initiated = initiated.map_err(refused)?;
     let mut told = begun(&initiated);
     if let Some(told) = told.as_object_mut() {
         let life = plane.onboard.ground().oauth.state_ttl.as_secs();
@@ -101,26 +102,12 @@ async fn standing(State(plane): State<Plane>, headers: HeaderMap, uri: Uri) -> A
     Ok(super::office::answer(&stands(&standing)))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CameTo {
-    /// The whole address.
-    url: String,
-}
-
 async fn come_back(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Answered {
     let who = operator(&plane, &headers).await?;
-    let CameTo { url } = read_body(&body).map_err(Refused)?;
-    let wrong = || {
-        let why = "'url' is the whole address that the browser came back to.";
-        Refused(Fault::client(Kind::BadRequest, why).code("not_pending"))
-    };
-    let url = Url::parse(url.trim()).map_err(|_| wrong())?;
-    let came_to = address_of(&url).ok_or_else(wrong)?;
-    let uri = Uri::try_from(format!("/?{}", url.query().unwrap_or_default())).map_err(|_| wrong())?;
+    let pasted: Pasted = read_body(&body).map_err(Refused)?;
+    let (back, came_to) = pasted.read().map_err(refused)?;
     let comer = Comer { browser: None, caller: Some(Beginner::operator(None, who)) };
-    let back = read(&uri).map_err(refused)?;
-    let landed = plane.consents.finish(back, &comer, &came_to).await.map_err(refused)?;
+    let landed = plane.consents.finish(back, &comer, came_to.as_deref()).await.map_err(refused)?;
     Ok(super::office::answer(&json!({"account": landed.record.as_ref().map(added)})))
 }
 

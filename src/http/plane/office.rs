@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -150,7 +150,7 @@ async fn add_account(State(plane): State<Plane>, headers: HeaderMap, body: Bytes
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Switch {
+pub(super) struct Switch {
     enabled: bool,
 }
 
@@ -175,7 +175,7 @@ async fn remove_account(State(plane): State<Plane>, Path(id): Path<String>, head
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub(super) struct Wanted {
     model: Option<String>,
 }
 
@@ -211,7 +211,9 @@ async fn create_key(State(plane): State<Plane>, headers: HeaderMap, body: Bytes)
     })?;
     let now = plane.gateway.clock.wall_seconds();
     let (record, key) = plane.keys.create(&who, new, now).await.map_err(refused)?;
-    Ok(answer(&json!({"key": key.expose(), "record": record})))
+    let mut response = answer(&json!({"key": key.expose(), "record": record}));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 async fn revoke_key(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {

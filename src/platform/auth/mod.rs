@@ -22,7 +22,7 @@ mod zhipu;
 pub use token::{Token, TokenRefused, TokenRequest, TokenScope};
 
 /// What an account proves itself with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// One opaque key or token (also Zhipu's `id.secret`, Spark's APIPassword, Baidu's `bce-v3/…`).
     ApiKey(Secret),

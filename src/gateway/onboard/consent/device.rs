@@ -2,13 +2,14 @@
 //! One process asks, at the pace that the provider wants: whoever is about to ask says so in the row first, and whoever finds that said
 //! waits. A process that dies is followed by another as soon as its question has had its time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{AccountRecord, Beginner, ConsentError, Consents, Initiated, Login, Wish};
+use super::{AccountRecord, Beginner, ConsentError, Consents, Initiated, Login, OnboardError, Wish};
 use crate::ids::AccountId;
 use crate::oauth::{DeviceCode, OAuthError, Pending, PendingError, Polled, Refusal};
 use crate::secret::Secret;
@@ -59,7 +60,7 @@ pub enum Standing {
         /// Seconds until it ends.
         left: u64,
     },
-    /// The account is there; `None`: and was removed since.
+    /// The account was added; `None`: and is gone since.
     Done(Option<Box<AccountRecord>>),
     /// The person said no.
     Denied,
@@ -166,7 +167,7 @@ impl Consents {
     ///
     /// # Errors
     /// [`ConsentError::NoSuch`], or the store's.
-    pub async fn standing(&self, asker: &Beginner, state: &str) -> Result<Standing, ConsentError> {
+    pub async fn standing(self: &Arc<Self>, asker: &Beginner, state: &str) -> Result<Standing, ConsentError> {
         let id = Pending::row_of(state);
         let read = async || -> Result<Kept, ConsentError> {
             let row = self.onboard.records.get(TABLE, &id).await.map_err(PendingError::from)?;
@@ -182,6 +183,8 @@ impl Consents {
                 Standing::Pending { interval: pace.div_ceil(1000), left }
             }
             Some(Outcome::Done(account)) => {
+                // Another process may have been the one that added it.
+                self.onboard.refresh().await.map_err(OnboardError::from)?;
                 let listed = self.onboard.one(beginner.tenant.as_ref(), account.as_str());
                 Standing::Done(listed.map(|listed| Box::new(listed.record)))
             }
@@ -195,7 +198,7 @@ impl Consents {
     ///
     /// # Errors
     /// The store's.
-    pub async fn ask_devices(&self) -> Result<(), StoreError> {
+    pub async fn ask_devices(self: &Arc<Self>) -> Result<(), StoreError> {
         let records = &self.onboard.records;
         let generation = records.generation(TABLE).await?;
         if self.devices.lock().generation != generation {
@@ -217,8 +220,16 @@ impl Consents {
         asked.into_iter().collect()
     }
 
-    /// Asks the provider about one, if it is time and nobody else does.
-    async fn ask_about(&self, id: &str) -> Result<(), StoreError> {
+    /// Asks the provider about one, if it is time and nobody else does. Whoever wants to know may leave: what the provider says can
+    /// be what it says once.
+    async fn ask_about(self: &Arc<Self>, id: &str) -> Result<(), StoreError> {
+        let (consents, id) = (Arc::clone(self), id.to_owned());
+        let asked = self.home.begin(async move { consents.ask_about_here(&id).await });
+        // A process that goes: another one asks.
+        asked.await.unwrap_or(Ok(()))
+    }
+
+    async fn ask_about_here(&self, id: &str) -> Result<(), StoreError> {
         let (records, clock) = (&self.onboard.records, &self.onboard.gateway.clock);
         let Some(row) = records.get(TABLE, id).await? else { return Ok(()) };
         let mut kept = Kept::read(&row)?;
@@ -270,7 +281,7 @@ impl Consents {
         let device_code = Secret::new(device_code);
         match self.engine.poll(&provider, &client, &device_code, verifier.as_ref(), pace).await {
             Ok(Polled::Pending(pause)) => Ok(pause),
-            Ok(Polled::Granted(grant)) => match self.add(&provider, &client, &login, *grant).await {
+            Ok(Polled::Granted(grant)) => match self.take_in(&provider, &client, &login, &grant).await {
                 Ok(record) => Err(Outcome::Done(AccountId::from(record.id.as_str()))),
                 Err(error) => {
                     tracing::warn!(%error, "a device's sign-in brought no account");

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::Consents;
+use crate::gateway::onboard::kit::Tokens;
 use crate::gateway::onboard::record::Held;
-use crate::gateway::onboard::{AccountRecord, OnboardError};
+use crate::gateway::onboard::{AccountRecord, Consent, Onboard, OnboardError};
 use crate::ids::TenantId;
-use crate::oauth::{OAuthError, Quirk};
+use crate::oauth::{Client, Engine, OAuthError, Provider, Quirk};
 
 /// For everything that is said to the provider.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,7 +53,7 @@ impl Consents {
         let (Some(tokens), Some(consent)) = (&held.kit.tokens, &held.record.consent) else {
             return Farewell::None;
         };
-        if self.shares_consent(held) {
+        if self.onboard.shares_consent(&held.record.id, &consent.provider, consent.subject.as_deref()) {
             return Farewell::Kept("another account lives on the same consent".to_owned());
         }
         let ground = self.onboard.ground();
@@ -63,33 +64,71 @@ impl Consents {
             Ok(settled) => settled,
             Err(error) => return Farewell::Kept(error.to_string()),
         };
-        let wants_access = provider.has(Quirk::GithubRevoke) || tokens.refresh.is_none();
-        let first = tokens.refresh.as_ref().filter(|_| !wants_access).map(|token| (token, "refresh_token"));
-        let (token, hint) = first.unwrap_or((&tokens.access, "access_token"));
-        match self.engine.revoke(&provider, &client, token, hint).await {
-            Ok(()) if !wants_access => {
-                // It ends with the other one, by the standard; not everywhere.
-                drop(self.engine.revoke(&provider, &client, &tokens.access, "access_token").await);
-                Farewell::Revoked
-            }
+        match forget(&self.engine, &provider, &client, tokens).await {
             Ok(()) => Farewell::Revoked,
             Err(OAuthError::NotOffered(_)) => Farewell::Kept("the provider has no way to".to_owned()),
             Err(error) => Farewell::Kept(error.to_string()),
         }
     }
 
-    /// Whether another account came of the same person's consent: providers forget the person's whole consent, whichever token
-    /// they are shown.
-    fn shares_consent(&self, held: &Held) -> bool {
-        let Some(consent) = &held.record.consent else { return false };
-        let state = self.onboard.state.lock();
-        state.held.values().filter(|other| other.record.id != held.record.id).any(|other| {
-            other.record.consent.as_ref().is_some_and(|known| {
-                known.provider == consent.provider
-                    && known.subject == consent.subject
-                    && known.subject.is_some()
-                    && known.needs_reauth.is_none()
-            })
+    /// Has tokens forgotten that came for nobody, as far as that can be done in a few seconds.
+    pub(super) async fn forget(&self, provider: &Provider, client: &Client, tokens: &Tokens) {
+        match tokio::time::timeout(PATIENCE, forget(&self.engine, provider, client, tokens)).await {
+            Ok(Ok(()) | Err(OAuthError::NotOffered(_))) => {}
+            Ok(Err(error)) => tracing::info!(%error, "a token outlives its sign-in"),
+            Err(_) => tracing::info!("a token outlives its sign-in: the provider did not answer in time"),
+        }
+    }
+}
+
+/// Has tokens forgotten where they came from.
+pub(in crate::gateway::onboard) async fn forget(
+    engine: &Engine,
+    provider: &Provider,
+    client: &Client,
+    tokens: &Tokens,
+) -> Result<(), OAuthError> {
+    // Its row may leave that to what its issuer says.
+    let settled = match provider.revoke_url {
+        Some(_) => provider.clone(),
+        None => engine.settled(provider).await?,
+    };
+    let provider = &settled;
+    let wants_access = provider.has(Quirk::GithubRevoke) || tokens.refresh.is_none();
+    let first = tokens.refresh.as_ref().filter(|_| !wants_access).map(|token| (token, "refresh_token"));
+    let (token, hint) = first.unwrap_or((&tokens.access, "access_token"));
+    engine.revoke(provider, client, token, hint).await?;
+    if !wants_access {
+        // It ends with the other one, by the standard; not everywhere.
+        drop(engine.revoke(provider, client, &tokens.access, "access_token").await);
+    }
+    Ok(())
+}
+
+impl Onboard {
+    /// Whether another account than `id` came of the same person's consent: providers forget the person's whole consent, whichever
+    /// token they are shown.
+    pub(in crate::gateway::onboard) fn shares_consent(
+        &self,
+        id: &str,
+        provider: &str,
+        subject: Option<&str>,
+    ) -> bool {
+        let is_theirs = |known: &Consent| subject.is_some() && known.subject.as_deref() == subject;
+        self.has_living(id, |known| known.provider == provider && is_theirs(known))
+    }
+
+    /// Whether any account came through this provider.
+    pub(in crate::gateway::onboard) fn has_account_of(&self, provider: &str) -> bool {
+        self.has_living("", |known| known.provider == provider)
+    }
+
+    fn has_living(&self, beside: &str, is_it: impl Fn(&Consent) -> bool) -> bool {
+        let state = self.state.lock();
+        let mut others = state.held.values().filter(|other| other.record.id != beside);
+        others.any(|other| {
+            let consent = other.record.consent.as_ref().filter(|known| known.needs_reauth.is_none());
+            consent.is_some_and(&is_it)
         })
     }
 }

@@ -7,22 +7,34 @@ use crate::ids::TenantId;
 use crate::store::{Expect, Write};
 
 impl Onboard {
-    /// This person's account of that name, at that platform, in that tenant.
+    /// Whether there is an account of that name that came by consent.
+    pub(super) fn has_consented(&self, owner: Option<&TenantId>, platform: &str, name: &str) -> bool {
+        let state = self.state.lock();
+        state.held.values().any(|held| {
+            let record = &held.record;
+            record.consent.is_some()
+                && record.owner.as_ref() == owner
+                && record.platform.as_str() == platform
+                && record.name == name
+        })
+    }
+
+    /// This person's account of that name, at that platform, in that tenant; or the one that has these very tokens.
     pub(super) async fn of_person(
         &self,
         owner: Option<&TenantId>,
         platform: &str,
         name: &str,
         consent: &Consent,
+        kit: &Kit,
     ) -> Result<Option<Held>, OnboardError> {
         self.refresh().await?;
         let state = self.state.lock();
         let is_it = |held: &&Held| {
             let record = &held.record;
             let same = record.consent.as_ref().is_some_and(|known| {
-                known.provider == consent.provider
-                    && known.subject == consent.subject
-                    && known.subject.is_some()
+                let is_theirs = known.subject == consent.subject && known.subject.is_some();
+                known.provider == consent.provider && (is_theirs || held.kit.has_tokens_of(kit))
             });
             same && record.owner.as_ref() == owner
                 && record.platform.as_str() == platform
@@ -37,7 +49,7 @@ impl Onboard {
         who: &str,
         new: NewAccount,
         consent: Consent,
-        kit: Kit,
+        kit: &Kit,
     ) -> Result<AccountRecord, OnboardError> {
         let mut new = new;
         // Checked as any key of that platform: what goes out is the same kind of thing.
@@ -46,7 +58,7 @@ impl Onboard {
         }
         let (record, _) = self.read(new)?;
         let record = AccountRecord { consent: Some(consent), ..record };
-        let value = sealed_row(&record, &kit, &self.vault())?;
+        let value = sealed_row(&record, kit, &self.vault())?;
         let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect: Expect::Absent };
         self.write(act(who, "account.consented", &record), vec![put]).await?;
         Ok(record)
@@ -58,11 +70,11 @@ impl Onboard {
         who: &str,
         held: &Held,
         consent: Consent,
-        kit: Kit,
+        kit: &Kit,
     ) -> Result<AccountRecord, OnboardError> {
         let updated = self.gateway.clock.wall_seconds();
         let record = AccountRecord { consent: Some(consent), updated, ..AccountRecord::clone(&held.record) };
-        let value = sealed_row(&record, &kit, &self.vault())?;
+        let value = sealed_row(&record, kit, &self.vault())?;
         let expect = Expect::Version(held.version);
         let put = Write::Put { table: TABLE, id: record.id.clone(), value, expect };
         self.write(act(who, "account.reconsented", &record), vec![put]).await?;

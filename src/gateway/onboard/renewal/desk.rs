@@ -22,9 +22,15 @@ pub(super) struct Desk {
     pub turn: tokio::sync::Mutex<()>,
     failures: Mutex<Row>,
     futile: Mutex<Row>,
+    /// When somebody last asked by hand, of the last minute.
+    asked: Mutex<Vec<Moment>>,
     /// A token that the platform refused and that could not be renewed: to be tried again without anybody asking.
     wanted: Mutex<Option<Secret>>,
 }
+
+/// So often anybody may ask by hand, within so long: a provider that is asked without end limits us for everybody.
+const BY_HAND: usize = 10;
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Failures one after another.
 #[derive(Debug, Default)]
@@ -61,6 +67,17 @@ impl Desk {
     /// The provider failed; how long nobody asks. `after` is what it asked for.
     pub(super) fn failed(&self, now: Moment, after: Option<Duration>) -> Duration {
         self.failures.lock().lengthen(now, after.unwrap_or_default())
+    }
+
+    /// Whether one may ask by hand, who then has.
+    pub(super) fn may_ask_by_hand(&self, now: Moment) -> bool {
+        let mut asked = self.asked.lock();
+        asked.retain(|then| now.since(*then) < WITHIN);
+        let may = asked.len() < BY_HAND;
+        if may {
+            asked.push(now);
+        }
+        may
     }
 
     /// It did not, or will not any more.
@@ -114,6 +131,20 @@ mod tests {
         let asked_for = desk.failed(clock.now(), Some(Duration::from_secs(300)));
         assert!(asked_for >= Duration::from_secs(300));
         assert!(desk.failed(clock.now(), Some(Duration::MAX)) <= Duration::from_secs(3600 * 6 / 5));
+    }
+
+    #[test]
+    fn whoever_asks_by_hand_asks_ten_times_a_minute() {
+        let (clock, hand) = Clock::manual(0);
+        let desk = Desk::default();
+        for _ in 0..BY_HAND {
+            assert!(desk.may_ask_by_hand(clock.now()));
+            hand.advance(Duration::from_secs(1));
+        }
+        assert!(!desk.may_ask_by_hand(clock.now()));
+        hand.advance(WITHIN - Duration::from_secs(BY_HAND as u64));
+        assert!(desk.may_ask_by_hand(clock.now()), "the first is a minute ago");
+        assert!(!desk.may_ask_by_hand(clock.now()));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::{LOCKS, Renewals, Renewed, Setback, TABLE};
-use crate::gateway::onboard::kit::Kit;
+use crate::gateway::onboard::consent::forget;
+use crate::gateway::onboard::kit::{Kit, Tokens};
 use crate::gateway::onboard::record::{Held, sealed_row};
 use crate::gateway::onboard::{AccountRecord, Consent, OnboardError, act};
 use crate::ids::AccountId;
@@ -143,12 +144,17 @@ impl Renewals {
         }
     }
 
-    /// Has a token forgotten that came for an account that is gone.
+    /// Has tokens forgotten that came for an account that is gone; unless another one lives on the same consent.
     async fn hand_back(&self, held: &Held, grant: &Grant) {
+        let Some(consent) = &held.record.consent else { return };
+        // What cannot be known is no reason to end anybody's consent.
+        if self.onboard.refresh().await.is_err()
+            || self.onboard.shares_consent(&held.record.id, &consent.provider, consent.subject.as_deref())
+        {
+            return;
+        }
         let Ok((provider, client)) = self.provider_of(held).await else { return };
-        let token = grant.refresh.as_ref().unwrap_or(&grant.access);
-        let hint = if grant.refresh.is_some() { "refresh_token" } else { "access_token" };
-        if let Err(error) = self.engine.revoke(&provider, &client, token, hint).await {
+        if let Err(error) = forget(&self.engine, &provider, &client, &Tokens::of(grant)).await {
             tracing::info!(account = held.record.id, %error, "a token outlives its account");
         }
     }
@@ -156,8 +162,5 @@ impl Renewals {
 
 /// Whether an account still has the tokens that were renewed. Otherwise somebody agreed again, or another process was quicker.
 fn is_of_the_same_consent(now: &Held, then: &Held) -> bool {
-    match (&now.kit.tokens, &then.kit.tokens) {
-        (Some(now), Some(then)) => now.access == then.access && now.refresh == then.refresh,
-        _ => false,
-    }
+    now.kit.has_tokens_of(&then.kit)
 }

@@ -350,6 +350,9 @@ fn object(members: &IndexMap<String, Type>) -> Value {
 }
 
 #[cfg(test)]
+mod bodies;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 

@@ -24,7 +24,7 @@ use super::listed::{Routes, get};
 use super::{Plane, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::browsing::{BrowseError, Outcome, Owner, Sitting};
-use crate::gateway::onboard::consent::Initiate;
+use crate::gateway::onboard::consent::{Initiate, NOWHERE};
 use crate::identity::Caller;
 use crate::keybook::Scope;
 use crate::secret::Secret;
@@ -41,13 +41,15 @@ pub(super) fn routes() -> Routes {
 
 /// Opens a browser; answers where its person finds it.
 pub(super) async fn initiate(plane: &Plane, caller: &Caller, ask: Initiate) -> Result<Response, Enveloped> {
+    // What is typed on the page goes through here: never over a network in plain text.
+    let base = plane.reached().ok_or(Enveloped(Fault::client(Kind::BadRequest, NOWHERE)))?;
     let begun = plane.browsing.begin((name_of(caller), who(caller)), ask).await;
     let sitting = begun.map_err(refused)?;
     let data = json!({
-        "auth_url": format!("{}/browser/{}", plane.public_url(), sitting.id),
+        "auth_url": format!("{base}/browser/{}", sitting.id),
         "state": sitting.id,
         "kind": "browser",
-        "status_url": format!("{}/api/v1/oauth/browser/{}", plane.public_url(), sitting.id),
+        "status_url": format!("{base}/api/v1/oauth/browser/{}", sitting.id),
         "is_relayed": sitting.is_relayed,
         "expires_in": sitting.left().as_secs(),
     });
