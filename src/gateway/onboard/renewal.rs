@@ -54,6 +54,8 @@ pub enum Renewed {
     Newer,
     /// Not now; perhaps later.
     NotNow,
+    /// It was asked for by hand too often: not for so long.
+    TooOften(Duration),
     /// Somebody must agree again, or it is not an account of a consent's.
     Never,
 }
@@ -150,10 +152,10 @@ impl Renewals {
         let clock = &self.onboard.gateway.clock;
         let now = clock.now();
         let is_futile = cause == Cause::Refused && desk.is_futile(now);
-        let is_too_often = cause == Cause::Hand && !desk.may_ask_by_hand(now);
-        let may_ask = !(is_futile || is_too_often || desk.rests(now));
-        match self.renew_alone(id, stale, cause, may_ask).await {
-            Ok(Renewed::NotNow) => Renewed::NotNow,
+        let too_often = desk.too_often(now).filter(|_| cause == Cause::Hand);
+        let may_ask = !(is_futile || too_often.is_some() || desk.rests(now));
+        match self.renew_alone(&desk, id, stale, cause, may_ask).await {
+            Ok(Renewed::NotNow) => too_often.map_or(Renewed::NotNow, Renewed::TooOften),
             Ok(renewed) => {
                 desk.is_done();
                 renewed
@@ -176,6 +178,7 @@ impl Renewals {
     /// One at a time over all processes.
     async fn renew_alone(
         &self,
+        desk: &Desk,
         id: &AccountId,
         stale: &Secret,
         cause: Cause,
@@ -199,6 +202,9 @@ impl Renewals {
         if let Some(known) = settled(&held, stale, cause, now()) {
             self.unlock(id, lock).await?;
             return Ok(known);
+        }
+        if cause == Cause::Hand {
+            desk.is_asked_by_hand(self.onboard.gateway.clock.now());
         }
         self.ask(&held, lock).await
     }

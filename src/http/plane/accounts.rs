@@ -198,6 +198,10 @@ async fn refresh(State(plane): State<Plane>, Path(id): Path<String>, headers: He
                 let why = "The provider does not renew the token just now. Try again in a minute.";
                 Err(Enveloped(Fault::upstream(Kind::UpstreamError, why)))
             }
+            Renewed::TooOften(wait) => {
+                let why = "This account's token was renewed by hand too often.";
+                Err(Enveloped(Fault::client(Kind::RateLimited, why).retry_after(wait)))
+            }
             Renewed::Never => {
                 let why =
                     "Its token cannot be renewed (any more): add the account again with its owner's sign-in.";

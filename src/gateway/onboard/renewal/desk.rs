@@ -69,15 +69,17 @@ impl Desk {
         self.failures.lock().lengthen(now, after.unwrap_or_default())
     }
 
-    /// Whether one may ask by hand, who then has.
-    pub(super) fn may_ask_by_hand(&self, now: Moment) -> bool {
+    /// How long nobody may ask by hand, where that was done too often.
+    pub(super) fn too_often(&self, now: Moment) -> Option<Duration> {
         let mut asked = self.asked.lock();
         asked.retain(|then| now.since(*then) < WITHIN);
-        let may = asked.len() < BY_HAND;
-        if may {
-            asked.push(now);
-        }
-        may
+        let first = asked.first().filter(|_| asked.len() >= BY_HAND);
+        first.map(|first| WITHIN.saturating_sub(now.since(*first)))
+    }
+
+    /// Somebody asks by hand: the provider is asked, and not only who asked it just before.
+    pub(super) fn is_asked_by_hand(&self, now: Moment) {
+        self.asked.lock().push(now);
     }
 
     /// It did not, or will not any more.
@@ -138,13 +140,16 @@ mod tests {
         let (clock, hand) = Clock::manual(0);
         let desk = Desk::default();
         for _ in 0..BY_HAND {
-            assert!(desk.may_ask_by_hand(clock.now()));
+            assert_eq!(desk.too_often(clock.now()), None);
+            desk.is_asked_by_hand(clock.now());
             hand.advance(Duration::from_secs(1));
         }
-        assert!(!desk.may_ask_by_hand(clock.now()));
-        hand.advance(WITHIN - Duration::from_secs(BY_HAND as u64));
-        assert!(desk.may_ask_by_hand(clock.now()), "the first is a minute ago");
-        assert!(!desk.may_ask_by_hand(clock.now()));
+        let wait = WITHIN - Duration::from_secs(BY_HAND as u64);
+        assert_eq!(desk.too_often(clock.now()), Some(wait));
+        hand.advance(wait);
+        assert_eq!(desk.too_often(clock.now()), None, "the first is a minute ago");
+        desk.is_asked_by_hand(clock.now());
+        assert_eq!(desk.too_often(clock.now()), Some(Duration::from_secs(1)));
     }
 
     #[test]
