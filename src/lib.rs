@@ -8,8 +8,8 @@
 //!
 //! | floor | modules | what for |
 //! | --- | --- | --- |
-//! | ground | [`clock`] [`fault`] [`glob`] [`ids`] [`limits`] [`metrics`] [`secret`] | injected time; the one error; names with `*`; names; what may be limited; every metric's name; strings that print as `[redacted]` |
-//! | 1 | [`sse`] [`keybook`] [`redis_link`] | server-sent events, sans-IO; what a key of our own is; the line to Redis |
+//! | ground | [`clock`] [`fault`] [`glob`] [`ids`] [`limits`] [`metrics`] [`secret`] [`web_url`] | injected time; the one error; names with `*`; names; what may be limited; every metric's name; strings that print as `[redacted]`; where one may be sent |
+//! | 1 | [`sse`] [`keybook`] [`opaque`] [`redis_link`] | server-sent events, sans-IO; what a key of our own is; random values that open something; the line to Redis |
 //! | 2 | [`api`] | the OpenAI shapes that Weir accepts and emits, and their rules |
 //! | 3 | [`dialect`] | the wires that platforms speak: encode a request, decode an answer |
 //! | 4 | [`platform`] | platforms as rows of data: rules, quirks, error tables, credentials on the wire |
@@ -44,6 +44,7 @@ pub mod keybook;
 pub mod limits;
 pub mod metrics;
 pub mod oauth;
+pub mod opaque;
 pub mod platform;
 pub mod pool;
 pub mod redis_link;
@@ -52,3 +53,4 @@ pub mod sse;
 pub mod store;
 pub mod upstream;
 pub mod vault;
+pub mod web_url;

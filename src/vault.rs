@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::opaque::hex;
 use crate::secret::Secret;
 
 /// Bytes of an AES-256 key.
@@ -224,7 +225,7 @@ impl MasterKey {
     /// Named by its own hash: a key that was lost and replaced has another name.
     fn named_after(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         let hash = Sha256::digest(key.as_slice());
-        let name: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(hash.get(..4).unwrap_or_default());
         Self { id: format!("local-{name}"), key }
     }
 }

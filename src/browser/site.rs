@@ -5,6 +5,7 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::glob;
+use crate::web_url::is_safe;
 
 /// A row as written. [`Site::compile`] says what is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -160,17 +161,6 @@ impl Site {
         let bare = format!("{}{}", url.origin().ascii_serialization(), url.path());
         self.has(url) && self.wait_for.url.as_deref().is_none_or(|pattern| glob::fits(pattern, &bare))
     }
-}
-
-/// Plain HTTP is for this machine only.
-pub(super) fn is_safe(url: &Url) -> bool {
-    let is_local = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    url.has_host() && (url.scheme() == "https" || (url.scheme() == "http" && is_local))
 }
 
 impl HostPattern {

@@ -287,12 +287,7 @@ fn attend(
 
 /// Nobody asked for it but the file itself.
 async fn note_reload(onboard: Arc<Onboard>) {
-    let act = Act {
-        who: "weir".to_owned(),
-        what: "configuration.reloaded".to_owned(),
-        on: String::new(),
-        note: "its file changed, or SIGHUP came".to_owned(),
-    };
+    let act = Act::new("weir", "configuration.reloaded", "", "its file changed, or SIGHUP came");
     if let Err(error) = onboard.note(act).await {
         tracing::error!(%error, "the reload is not in the audit log");
     }

@@ -155,9 +155,8 @@ impl Keeper {
             return Ok(());
         }
         let (key, now, vault) = (SigningKey::random()?, self.clock.wall_seconds(), self.vault());
-        let value = ring_row(&[Kept::of(&key, now, &vault)?])?;
-        let put = Write::Put { table: KEYS, id: RING.to_owned(), value, expect: Expect::Absent };
-        let act = act("weir", "issuer.key_made", key.kid());
+        let put = Write::put(KEYS, RING, &[Kept::of(&key, now, &vault)?], Expect::Absent)?;
+        let act = Act::new("weir", "issuer.key_made", key.kid(), "");
         match self.audit.note(act, self.clock.wall_millis(), vec![put]).await {
             Ok(_) | Err(StoreError::Conflict) => self.refresh().await,
             Err(error) => Err(error.into()),
@@ -173,7 +172,7 @@ impl Keeper {
         for _ in 0..TRIES {
             let row = self.records.get(KEYS, RING).await?;
             let (mut ring, expect) = match &row {
-                Some(row) => (read_ring(row)?, Expect::Version(row.version)),
+                Some(row) => (row.read()?, Expect::Version(row.version)),
                 None => (Vec::new(), Expect::Absent),
             };
             let (key, vault) = (SigningKey::random()?, self.vault());
@@ -184,9 +183,9 @@ impl Keeper {
                 signs_from += AHEAD.as_secs();
             }
             ring.push(Kept::of(&key, signs_from, &vault)?);
-            let put = Write::Put { table: KEYS, id: RING.to_owned(), value: ring_row(&ring)?, expect };
+            let put = Write::put(KEYS, RING, &ring, expect)?;
             let what = if at_once { "issuer.keys_replaced" } else { "issuer.key_rotated" };
-            let act = act(who, what, key.kid());
+            let act = Act::new(who, what, key.kid(), "");
             match self.audit.note(act, self.clock.wall_millis(), vec![put]).await {
                 Err(StoreError::Conflict) => continue,
                 other => drop(other?),
@@ -222,7 +221,7 @@ impl Keeper {
         for _ in 0..TRIES {
             let Some(row) = self.records.get(KEYS, RING).await? else { return Ok(0) };
             let (mut changed, mut after) = (0, Vec::new());
-            for kept in read_ring(&row)? {
+            for kept in row.read::<Vec<Kept>>()? {
                 let before = kept.key.clone();
                 let kept = change(kept)?;
                 changed += usize::from(kept.as_ref().is_none_or(|kept| kept.key != before));
@@ -232,7 +231,7 @@ impl Keeper {
                 return Ok(0);
             }
             let expect = Expect::Version(row.version);
-            let put = Write::Put { table: KEYS, id: RING.to_owned(), value: ring_row(&after)?, expect };
+            let put = Write::put(KEYS, RING, &after, expect)?;
             match self.records.commit(vec![put]).await {
                 Err(StoreError::Conflict) => continue,
                 other => drop(other?),
@@ -282,7 +281,7 @@ impl Keeper {
         let generation = self.records.generation(KEYS).await?;
         if known.keys != Some(generation) {
             let row = self.records.get(KEYS, RING).await?;
-            let ring = row.as_ref().map(read_ring).transpose()?.unwrap_or_default();
+            let ring: Vec<Kept> = row.as_ref().map(store::Row::read).transpose()?.unwrap_or_default();
             let vault = self.vault();
             let timed = ring.iter().map(|kept| kept.open(&vault)).collect::<Result<Vec<_>, _>>()?;
             self.own.put_keys(timed);
@@ -330,26 +329,13 @@ impl Keeper {
         if ring.iter().any(is_over) {
             self.change_ring(|kept| Ok(Some(kept).filter(|kept| !is_over(kept)))).await?;
         }
-        let is_past =
-            |row: &store::Row| serde_json::from_slice(&row.value).is_ok_and(|Until { until }| until < now);
+        let is_past = |row: &store::Row| row.read().is_ok_and(|Until { until }| until < now);
         Ok(store::sweep(&*self.records, REVOKED, is_past).await?)
     }
 
     fn vault(&self) -> Arc<Vault> {
         Arc::clone(&self.vault.lock())
     }
-}
-
-fn act(who: &str, what: &str, kid: &str) -> Act {
-    Act { who: who.to_owned(), what: what.to_owned(), on: kid.to_owned(), note: String::new() }
-}
-
-fn ring_row(ring: &[Kept]) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(ring).map_err(|error| StoreError::record(RING, &error))
-}
-
-fn read_ring(row: &store::Row) -> Result<Vec<Kept>, StoreError> {
-    serde_json::from_slice(&row.value).map_err(|error| StoreError::record(RING, &error))
 }
 
 #[cfg(test)]

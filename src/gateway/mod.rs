@@ -20,7 +20,6 @@ pub mod recall;
 pub mod rehearsal;
 pub mod relay;
 pub mod route;
-mod secrets;
 pub mod settings;
 pub mod ticket;
 pub mod tokens;

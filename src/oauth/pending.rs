@@ -12,9 +12,9 @@ use std::time::Duration;
 use rand::Rng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
+use crate::opaque::{hash, is_opaque, random};
 use crate::secret::Secret;
 use crate::store::{self, Expect, Name, Records, StoreError, Write};
 use crate::vault::{Sealed, Vault, VaultError};
@@ -118,7 +118,7 @@ impl Pending {
         let (owner, now) = (Self::owner_of(who), self.clock.wall_seconds());
         let rows = self.records.list(self.table, Some(&owner), MAX_EACH + 1).await?;
         let own = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}.")));
-        let ends = own.filter_map(|row| Some(serde_json::from_slice::<Kept>(&row.value).ok()?.ends));
+        let ends = own.filter_map(|row| Some(row.read::<Kept>().ok()?.ends));
         let ends: Vec<u64> = ends.filter(|ends| *ends > now).collect();
         Ok((ends.len(), ends.iter().min().copied().unwrap_or(now)))
     }
@@ -126,9 +126,9 @@ impl Pending {
     /// A `state` and a browser's half for a sign-in that `who` is about to begin. A browser that shows a half of ours keeps it, so
     /// that it may begin in two tabs and finish both.
     pub fn fresh(who: &str, shown: Option<&Secret>) -> Begun {
-        let state = Secret::new(format!("{}.{}", Self::owner_of(who), random()));
-        let known = shown.filter(|shown| is_random(shown.expose())).cloned();
-        Begun { state, browser: known.unwrap_or_else(|| Secret::new(random())) }
+        let state = Secret::new(format!("{}.{}", Self::owner_of(who), random().expose()));
+        let known = shown.filter(|shown| is_opaque(shown.expose())).cloned();
+        Begun { state, browser: known.unwrap_or_else(random) }
     }
 
     /// The same for somebody of whom nothing is known.
@@ -157,10 +157,7 @@ impl Pending {
             ends: self.clock.wall_seconds().saturating_add(life.as_secs()),
             what: vault.seal(KIND, &id, &Secret::new(plain))?,
         };
-        let value = serde_json::to_vec(&kept).map_err(|error| StoreError::record(&id, &error))?;
-        self.records
-            .commit(vec![Write::Put { table: self.table, id, value, expect: Expect::Absent }])
-            .await?;
+        self.records.commit(vec![Write::put(self.table, id, &kept, Expect::Absent)?]).await?;
         Ok(())
     }
 
@@ -171,7 +168,7 @@ impl Pending {
         if own.len() < MAX_EACH {
             return Ok(());
         }
-        own.sort_by_key(|row| serde_json::from_slice::<Kept>(&row.value).map_or(0, |kept| kept.began));
+        own.sort_by_key(|row| row.read::<Kept>().map_or(0, |kept| kept.began));
         let oldest = own.iter().take(own.len() + 1 - MAX_EACH);
         let deletes = oldest.map(|row| self.delete(row.id.clone(), Expect::Anything)).collect();
         self.records.commit(deletes).await.map(drop)
@@ -191,8 +188,7 @@ impl Pending {
         }
         let id = id_of(state);
         let Some(row) = self.records.get(self.table, &id).await? else { return Ok(None) };
-        let kept: Kept =
-            serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&id, &error))?;
+        let kept: Kept = row.read()?;
         if kept.ends <= self.clock.wall_seconds() {
             return Ok(None);
         }
@@ -230,16 +226,8 @@ impl Pending {
     /// The store's.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let now = self.clock.wall_seconds();
-        let is_over = |row: &store::Row| {
-            serde_json::from_slice::<Kept>(&row.value).map_or(true, |kept| kept.ends <= now)
-        };
-        let over: Vec<Write> = store::all(&*self.records, self.table)
-            .await?
-            .into_iter()
-            .filter(is_over)
-            .map(|row| self.delete(row.id, Expect::Anything))
-            .collect();
-        if over.is_empty() { Ok(()) } else { self.records.commit(over).await.map(drop) }
+        let is_over = |row: &store::Row| row.read::<Kept>().map_or(true, |kept| kept.ends <= now);
+        store::sweep(&*self.records, self.table, is_over).await
     }
 }
 
@@ -248,26 +236,4 @@ fn id_of(state: &str) -> String {
     let owner = state.split('.').next().unwrap_or_default();
     let owner: String = owner.chars().filter(char::is_ascii_hexdigit).take(16).collect();
     format!("{owner}.{}", hash(state))
-}
-
-fn hash(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(text.as_bytes()) {
-        write!(hex, "{byte:02x}").unwrap_or_default();
-    }
-    hex
-}
-
-/// 256 bits, base64url.
-fn random() -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 32]>())
-}
-
-/// Whether a text can be what [`random`] gives.
-fn is_random(text: &str) -> bool {
-    use base64::Engine as _;
-    let decoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text);
-    decoded.is_ok_and(|bytes| bytes.len() == 32)
 }

@@ -2,9 +2,11 @@
 //! of one server does not decide alone: the host must be one that the provider's row lists. What is kept is the address as our
 //! own parser reads it, so that nobody further on reads another host out of it.
 
-use url::{Host, Url};
+use url::Url;
 
 use super::row::Provider;
+
+use crate::web_url::{has_user, is_loopback};
 
 /// Longest address, in bytes.
 const MAX: usize = 512;
@@ -21,15 +23,8 @@ impl Provider {
         }
         let whole = if given.contains("://") { given.to_owned() } else { format!("https://{given}") };
         let url = Url::parse(&whole).ok()?;
-        let is_plain = url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        let is_local = match url.host()? {
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
-            Host::Domain(_) => false,
-        };
+        let is_plain = !has_user(&url) && url.query().is_none() && url.fragment().is_none();
+        let is_local = is_loopback(&url);
         let has_way = match url.scheme() {
             "https" => is_local || url.port().is_none(),
             "http" => is_local,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::secret::Secret;
+use crate::web_url::{has_user, is_safe};
 
 /// A provider as written. Everything may be left out; [`Provider::compile`] says what is missing.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -450,31 +451,20 @@ impl Provider {
     }
 }
 
-/// Plain HTTP is for this machine only.
-fn is_safe(url: &Url) -> bool {
-    let is_local = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    url.has_host()
-        && (url.scheme() == "https" || (url.scheme() == "http" && is_local))
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.fragment().is_none()
+fn is_fit(url: &Url) -> bool {
+    is_safe(url) && !has_user(url) && url.fragment().is_none()
 }
 
 pub(super) fn endpoint(field: &'static str, given: Option<String>) -> Result<Option<Url>, RowError> {
     let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
-    let url = Url::parse(&given).ok().filter(is_safe);
+    let url = Url::parse(&given).ok().filter(is_fit);
     let why = "is an https URL without user, password and fragment (http on this machine only)";
     url.map(Some).ok_or_else(|| RowError { field, why: why.to_owned() })
 }
 
 /// Compared character for character, so it is kept as it was written.
 fn issuer_of(given: &str) -> Result<String, RowError> {
-    let is_good = Url::parse(given).is_ok_and(|url| is_safe(&url) && url.query().is_none());
+    let is_good = Url::parse(given).is_ok_and(|url| is_fit(&url) && url.query().is_none());
     let why = "is an https URL without query and fragment (http on this machine only)";
     if is_good { Ok(given.to_owned()) } else { Err(RowError { field: "issuer", why: why.to_owned() }) }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::StoreError;
 use super::records::{MAX_PAGE, Name, Records, Write};
+use crate::opaque::hex;
 
 const LOG: Name = "audit";
 
@@ -32,6 +33,13 @@ pub struct Act {
     /// Anything else worth knowing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+}
+
+impl Act {
+    /// Who did what, to which id, and a note; empty where there is nothing to say.
+    pub fn new(who: &str, what: &str, on: &str, note: impl Into<String>) -> Self {
+        Self { who: who.to_owned(), what: what.to_owned(), on: on.to_owned(), note: note.into() }
+    }
 }
 
 /// One entry of the log.
@@ -186,7 +194,7 @@ fn entry(place: u64, at: u64, act: Act, previous: String) -> Entry {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    let hash = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&hasher.finalize());
     Entry { at, act, previous, hash }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::ids::random_name;
 use crate::keybook::{self, KeyBook, KeyHash, KeyRecord, NewKey};
+use crate::opaque::hex;
 use crate::secret::Secret;
 
 use super::audit::{Act, Audit};
@@ -161,12 +162,11 @@ impl Keys {
 
 fn act(who: &str, what: &str, record: &KeyRecord) -> Act {
     let note = format!("{:?} of {:?}", record.name, record.tenant.as_str());
-    Act { who: who.to_owned(), what: what.to_owned(), on: record.id.clone(), note }
+    Act::new(who, what, &record.id, note)
 }
 
 fn read(row: &Row) -> Result<(KeyHash, KeyRecord), StoreError> {
-    let stored: Stored =
-        serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&row.id, &error))?;
+    let stored: Stored = row.read()?;
     let hash = from_hex(&stored.hash).ok_or_else(|| StoreError::record(&row.id, &"a hash that is none"))?;
     Ok((hash, stored.record))
 }
@@ -208,7 +208,7 @@ fn check(new: &NewKey, now: u64) -> Result<(), StoreError> {
 }
 
 fn to_hex(hash: &KeyHash) -> String {
-    hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.as_bytes())
 }
 
 fn from_hex(text: &str) -> Option<KeyHash> {

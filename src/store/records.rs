@@ -9,6 +9,8 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::StoreError;
 
@@ -25,6 +27,16 @@ pub struct Row {
     /// Of this very value: another write gives another one, also after the row was deleted and made again.
     pub version: u64,
     pub value: Vec<u8>,
+}
+
+impl Row {
+    /// What it holds, of a table whose rows are JSON.
+    ///
+    /// # Errors
+    /// [`StoreError::Record`] where it is no such value.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
+        serde_json::from_slice(&self.value).map_err(|error| StoreError::record(&self.id, &error))
+    }
 }
 
 /// A condition on the row before it is written.
@@ -47,6 +59,23 @@ pub enum Write {
     Delete { table: Name, id: String, expect: Expect },
     /// Adds an entry to the end of a log. Gives its place, counted from 0. With `at`, only if that is its place.
     Append { log: Name, entry: Vec<u8>, at: Option<u64> },
+}
+
+impl Write {
+    /// Makes or replaces a row that holds this, as JSON.
+    ///
+    /// # Errors
+    /// [`StoreError::Record`] where it cannot be written so.
+    pub fn put<T: Serialize + ?Sized>(
+        table: Name,
+        id: impl Into<String>,
+        value: &T,
+        expect: Expect,
+    ) -> Result<Self, StoreError> {
+        let id = id.into();
+        let value = serde_json::to_vec(value).map_err(|error| StoreError::record(&id, &error))?;
+        Ok(Self::Put { table, id, value, expect })
+    }
 }
 
 /// What makes no sense about changes, whatever there was before.

@@ -15,6 +15,7 @@ use super::seconds;
 use crate::identity::settings::{ClaimNames, Issuer, KeySource, Settings};
 use crate::ids::TenantId;
 use crate::limits::Limits;
+use crate::web_url::is_safe;
 
 /// Everything about callers.
 pub(super) fn identity(raw: &Raw, problems: &Problems) -> Settings {
@@ -141,25 +142,11 @@ fn keys(jwt: &raw::Jwt, at: Position, problems: &Problems) -> Option<(KeySource,
 
 fn jwks_url(typed: &str, at: Position, problems: &Problems) -> Option<url::Url> {
     let url = url::Url::parse(typed).ok().filter(url::Url::has_host);
-    let is_safe = url.as_ref().is_some_and(|url| match url.scheme() {
-        "https" => true,
-        "http" => is_loopback(url),
-        _ => false,
-    });
+    let is_safe = url.as_ref().is_some_and(is_safe);
     if !is_safe {
         problems.add(at, "keys are fetched from an `https:` URL only (or `http:` on this machine)");
     }
     url.filter(|_| is_safe)
-}
-
-/// Whether a URL's host is this machine.
-pub(super) fn is_loopback(url: &url::Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// The algorithms: as given, or all that the keys can verify.

@@ -9,6 +9,7 @@ use super::super::raw;
 use super::super::report::{Position, Problems};
 use super::{seconds, time};
 use crate::oauth::{Provider, Row, RowError, Settings};
+use crate::web_url::is_safe;
 
 /// Longest that a sign-in may take.
 const LONGEST: u64 = 3600;
@@ -34,7 +35,7 @@ pub(super) fn settings(raw: &raw::OAuth, problems: &Problems) -> Settings {
 
 fn public_url(given: &str, at: Position, problems: &Problems) -> Option<Url> {
     let url = Url::parse(given).ok().filter(|url| {
-        is_web(url) && url.query().is_none() && url.fragment().is_none() && url.username().is_empty()
+        is_safe(url) && url.query().is_none() && url.fragment().is_none() && url.username().is_empty()
     });
     if url.is_none() {
         problems.add_with(at, "not the address of a site", "write it like `https://weir.example.com`");
@@ -42,21 +43,10 @@ fn public_url(given: &str, at: Position, problems: &Problems) -> Option<Url> {
     url
 }
 
-/// Plain HTTP is for this machine only.
-fn is_web(url: &Url) -> bool {
-    let is_local = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && is_local)
-}
-
 fn origin(given: &str, at: Position, problems: &Problems) -> Option<String> {
     let url = Url::parse(given)
         .ok()
-        .filter(|url| is_web(url) && matches!(url.path(), "" | "/") && url.query().is_none());
+        .filter(|url| is_safe(url) && matches!(url.path(), "" | "/") && url.query().is_none());
     if url.is_none() {
         problems.add_with(at, "not an origin", "write it like `https://console.example.com`");
     }

@@ -17,6 +17,7 @@ use super::super::media::{self, Media};
 use super::{BLOCKS, VENDOR};
 use crate::api::chat::{Content, File, KnownPart, Message, Part};
 use crate::fault::Fault;
+use crate::opaque::hex;
 
 /// Anthropic's field that marks how far a prompt is to be cached.
 pub(super) const CACHE_MARK: &str = "cache_control";
@@ -231,12 +232,7 @@ pub(super) fn acceptable_id(id: &str) -> Cow<'_, str> {
         return Cow::Borrowed(id);
     }
     let hash = Sha256::digest(id.as_bytes());
-    let mut made = String::with_capacity(5 + 32);
-    made.push_str("call_");
-    for byte in hash.iter().take(16) {
-        made.push_str(&format!("{byte:02x}"));
-    }
-    Cow::Owned(made)
+    Cow::Owned(format!("call_{}", hex(hash.get(..16).unwrap_or_default())))
 }
 
 fn text<'a>(text: &'a str, blocks: &mut Vec<Block<'a>>) {

@@ -91,7 +91,7 @@ async fn a_revocation_is_in_force_here_at_once_and_there_at_the_next_tick() {
     let all = replicas().await;
     let (dead, alive) = (token(&all.one, "app_1", "grant_1"), token(&all.one, "app_2", "grant_2"));
     all.one
-        .revoke(act("t", "grant.revoked", "grant_1"), &["grant_1".to_owned()], Vec::new())
+        .revoke(Act::new("t", "grant.revoked", "grant_1", ""), &["grant_1".to_owned()], Vec::new())
         .await
         .expect("revoked");
     assert!(!knows(&all.one, &dead) && knows(&all.one, &alive));
@@ -99,7 +99,7 @@ async fn a_revocation_is_in_force_here_at_once_and_there_at_the_next_tick() {
     assert!(!knows(&all.other, &dead) && knows(&all.other, &alive));
     // An app: all of its grants.
     all.other
-        .revoke(act("t", "app.deleted", "app_2"), &["app_2".to_owned()], Vec::new())
+        .revoke(Act::new("t", "app.deleted", "app_2", ""), &["app_2".to_owned()], Vec::new())
         .await
         .expect("revoked");
     all.one.tick().await.expect("read");
@@ -180,7 +180,7 @@ async fn a_ring_that_cannot_be_opened_keeps_no_revocation_back() {
     one.put_vault(vault(&[&k2, &k1]));
     one.reseal().await.expect("resealed");
     let (dead, alive) = (token(&one, "app_1", "grant_1"), token(&one, "app_1", "grant_2"));
-    one.revoke(act("t", "grant.revoked", "grant_1"), &["grant_1".to_owned()], Vec::new())
+    one.revoke(Act::new("t", "grant.revoked", "grant_1", ""), &["grant_1".to_owned()], Vec::new())
         .await
         .expect("revoked");
     assert!(matches!(other.tick().await, Err(IssuerError::Vault(_))), "it is said each time");

@@ -373,12 +373,7 @@ impl Onboard {
     pub async fn rotate(&self, who: &str) -> Result<Rotated, OnboardError> {
         let ground = Arc::clone(&self.state.lock().ground);
         let key = ground.vault.current().to_owned();
-        let told = |what: &str, note: String| Act {
-            who: who.to_owned(),
-            what: what.to_owned(),
-            on: key.clone(),
-            note,
-        };
+        let told = |what: &str, note: String| Act::new(who, what, &key, note);
         self.note(told("vault.rotation_began", String::new())).await?;
         let rows = store::all(&*self.records, TABLE).await?;
         let mut changed = 0;
@@ -449,13 +444,8 @@ impl Onboard {
         let before = std::mem::replace(&mut self.state.lock().expired, expired.clone());
         for id in expired.difference(&before) {
             tracing::warn!(account = %id, "the platform no longer takes this account's credential");
-            let act = Act {
-                who: "weir".to_owned(),
-                what: "account.expired".to_owned(),
-                on: id.as_str().to_owned(),
-                note: "the platform no longer takes its credential".to_owned(),
-            };
-            self.note(act).await?;
+            let why = "the platform no longer takes its credential";
+            self.note(Act::new("weir", "account.expired", id.as_str(), why)).await?;
         }
         Ok(())
     }
@@ -496,5 +486,5 @@ fn seconds_of(value: &[u8]) -> u64 {
 fn act(who: &str, what: &str, record: &AccountRecord) -> Act {
     let owner = record.owner.as_ref().map_or("", |owner| owner.as_str());
     let note = format!("{} {:?} of {owner:?}", record.platform, record.name);
-    Act { who: who.to_owned(), what: what.to_owned(), on: record.id.clone(), note }
+    Act::new(who, what, &record.id, note)
 }

@@ -244,8 +244,7 @@ pub(super) struct Held {
 impl Held {
     /// Reads a row.
     pub fn read(row: &Row, vault: &Vault) -> Result<Self, OnboardError> {
-        let kept: Kept =
-            serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&row.id, &error))?;
+        let kept: Kept = row.read()?;
         // A row under another's id would be that other's account.
         if kept.record.id != row.id {
             return Err(StoreError::record(&row.id, &"it belongs to another id").into());

@@ -2,10 +2,10 @@
 //! one commit with that person: whatever comes in between, nobody's door leads to somebody else.
 
 use super::record::{Door, SessionRecord, Source};
-use super::{DOORS, Link, PEOPLE, People, PeopleError, PersonRecord, TRIES, act, from_row, to_row};
+use super::{DOORS, Link, PEOPLE, People, PeopleError, PersonRecord, TRIES};
 use crate::ids::random_name;
 use crate::oauth::{Person, Provider};
-use crate::store::{Expect, StoreError, Write};
+use crate::store::{Act, Expect, StoreError, Write};
 
 /// Most of one person.
 const MAX_LINKS: usize = 30;
@@ -20,17 +20,12 @@ fn names(told: &Person) -> impl Iterator<Item = &String> {
 }
 
 pub(super) fn put_person(person: &PersonRecord, expect: Expect) -> Result<Write, StoreError> {
-    let value = to_row(&person.id, person)?;
-    Ok(Write::Put { table: PEOPLE, id: person.id.clone(), value, expect })
+    Write::put(PEOPLE, person.id.as_str(), person, expect)
 }
 
 fn put_doors(person: &PersonRecord, keys: Vec<String>) -> Result<Vec<Write>, StoreError> {
     let door = Door { person: person.id.clone() };
-    let put = |id: String| {
-        let value = to_row(&id, &door)?;
-        Ok(Write::Put { table: DOORS, id, value, expect: Expect::Absent })
-    };
-    keys.into_iter().map(put).collect()
+    keys.into_iter().map(|id| Write::put(DOORS, id, &door, Expect::Absent)).collect()
 }
 
 /// Takes the doors of a way in away.
@@ -44,7 +39,7 @@ impl People {
     async fn behind(&self, source: Source<'_>, told: &Person) -> Result<Option<String>, StoreError> {
         for sid in names(told) {
             if let Some(row) = self.records.get(DOORS, &source.key(sid)).await? {
-                return Ok(Some(from_row::<Door>(&row)?.person));
+                return Ok(Some(row.read::<Door>()?.person));
             }
         }
         Ok(None)
@@ -90,7 +85,8 @@ impl People {
         };
         let mut writes = put_doors(&person, keys)?;
         writes.push(put_person(&person, Expect::Absent)?);
-        self.note(act(&self.shown(&person), "person.signed_up", &id, provider.name.clone()), writes).await?;
+        self.note(Act::new(&self.shown(&person), "person.signed_up", &id, provider.name.clone()), writes)
+            .await?;
         Ok((person, id, true))
     }
 
@@ -128,7 +124,7 @@ impl People {
         match is_more {
             true => {
                 let note = "known by another name now".to_owned();
-                self.note(act(&self.shown(&person), "person.linked", &link, note), writes).await?;
+                self.note(Act::new(&self.shown(&person), "person.linked", &link, note), writes).await?;
             }
             false => drop(self.records.commit(writes).await?),
         }
@@ -142,7 +138,7 @@ impl People {
         if ended.is_empty() {
             return self.records.commit(writes).await.map(drop);
         }
-        let act = act(&self.shown(person), "person.not_let_in", &person.id, String::new());
+        let act = Act::new(&self.shown(person), "person.not_let_in", &person.id, "");
         self.end(act, &person.id, &ended, writes).await
     }
 
@@ -192,7 +188,7 @@ impl People {
             person.updated = self.now();
             let mut writes = put_doors(&person, keys)?;
             writes.push(put_person(&person, Expect::Version(version))?);
-            let act = act(&self.shown(&person), "person.linked", &on, provider.name.clone());
+            let act = Act::new(&self.shown(&person), "person.linked", &on, provider.name.clone());
             match self.note(act, writes).await {
                 Err(StoreError::Conflict) => {}
                 other => return Ok(other.map(|_| person)?),
@@ -224,7 +220,7 @@ impl People {
             }
             let mut writes = vec![put_person(&person, Expect::Version(version))?];
             writes.extend(shut(&gone));
-            let act = act(&self.shown(&person), "person.unlinked", link, gone.source.clone());
+            let act = Act::new(&self.shown(&person), "person.unlinked", link, gone.source.clone());
             match self.end(act, id, &ended, writes).await {
                 Err(StoreError::Conflict) => {}
                 other => {

@@ -35,7 +35,7 @@ use crate::identity::limits::Turnstile;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
 use crate::oauth::{self, Careful, Engine, OAuthError, Pending, PendingError, Provider};
-use crate::store::{Act, Audit, Name, Records, Row, StoreError, Write};
+use crate::store::{Act, Audit, Name, Records, StoreError, Write};
 use crate::vault::Vault;
 
 pub use office::{Change, Loss};
@@ -209,7 +209,7 @@ impl People {
     /// Somebody, and their row's version; whether they may come in or not.
     pub(super) async fn find(&self, id: &str) -> Result<Option<(PersonRecord, u64)>, StoreError> {
         let Some(row) = self.records.get(PEOPLE, id).await? else { return Ok(None) };
-        Ok(Some((from_row(&row)?, row.version)))
+        Ok(Some((row.read()?, row.version)))
     }
 
     /// Somebody who may come in.
@@ -235,16 +235,4 @@ impl People {
     fn now(&self) -> u64 {
         self.clock.wall_seconds()
     }
-}
-
-fn act(who: &str, what: &str, on: &str, note: String) -> Act {
-    Act { who: who.to_owned(), what: what.to_owned(), on: on.to_owned(), note }
-}
-
-fn to_row<T: serde::Serialize>(id: &str, value: &T) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|error| StoreError::record(id, &error))
-}
-
-fn from_row<T: serde::de::DeserializeOwned>(row: &Row) -> Result<T, StoreError> {
-    serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&row.id, &error))
 }

@@ -6,10 +6,10 @@ use serde::{Deserialize, Deserializer};
 
 use super::links::{put_person, shut};
 use super::settings::fit;
-use super::{PEOPLE, People, PeopleError, PersonRecord, TRIES, act, from_row};
+use super::{PEOPLE, People, PeopleError, PersonRecord, TRIES};
 use crate::ids::TenantId;
 use crate::keybook::Scope;
-use crate::store::{Expect, StoreError, Write};
+use crate::store::{Act, Expect, Row, StoreError, Write};
 
 /// Longest name of a tenant or model, in bytes.
 const MAX_NAME: usize = 256;
@@ -75,7 +75,7 @@ impl People {
     /// # Errors
     /// The store's.
     pub async fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<PersonRecord>, StoreError> {
-        self.records.list(PEOPLE, after, limit).await?.iter().map(from_row).collect()
+        self.records.list(PEOPLE, after, limit).await?.iter().map(Row::read).collect()
     }
 
     /// One of them.
@@ -129,7 +129,7 @@ impl People {
             let note = format!("blocked: {}", person.is_blocked);
             let ended: Vec<String> = self.sessions(id).await?.into_iter().map(|session| session.id).collect();
             let put = put_person(&person, Expect::Version(version))?;
-            match self.end(act(who, "person.changed", id, note), id, &ended, vec![put]).await {
+            match self.end(Act::new(who, "person.changed", id, note), id, &ended, vec![put]).await {
                 Err(StoreError::Conflict) => {}
                 other => {
                     other?;
@@ -153,7 +153,7 @@ impl People {
             let mut writes = vec![delete];
             writes.extend(person.links.iter().flat_map(shut));
             let note = String::new();
-            match self.end(act(who, "person.removed", id, note), id, &ended, writes).await {
+            match self.end(Act::new(who, "person.removed", id, note), id, &ended, writes).await {
                 Err(StoreError::Conflict) => {}
                 other => {
                     other?;

@@ -2,11 +2,11 @@
 //! tokens for it are thrown away.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::ids::{Subject, TenantId};
 use crate::keybook::Scope;
 use crate::oauth;
+use crate::opaque::hash;
 
 /// Somebody, by nothing but an id of ours: names and addresses change, and so do the ways in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +150,7 @@ impl Source<'_> {
     pub fn key(&self, sid: &str) -> String {
         let issuer = self.issuer.unwrap_or_default();
         let text = format!("{}:{}{}:{issuer}{sid}", self.name.len(), self.name, issuer.len());
-        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hash(&text)
     }
 }
 

@@ -6,13 +6,13 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
 use super::record::{PersonRecord, SessionRecord};
-use super::{People, PeopleError, TRIES, act, from_row, to_row};
-use crate::gateway::secrets::{fits, hash, random};
+use super::{People, PeopleError, TRIES};
 use crate::identity::{Claims, Minted, OWN_CLIENT};
 use crate::ids::{Subject, random_name};
 use crate::keybook::Scope;
+use crate::opaque::{fits, hash, random};
 use crate::secret::Secret;
-use crate::store::{self, Expect, MAX_PAGE, Name, Row, StoreError, Write};
+use crate::store::{self, Act, Expect, MAX_PAGE, Name, Row, StoreError, Write};
 
 /// By person and session.
 pub(super) const SESSIONS: Name = "person_sessions";
@@ -111,7 +111,7 @@ impl People {
         session: &str,
     ) -> Result<Option<SessionRecord>, StoreError> {
         let Some(row) = self.records.get(SESSIONS, &row_id(person, session)).await? else { return Ok(None) };
-        let session: SessionRecord = from_row(&row)?;
+        let session: SessionRecord = row.read()?;
         Ok(Some(session).filter(|session| self.now() < session.expires))
     }
 
@@ -122,7 +122,7 @@ impl People {
     pub async fn sessions(&self, person: &str) -> Result<Vec<SessionRecord>, StoreError> {
         let now = self.now();
         let rows = self.session_rows(person).await?;
-        let mut all = rows.iter().map(from_row).collect::<Result<Vec<SessionRecord>, _>>()?;
+        let mut all = rows.iter().map(Row::read).collect::<Result<Vec<SessionRecord>, _>>()?;
         all.retain(|session| now < session.expires);
         all.sort_by(|one, other| (other.created, &other.id).cmp(&(one.created, &one.id)));
         Ok(all)
@@ -155,7 +155,7 @@ impl People {
             if now.is_some_and(|(now, _)| now.holds_as(person)) {
                 return Ok(begun);
             }
-            let act = act(&self.shown(person), "person.signed_out", &begun.0.id, String::new());
+            let act = Act::new(&self.shown(person), "person.signed_out", &begun.0.id, "");
             self.end(act, &person.id, std::slice::from_ref(&begun.0.id), Vec::new()).await?;
         }
         Err(StoreError::Conflict.into())
@@ -180,10 +180,9 @@ impl People {
         let all = self.sessions(&person.id).await?;
         let oldest: Vec<String> = all.iter().skip(MAX_EACH - 1).map(|session| session.id.clone()).collect();
         let id = row_id(&person.id, &session.id);
-        let value = to_row(&id, &session)?;
-        let mut writes = vec![Write::Put { table: SESSIONS, id, value, expect: Expect::Absent }];
+        let mut writes = vec![Write::put(SESSIONS, id, &session, Expect::Absent)?];
         writes.extend(self.end_rows(&person.id, &oldest));
-        let act = act(&self.shown(person), "person.signed_in", &session.id, String::new());
+        let act = Act::new(&self.shown(person), "person.signed_in", &session.id, "");
         self.keeper.revoke(act, &oldest, writes).await?;
         let cookie = Secret::new(format!("{}.{}.{}", person.id, session.id, secret.expose()));
         Ok((session, cookie))
@@ -219,7 +218,7 @@ impl People {
         if late.is_empty() {
             return Ok(());
         }
-        self.end(act(who, "person.signed_out", person, String::new()), person, &late, Vec::new()).await
+        self.end(Act::new(who, "person.signed_out", person, ""), person, &late, Vec::new()).await
     }
 
     /// Signs somebody out: of one session, or of all.
@@ -236,7 +235,7 @@ impl People {
             }
         }
         let on = session.unwrap_or("all sessions");
-        let act = act(&self.shown(person), "person.signed_out", on, String::new());
+        let act = Act::new(&self.shown(person), "person.signed_out", on, "");
         Ok(self.end(act, &person.id, &ended, Vec::new()).await?)
     }
 
@@ -268,7 +267,7 @@ impl People {
     pub async fn sweep(&self) -> Result<(), StoreError> {
         self.pending.sweep().await?;
         let now = self.now();
-        let is_over = |row: &Row| from_row::<SessionRecord>(row).is_ok_and(|session| session.expires <= now);
+        let is_over = |row: &Row| row.read::<SessionRecord>().is_ok_and(|session| session.expires <= now);
         store::sweep(&*self.records, SESSIONS, is_over).await
     }
 }

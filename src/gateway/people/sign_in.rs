@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Guest, People, PeopleError, PersonRecord, SessionRecord};
 use crate::gateway::onboard::consent::Back;
-use crate::gateway::secrets;
 use crate::oauth::{Found, Pending, PendingError};
+use crate::opaque;
 use crate::secret::Secret;
 
 /// Where somebody is to be sent.
@@ -89,7 +89,7 @@ impl People {
         };
         let redirect_after = redirect_after.map(place).transpose()?;
         let begun = Pending::fresh_of_nobody(shown);
-        let nonce = known.provider.gives_id_tokens().then(secrets::random);
+        let nonce = known.provider.gives_id_tokens().then(opaque::random);
         let extra: Vec<(&str, &str)> = nonce.iter().map(|nonce| ("nonce", nonce.expose())).collect();
         let redirect_uri = ground.callback(provider);
         let authorization =

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OAuthCode, Provider, ProviderError, TRIES, act, from_row, redirect, refuse, secrets, to_row};
+use super::{OAuthCode, Provider, ProviderError, TRIES, redirect, refuse};
 use crate::ids::{TenantId, random_name};
+use crate::opaque;
 use crate::secret::Secret;
-use crate::store::{self, Expect, Name, Row, StoreError, Write};
+use crate::store::{self, Act, Expect, Name, Row, StoreError, Write};
 
 pub(super) const TABLE: Name = "oauth_apps";
 
@@ -118,14 +119,14 @@ fn is_shown(text: &str, most: usize) -> bool {
 
 impl App {
     fn read(row: &Row) -> Result<Self, StoreError> {
-        let Kept { record, secret } = from_row(row)?;
+        let Kept { record, secret } = row.read()?;
         Ok(Self { record, secret, version: row.version })
     }
 
     fn put(&self, expect: Expect) -> Result<Write, StoreError> {
         let id = self.record.client_id.clone();
-        let value = to_row(&id, &Kept { record: self.record.clone(), secret: self.secret.clone() })?;
-        Ok(Write::Put { table: TABLE, id, value, expect })
+        let kept = Kept { record: self.record.clone(), secret: self.secret.clone() };
+        Write::put(TABLE, id, &kept, expect)
     }
 }
 
@@ -145,9 +146,9 @@ impl Provider {
             return Err(ProviderError::Invalid(format!("There are {MAX_PER_TENANT} apps already.")));
         }
         let secret = (!record.is_public).then(new_secret);
-        let kept = secret.as_ref().map(|secret| secrets::hash(secret.expose()));
+        let kept = secret.as_ref().map(|secret| opaque::hash(secret.expose()));
         let app = App { record, secret: kept, version: 0 };
-        let act = act(who, "app.registered", &app.record.client_id, noted(&app.record));
+        let act = Act::new(who, "app.registered", &app.record.client_id, noted(&app.record));
         self.note(act, vec![app.put(Expect::Absent)?]).await?;
         Ok((app.record, secret))
     }
@@ -198,10 +199,10 @@ impl Provider {
                 return Err(ProviderError::Invalid("A public app has no secret.".to_owned()));
             }
             let secret = new_secret();
-            app.secret = Some(secrets::hash(secret.expose()));
+            app.secret = Some(opaque::hash(secret.expose()));
             app.record.updated = self.now();
             let put = app.put(Expect::Version(app.version))?;
-            let act = act(who, "app.secret_rotated", client_id, noted(&app.record));
+            let act = Act::new(who, "app.secret_rotated", client_id, noted(&app.record));
             match self.note(act, vec![put]).await {
                 Err(StoreError::Conflict) => {}
                 other => return Ok(other.map(|_| (app.record, secret))?),
@@ -222,7 +223,7 @@ impl Provider {
     ) -> Result<AppRecord, ProviderError> {
         let app = self.app_of(owner, client_id).await?;
         let delete = Write::Delete { table: TABLE, id: client_id.to_owned(), expect: Expect::Anything };
-        let act = act(who, "app.deleted", client_id, noted(&app.record));
+        let act = Act::new(who, "app.deleted", client_id, noted(&app.record));
         self.keeper.revoke(act, &[client_id.to_owned()], vec![delete]).await?;
         Ok(app.record)
     }
@@ -235,7 +236,7 @@ impl Provider {
         let app = self.app(client_id).await?;
         let kept = app.as_ref().and_then(|app| app.secret.as_deref());
         // Compared in any case, so that the time tells nothing of which apps there are.
-        let fits = secrets::fits(secret.map_or("", Secret::expose), kept.unwrap_or_default());
+        let fits = opaque::fits(secret.map_or("", Secret::expose), kept.unwrap_or_default());
         let is_it = |app: &App| match (&app.secret, secret) {
             (Some(_), Some(_)) => fits,
             (None, None) => app.record.is_public,
@@ -251,7 +252,7 @@ impl Provider {
 }
 
 fn new_secret() -> Secret {
-    Secret::new(format!("{SECRET_PREFIX}{}", secrets::random().expose()))
+    Secret::new(format!("{SECRET_PREFIX}{}", opaque::random().expose()))
 }
 
 fn noted(record: &AppRecord) -> String {

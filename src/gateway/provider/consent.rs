@@ -9,9 +9,10 @@ use super::kept::{CODES, CONSENTS, Code, Consent, GRANTS, Grant, consent_id};
 use super::request::{self, Back, Params, Request, Trouble};
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::{Visitor, Who};
-use super::{Provider, ProviderError, TRIES, act, from_row, redirect, secrets, to_row};
+use super::{Provider, ProviderError, TRIES, redirect};
+use crate::opaque;
 use crate::secret::Secret;
-use crate::store::{self, Expect, Name, StoreError, Write};
+use crate::store::{self, Act, Expect, Name, StoreError, Write};
 
 /// Questions, by person and the hash of what the page holds.
 pub(super) const ASKS: Name = "oauth_asks";
@@ -84,7 +85,7 @@ pub enum Answer {
 
 /// The id of a question to `who`.
 fn ask_id(who: &Who, ticket: &str) -> String {
-    format!("{}.{}", who.key(), secrets::hash(ticket))
+    format!("{}.{}", who.key(), opaque::hash(ticket))
 }
 
 impl Provider {
@@ -161,16 +162,16 @@ impl Provider {
     }
 
     async fn open_ask(&self, visitor: &Visitor, about: Option<About>) -> Result<Secret, ProviderError> {
-        let ticket = secrets::random();
-        let ask = Ask { session: secrets::hash(&visitor.session), about, expires: self.now() + ASK_LIFE };
+        let ticket = opaque::random();
+        let ask = Ask { session: opaque::hash(&visitor.session), about, expires: self.now() + ASK_LIFE };
         let id = ask_id(&visitor.who, ticket.expose());
         let mut open = self.rows_of(ASKS, &visitor.who).await?;
-        open.sort_by_key(|row| from_row::<Ask>(row).map_or(0, |ask| ask.expires));
+        open.sort_by_key(|row| row.read::<Ask>().map_or(0, |ask| ask.expires));
         let too_many = (open.len() + 1).saturating_sub(MAX_ASKS);
         let oldest = open.into_iter().take(too_many.min(store::MAX_PAGE));
         let mut writes: Vec<Write> =
             oldest.map(|row| Write::Delete { table: ASKS, id: row.id, expect: Expect::Anything }).collect();
-        writes.push(Write::Put { table: ASKS, value: to_row(&id, &ask)?, id, expect: Expect::Absent });
+        writes.push(Write::put(ASKS, id, &ask, Expect::Absent)?);
         self.records.commit(writes).await?;
         Ok(ticket)
     }
@@ -195,8 +196,8 @@ impl Provider {
     /// An open question that was shown to this session, and its row's version.
     async fn ask(&self, visitor: &Visitor, ticket: &str) -> Result<Option<(Ask, u64)>, ProviderError> {
         let Some(row) = self.records.get(ASKS, &ask_id(&visitor.who, ticket)).await? else { return Ok(None) };
-        let ask: Ask = from_row(&row)?;
-        let is_theirs = secrets::fits(&visitor.session, &ask.session) && self.now() < ask.expires;
+        let ask: Ask = row.read()?;
+        let is_theirs = opaque::fits(&visitor.session, &ask.session) && self.now() < ask.expires;
         Ok(is_theirs.then_some((ask, row.version)))
     }
 
@@ -230,7 +231,8 @@ impl Provider {
         match answer {
             Answer::Yes => Ok(Some(self.allow(visitor, about, "").await?)),
             Answer::No => {
-                let act = act(&visitor.who.shown(), "app.denied", &about.client_id, about.scope.to_string());
+                let act =
+                    Act::new(&visitor.who.shown(), "app.denied", &about.client_id, about.scope.to_string());
                 self.note(act, Vec::new()).await?;
                 let why = "The person said no.";
                 Ok(Some(self.error(&about.redirect_uri, about.state.as_deref(), "access_denied", why)))
@@ -245,7 +247,7 @@ impl Provider {
         client_id: &str,
     ) -> Result<Option<(Consent, u64)>, StoreError> {
         let row = self.records.get(CONSENTS, &consent_id(who, client_id)).await?;
-        row.map(|row| Ok((from_row(&row)?, row.version))).transpose()
+        row.map(|row| Ok((row.read()?, row.version))).transpose()
     }
 
     /// Remembers the consent and makes a code.
@@ -262,7 +264,7 @@ impl Provider {
                 created: before.map_or(now, |(before, _)| before.created),
                 updated: now,
             };
-            let code = secrets::random();
+            let code = opaque::random();
             let kept = Code {
                 client_id: about.client_id.clone(),
                 redirect_uri: about.redirect_uri.clone(),
@@ -273,17 +275,12 @@ impl Provider {
                 expires: now + CODE_LIFE,
                 grant: None,
             };
-            let (of_consent, of_code) = (consent_id(who, &about.client_id), secrets::hash(code.expose()));
+            let (of_consent, of_code) = (consent_id(who, &about.client_id), opaque::hash(code.expose()));
             let puts = vec![
-                Write::Put { table: CONSENTS, value: to_row(&of_consent, &consent)?, id: of_consent, expect },
-                Write::Put {
-                    table: CODES,
-                    value: to_row(&of_code, &kept)?,
-                    id: of_code,
-                    expect: Expect::Absent,
-                },
+                Write::put(CONSENTS, of_consent, &consent, expect)?,
+                Write::put(CODES, of_code, &kept, Expect::Absent)?,
             ];
-            let act = act(&who.shown(), "app.authorized", &about.client_id, note.clone());
+            let act = Act::new(&who.shown(), "app.authorized", &about.client_id, note.clone());
             match self.note(act, puts).await {
                 Err(StoreError::Conflict) => continue,
                 other => drop(other?),
@@ -321,7 +318,7 @@ impl Provider {
         table: Name,
         is_over: impl Fn(&T) -> bool + Send + Sync,
     ) -> Result<(), StoreError> {
-        let is_over = |row: &store::Row| from_row::<T>(row).is_ok_and(|value| is_over(&value));
+        let is_over = |row: &store::Row| row.read::<T>().is_ok_and(|value| is_over(&value));
         store::sweep(&*self.records, table, is_over).await
     }
 }

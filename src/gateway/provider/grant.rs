@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::kept::{CONSENTS, Consent, GRANTS, Grant, consent_id, drop_grant};
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::Who;
-use super::{Provider, ProviderError, TRIES, act, from_row};
-use crate::store::{Expect, MAX_PAGE, Name, Row, StoreError, Write};
+use super::{Provider, ProviderError, TRIES};
+use crate::store::{Act, Expect, MAX_PAGE, Name, Row, StoreError, Write};
 
 /// Most grants that end in one change: others wait for as long as it takes.
 const MAX_ENDED: usize = 200;
@@ -36,7 +36,7 @@ impl Provider {
         let now = self.now();
         let mut found = Vec::new();
         for row in self.rows_of(CONSENTS, who).await? {
-            let consent: Consent = from_row(&row)?;
+            let consent: Consent = row.read()?;
             let Some(app) = self.app(&consent.client_id).await? else { continue };
             let mine =
                 || grants.iter().map(|(_, grant)| grant).filter(|grant| grant.client_id == consent.client_id);
@@ -152,7 +152,7 @@ impl Provider {
             if left.is_empty() {
                 writes.extend(changes.take().unwrap_or_default());
             }
-            let act = act(&who.shown(), what, on, format!("{} grants", ids.len()));
+            let act = Act::new(&who.shown(), what, on, format!("{} grants", ids.len()));
             self.keeper.revoke(act, &ids, writes).await?;
             if left.is_empty() {
                 return Ok(());
@@ -162,7 +162,7 @@ impl Provider {
 
     pub(super) async fn grants(&self, who: &Who) -> Result<Vec<(String, Grant)>, StoreError> {
         let rows = self.rows_of(GRANTS, who).await?;
-        rows.into_iter().map(|row| Ok((row.id.clone(), from_row(&row)?))).collect()
+        rows.into_iter().map(|row| Ok((row.id.clone(), row.read()?))).collect()
     }
 
     /// The rows whose ids begin with the person's key.

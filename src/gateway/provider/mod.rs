@@ -33,7 +33,6 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::issuer::{IssuerError, Keeper};
-use super::secrets;
 use crate::clock::{Clock, Moment};
 use crate::identity::MintError;
 use crate::store::{Act, Audit, Records, StoreError, Write};
@@ -166,19 +165,7 @@ impl Provider {
     }
 }
 
-fn act(who: &str, what: &str, on: &str, note: String) -> Act {
-    Act { who: who.to_owned(), what: what.to_owned(), on: on.to_owned(), note }
-}
-
 /// Refuses in OAuth's words.
 fn refuse<T>(code: OAuthCode, why: &'static str) -> Result<T, ProviderError> {
     Err(ProviderError::OAuth(code, why))
-}
-
-fn to_row<T: serde::Serialize>(id: &str, value: &T) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|error| StoreError::record(id, &error))
-}
-
-fn from_row<T: serde::de::DeserializeOwned>(row: &crate::store::Row) -> Result<T, StoreError> {
-    serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&row.id, &error))
 }

@@ -2,8 +2,9 @@
 //! is sent there, not even an error (RFC 6749, 4.1.2.1; RFC 9700, 4.11).
 
 use super::app::AppRecord;
+use super::redirect;
 use super::scope::GrantScopes;
-use super::{redirect, secrets};
+use crate::opaque;
 use crate::secret::Secret;
 
 /// Longest `state` that is carried, in bytes. Whoever is not signed in yet takes the whole request along, encoded twice: it has to
@@ -188,7 +189,7 @@ fn rest(
 fn challenge(params: &Params, is_public: bool) -> Result<Option<String>, (&'static str, &'static str)> {
     let one = |name| params.one(name).ok().flatten();
     match (one("code_challenge"), one("code_challenge_method")) {
-        (Some(challenge), Some("S256")) if secrets::is_challenge(challenge) => Ok(Some(challenge.to_owned())),
+        (Some(challenge), Some("S256")) if opaque::is_opaque(challenge) => Ok(Some(challenge.to_owned())),
         (Some(_), Some("S256")) => Err(("invalid_request", "code_challenge is not the SHA-256 of anything.")),
         // Without a method the standard means `plain`.
         (Some(_), _) | (None, Some(_)) => {

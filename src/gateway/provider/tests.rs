@@ -11,6 +11,7 @@ use super::*;
 use crate::clock::Hand;
 use crate::gateway::issuer::Keeper;
 use crate::identity::OwnIssuer;
+use crate::opaque;
 use crate::secret::Secret;
 use crate::store::{Expect, Name, Row, Store};
 use crate::vault::{MasterKey, Vault};
@@ -333,7 +334,7 @@ async fn a_code_is_for_its_client_its_redirect_its_verifier_and_a_minute() {
     let code = town.code(&app, "alice", "chat").await;
     assert_eq!(town.trade(&other, &code).await.err().as_deref(), Some(REFUSED), "another client");
     assert!(town.trade(&app, &code).await.is_ok(), "who spoiled nothing");
-    let wrong = secrets::random();
+    let wrong = opaque::random();
     for (back, verifier) in [
         ("https://app.example/cb/", Some(VERIFIER)),
         ("https://app.example/other", Some(VERIFIER)),
@@ -574,7 +575,7 @@ async fn an_app_proves_that_it_is_it_and_its_end_is_everybodys() {
     };
     assert!(refused(id, None).await && refused(id, Some(&Secret::new(""))).await);
     assert!(refused(id, Some(&Secret::new("wrong"))).await);
-    assert!(refused(id, Some(&Secret::new(secrets::hash(secret.expose())))).await, "the hash that is kept");
+    assert!(refused(id, Some(&Secret::new(opaque::hash(secret.expose())))).await, "the hash that is kept");
     assert!(refused("app_none", Some(&secret)).await && refused("app_none", None).await);
     assert!(
         refused(&public.record.client_id, Some(&secret)).await

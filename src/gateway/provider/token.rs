@@ -10,9 +10,10 @@ use super::kept::{CODES, CONSENTS, Code, Consent, GRANTS, Grant, consent_id, dro
 use super::request::Params;
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::Who;
-use super::{OAuthCode, Provider, ProviderError, TRIES, act, from_row, refuse, secrets, to_row};
+use super::{OAuthCode, Provider, ProviderError, TRIES, refuse};
 use crate::identity::{Claims, Seen};
 use crate::ids::random_name;
+use crate::opaque;
 use crate::secret::Secret;
 use crate::store::{Act, Expect, MAX_PAGE, StoreError, Write};
 
@@ -60,7 +61,7 @@ struct Seed {
 
 impl Seed {
     fn random() -> Self {
-        Self { name: random_name("", 22), family: secrets::random(), turn: secrets::random() }
+        Self { name: random_name("", 22), family: opaque::random(), turn: opaque::random() }
     }
 }
 
@@ -137,14 +138,14 @@ impl Provider {
         verifier: Option<&str>,
     ) -> Result<Issued, ProviderError> {
         let client_id = &app.record.client_id;
-        let id = secrets::hash(code);
+        let id = opaque::hash(code);
         // The same in every try: an answer of the store may be lost, and whoever looks again knows their own.
         let seed = Seed::random();
         let mut made: Option<First> = None;
         // Whoever is overtaken finds it used.
         for _ in 0..TRIES {
             let Some(row) = self.records.get(CODES, &id).await? else { break };
-            let kept: Code = from_row(&row)?;
+            let kept: Code = row.read()?;
             if kept.client_id != *client_id {
                 break;
             }
@@ -164,7 +165,7 @@ impl Provider {
                 // Whoever has the code and not the rest gets one try.
                 let delete = Write::Delete { table: CODES, id, expect: Expect::Anything };
                 let note = "with another redirect URI or PKCE verifier".to_owned();
-                self.note(act("weir", "app.code_refused", client_id, note), vec![delete]).await?;
+                self.note(Act::new("weir", "app.code_refused", client_id, note), vec![delete]).await?;
                 break;
             }
             let first = self.first(&seed, kept, id.clone(), row.version).await?;
@@ -196,8 +197,8 @@ impl Provider {
             created: now,
             used: now,
             expires: now + self.settings().refresh_ttl.as_secs(),
-            family: secrets::hash(refresh.family.expose()),
-            turn: secrets::hash(refresh.turn.expose()),
+            family: opaque::hash(refresh.family.expose()),
+            turn: opaque::hash(refresh.turn.expose()),
         };
         let issued = self.mint(&grant, &refresh, grant.scope).await?;
         let used = Code { grant: Some(grant_id.clone()), ..code };
@@ -206,23 +207,13 @@ impl Provider {
         let ended = self.too_many(&who, &used.client_id).await?;
         let mut writes = vec![
             // Written again as it was: of a person who takes it back and an app that trades its code, one is the first.
-            Write::Put {
-                table: CONSENTS,
-                value: to_row(&of_consent, &now_used)?,
-                id: of_consent,
-                expect: Expect::Version(seen),
-            },
-            Write::Put { table: CODES, value: to_row(&id, &used)?, id, expect: Expect::Version(version) },
-            Write::Put {
-                table: GRANTS,
-                value: to_row(&grant_id, &grant)?,
-                id: grant_id.clone(),
-                expect: Expect::Absent,
-            },
+            Write::put(CONSENTS, of_consent, &now_used, Expect::Version(seen))?,
+            Write::put(CODES, id, &used, Expect::Version(version))?,
+            Write::put(GRANTS, grant_id.as_str(), &grant, Expect::Absent)?,
         ];
         writes.extend(ended.iter().map(|id| drop_grant(id)));
         let note = format!("{} for {}", grant.scope, grant.client_id);
-        let act = act(&who.shown(), "grant.created", &grant_id, note);
+        let act = Act::new(&who.shown(), "grant.created", &grant_id, note);
         Ok(First { grant: grant_id, issued, act, ended, writes })
     }
 
@@ -244,7 +235,7 @@ impl Provider {
         let Some(shown) = Refresh::read(token) else { return refuse(OAuthCode::InvalidGrant, NOT_GOOD) };
         // The same in every try: an answer of the store may be lost, and whoever looks again knows their own.
         let next =
-            Refresh { turn: secrets::random(), family: shown.family.clone(), grant: shown.grant.clone() };
+            Refresh { turn: opaque::random(), family: shown.family.clone(), grant: shown.grant.clone() };
         let mut made: Option<Issued> = None;
         // Whoever is overtaken finds its token used.
         for _ in 0..TRIES {
@@ -253,10 +244,10 @@ impl Provider {
             if grant.client_id != app.record.client_id || self.now() >= grant.expires {
                 break;
             }
-            if let Some(made) = made.take_if(|_| secrets::fits(next.turn.expose(), &grant.turn)) {
+            if let Some(made) = made.take_if(|_| opaque::fits(next.turn.expose(), &grant.turn)) {
                 return Ok(made);
             }
-            if !secrets::fits(shown.turn.expose(), &grant.turn) {
+            if !opaque::fits(shown.turn.expose(), &grant.turn) {
                 self.end(&shown.grant, "weir", "grant.refresh_replayed").await?;
                 break;
             }
@@ -268,12 +259,11 @@ impl Provider {
             let after = Grant {
                 used: now,
                 expires: now + self.settings().refresh_ttl.as_secs(),
-                turn: secrets::hash(next.turn.expose()),
+                turn: opaque::hash(next.turn.expose()),
                 ..grant
             };
             let issued = self.mint(&after, &next, scope).await?;
-            let (id, expect) = (shown.grant.clone(), Expect::Version(version));
-            let put = Write::Put { table: GRANTS, value: to_row(&id, &after)?, id, expect };
+            let put = Write::put(GRANTS, shown.grant.as_str(), &after, Expect::Version(version))?;
             match self.records.commit(vec![put]).await {
                 Err(StoreError::Conflict | StoreError::Unreachable(_)) => made = Some(issued),
                 other => return Ok(other.map(|_| issued)?),
@@ -285,8 +275,8 @@ impl Provider {
     /// The grant whose chain a refresh token is of, and its row's version.
     async fn family(&self, shown: &Refresh) -> Result<Option<(Grant, u64)>, ProviderError> {
         let Some(row) = self.records.get(GRANTS, &shown.grant).await? else { return Ok(None) };
-        let grant: Grant = from_row(&row)?;
-        Ok(secrets::fits(shown.family.expose(), &grant.family).then_some((grant, row.version)))
+        let grant: Grant = row.read()?;
+        Ok(opaque::fits(shown.family.expose(), &grant.family).then_some((grant, row.version)))
     }
 
     /// New tokens of a grant, for as much of it as `scope`.
@@ -323,7 +313,7 @@ impl Provider {
         if what.ends_with("_replayed") {
             tracing::warn!(grant, what, "somebody used a code or a refresh token twice: the grant is ended");
         }
-        self.keeper.revoke(act(who, what, grant, String::new()), &[grant.to_owned()], vec![delete]).await
+        self.keeper.revoke(Act::new(who, what, grant, ""), &[grant.to_owned()], vec![delete]).await
     }
 
     /// Ends the grant that a token is of, whichever kind of token it is (RFC 7009). A token that is none is no error.
@@ -358,7 +348,7 @@ impl Provider {
             let found = self.family(&refresh).await?.filter(|(grant, _)| {
                 grant.client_id == *client_id
                     && self.now() < grant.expires
-                    && secrets::fits(refresh.turn.expose(), &grant.turn)
+                    && opaque::fits(refresh.turn.expose(), &grant.turn)
             });
             return Ok(found.map_or(Looked::Inactive, |(grant, _)| {
                 Looked::Active(json!({
@@ -386,8 +376,8 @@ fn proves(challenge: Option<&str>, verifier: Option<&str>) -> bool {
     match (challenge, verifier) {
         (None, None) => true,
         (Some(challenge), Some(verifier)) => {
-            secrets::is_verifier(verifier)
-                && Secret::new(secrets::challenge(verifier)) == Secret::new(challenge)
+            opaque::is_verifier(verifier)
+                && Secret::new(opaque::challenge(verifier)) == Secret::new(challenge)
         }
         _ => false,
     }
@@ -402,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_refresh_token_is_read_as_it_was_written_and_nothing_else_is() {
-        let token = Refresh { grant: "g.1".into(), family: secrets::random(), turn: secrets::random() };
+        let token = Refresh { grant: "g.1".into(), family: opaque::random(), turn: opaque::random() };
         let text = token.text();
         let back = Refresh::read(text.expose()).expect("one");
         assert_eq!((back.grant.as_str(), &back.family, &back.turn), ("g.1", &token.family, &token.turn));
@@ -417,11 +407,11 @@ mod tests {
 
     #[test]
     fn one_of_challenge_and_verifier_is_not_enough() {
-        let verifier = secrets::random();
-        let challenge = secrets::challenge(verifier.expose());
+        let verifier = opaque::random();
+        let challenge = opaque::challenge(verifier.expose());
         assert!(proves(Some(&challenge), Some(verifier.expose())) && proves(None, None));
         assert!(!proves(Some(&challenge), None) && !proves(None, Some(verifier.expose())));
-        assert!(!proves(Some(&challenge), Some(secrets::random().expose())));
+        assert!(!proves(Some(&challenge), Some(opaque::random().expose())));
         assert!(!proves(Some(&challenge), Some(&challenge)), "plain");
     }
 }

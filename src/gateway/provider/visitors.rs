@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use http::HeaderMap;
 
-use super::secrets;
 use crate::ids::{Subject, TenantId};
+use crate::opaque;
 use crate::store::StoreError;
 
 /// A person, by what never changes.
@@ -20,7 +20,7 @@ impl Who {
     /// Hexadecimal and of a fixed length, so that everything of one person stands together in a table.
     pub(super) fn key(&self) -> String {
         let (tenant, subject) = (self.tenant.as_str(), self.subject.as_str());
-        let mut hash = secrets::hash(&format!("{}:{tenant}{subject}", tenant.len()));
+        let mut hash = opaque::hash(&format!("{}:{tenant}{subject}", tenant.len()));
         hash.truncate(32);
         hash
     }

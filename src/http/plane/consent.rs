@@ -4,12 +4,12 @@
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, CACHE_CONTROL, COOKIE, SET_COOKIE};
+use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::accounts::owner;
-use super::browser::{closing, escaped, guarded};
+use super::browser::{closing, escaped, guarded, wants_page};
 use super::envelope::{Enveloped, success};
 use super::listed::{Routes, get, post};
 use super::{Plane, fault_of, read_body, verified, who};
@@ -21,6 +21,7 @@ use crate::gateway::onboard::consent::{
 use crate::keybook::Scope;
 use crate::oauth::{OAuthError, PendingError};
 use crate::secret::Secret;
+use crate::web_url::is_loopback;
 
 /// Where providers send browsers back to.
 pub(super) const CALLBACK: &str = "/api/v1/oauth/callback";
@@ -117,7 +118,7 @@ pub(super) fn added(record: &AccountRecord) -> Value {
 
 async fn callback(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
     let landed = land(&plane, &uri, &headers, CALLBACK).await;
-    if is_browser(&headers) { page(landed) } else { as_json(landed, &read(&uri).unwrap_or_default()) }
+    if wants_page(&headers) { page(landed) } else { as_json(landed, &read(&uri).unwrap_or_default()) }
 }
 
 async fn own_callback(
@@ -127,13 +128,7 @@ async fn own_callback(
     headers: HeaderMap,
 ) -> Response {
     let landed = land(&plane, &uri, &headers, &format!("{CALLBACK}/{provider}")).await;
-    if is_browser(&headers) { page(landed) } else { as_json(landed, &read(&uri).unwrap_or_default()) }
-}
-
-/// Whether a person looks at the answer.
-fn is_browser(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/html"))
+    if wants_page(&headers) { page(landed) } else { as_json(landed, &read(&uri).unwrap_or_default()) }
 }
 
 /// What a browser came back with, brought by hand.
@@ -198,7 +193,7 @@ async fn hugging_face(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) 
     let back = read(&uri).unwrap_or_default();
     let landed = land(&plane, &uri, &headers, HUGGING_FACE).await;
     match landed {
-        landed if is_browser(&headers) => page(landed),
+        landed if wants_page(&headers) => page(landed),
         Err(error) => refused(error).into_response(),
         Ok(landed) => {
             let mut body = reported(&back, landed.record.as_ref());
@@ -376,16 +371,12 @@ fn page(landed: Result<Landed, ConsentError>) -> Response {
 }
 
 fn harden(headers: &mut HeaderMap) {
-    headers.extend(guarded(""));
+    headers.extend(guarded());
 }
 
 /// Whether an address of ours is for this machine only.
 fn is_own_machine(url: &str) -> bool {
-    match url::Url::parse(url).ok().as_ref().and_then(url::Url::host) {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(_)) | None => false,
-    }
+    url::Url::parse(url).is_ok_and(|url| is_loopback(&url))
 }
 
 impl Plane {

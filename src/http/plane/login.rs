@@ -18,6 +18,7 @@ use crate::gateway::onboard::consent::{Beginner, Comer, ConsentError, Initiate};
 use crate::ids::TenantId;
 use crate::oauth::Flow;
 use crate::secret::Secret;
+use crate::web_url::{has_user, is_loopback};
 
 type Answered = Result<Response, Refused>;
 
@@ -85,14 +86,10 @@ fn is_name(text: &str) -> bool {
 /// A loopback address by number: a name is whatever somebody's resolver says.
 fn loopback_of(given: &str) -> Option<String> {
     let url = Url::parse(given).ok()?;
-    let is_loopback = match url.host()? {
-        url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => address.is_loopback(),
-        url::Host::Domain(_) => false,
-    };
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    let is_plain = url.username().is_empty() && url.password().is_none() && url.port().is_some();
-    (is_loopback && is_bare && is_plain && url.scheme() == "http").then(|| url.origin().ascii_serialization())
+    let is_plain = !has_user(&url) && url.port().is_some();
+    (is_loopback(&url) && is_bare && is_plain && url.scheme() == "http")
+        .then(|| url.origin().ascii_serialization())
 }
 
 async fn standing(State(plane): State<Plane>, headers: HeaderMap, uri: Uri) -> Answered {

@@ -48,7 +48,7 @@ async fn reload(State(plane): State<Plane>, headers: HeaderMap) -> Answered {
     if let Err(report) = plane.operations.reload() {
         return Err(Refused(Fault::client(Kind::BadRequest, report)));
     }
-    let act = Act { who, what: "configuration.reloaded".into(), on: String::new(), note: String::new() };
+    let act = Act::new(&who, "configuration.reloaded", "", "");
     plane.onboard.note(act).await.map_err(refused)?;
     Ok(answer(&json!({"reloaded": true})))
 }

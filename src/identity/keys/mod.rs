@@ -11,6 +11,7 @@ use crate::clock::{Clock, Moment};
 use crate::fault::{Fault, Kind};
 use crate::identity::SettingsError;
 use crate::identity::settings::{Issuer, KeySource};
+use crate::web_url::{has_user, is_safe};
 
 use file::FileKeys;
 use url::UrlKeys;
@@ -45,7 +46,7 @@ impl Keys {
                 .map(|set| Self::Fixed(Arc::new(set)))
                 .map_err(|problem| SettingsError::Key { issuer: issuer.issuer.clone(), problem }),
             KeySource::JwksFile(path) => open_file(path, issuer, clock),
-            KeySource::JwksUrl(url) if !is_safe(url) => Err(SettingsError::Url(issuer.issuer.clone())),
+            KeySource::JwksUrl(url) if !is_fit(url) => Err(SettingsError::Url(issuer.issuer.clone())),
             KeySource::JwksUrl(url) => {
                 Ok(Self::Url(UrlKeys::new(url.clone(), &issuer.issuer, clock.clone(), client.clone())))
             }
@@ -120,15 +121,8 @@ fn unavailable() -> Fault {
 }
 
 /// Whether keys may come from `url`: nobody on the way can put in their own.
-fn is_safe(url: &::url::Url) -> bool {
-    let is_loopback = match url.host() {
-        Some(::url::Host::Domain(name)) => name == "localhost",
-        Some(::url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(::url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    };
-    let has_userinfo = !url.username().is_empty() || url.password().is_some();
-    !has_userinfo && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback))
+fn is_fit(url: &::url::Url) -> bool {
+    is_safe(url) && !has_user(url)
 }
 
 #[cfg(test)]
@@ -149,7 +143,7 @@ mod tests {
             ("file:///etc/passwd", false),
             ("ftp://localhost/jwks", false),
         ] {
-            assert_eq!(is_safe(&url.parse().expect("url")), expected, "{url}");
+            assert_eq!(is_fit(&url.parse().expect("url")), expected, "{url}");
         }
     }
 }

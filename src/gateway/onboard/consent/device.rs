@@ -15,6 +15,7 @@ use crate::oauth::{DeviceCode, OAuthError, Pending, PendingError, Polled, Refusa
 use crate::secret::Secret;
 use crate::store::{self, Expect, Name, Row, StoreError, Write};
 use crate::vault::{Sealed, Vault};
+use crate::web_url::{has_user, is_safe};
 
 const TABLE: Name = "device_sign_ins";
 
@@ -111,13 +112,8 @@ pub(super) struct Watch {
 }
 
 impl Kept {
-    fn read(row: &Row) -> Result<Self, StoreError> {
-        serde_json::from_slice(&row.value).map_err(|error| StoreError::record(&row.id, &error))
-    }
-
     fn put(&self, id: &str, expect: Expect) -> Result<Write, StoreError> {
-        let value = serde_json::to_vec(self).map_err(|error| StoreError::record(id, &error))?;
-        Ok(Write::Put { table: TABLE, id: id.to_owned(), value, expect })
+        Write::put(TABLE, id, self, expect)
     }
 
     fn hidden(&self, id: &str, vault: &Vault) -> Option<Hidden> {
@@ -171,7 +167,7 @@ impl Consents {
         let id = Pending::row_of(state);
         let read = async || -> Result<Kept, ConsentError> {
             let row = self.onboard.records.get(TABLE, &id).await.map_err(PendingError::from)?;
-            let kept = row.map(|row| Kept::read(&row)).transpose().map_err(PendingError::from)?;
+            let kept = row.map(|row| row.read::<Kept>()).transpose().map_err(PendingError::from)?;
             kept.filter(|kept| kept.beginner.is(asker)).ok_or(ConsentError::NoSuch)
         };
         read().await?;
@@ -204,7 +200,7 @@ impl Consents {
         if self.devices.lock().generation != generation {
             let rows = store::all(&**records, TABLE).await?;
             let waiting = rows.iter().filter_map(|row| {
-                let kept = Kept::read(row).ok().filter(|kept| kept.outcome.is_none())?;
+                let kept = row.read::<Kept>().ok().filter(|kept| kept.outcome.is_none())?;
                 Some((row.id.clone(), kept.next))
             });
             *self.devices.lock() = Watch { generation, waiting: waiting.collect() };
@@ -232,7 +228,7 @@ impl Consents {
     async fn ask_about_here(&self, id: &str) -> Result<(), StoreError> {
         let (records, clock) = (&self.onboard.records, &self.onboard.gateway.clock);
         let Some(row) = records.get(TABLE, id).await? else { return Ok(()) };
-        let mut kept = Kept::read(&row)?;
+        let mut kept = row.read::<Kept>()?;
         let now = clock.wall_millis();
         let is_over = kept.ends <= clock.wall_seconds();
         if kept.outcome.is_some() || !(is_over || Kept::is_due(kept.next, now)) {
@@ -302,7 +298,7 @@ impl Consents {
         let (owner, now) = (Pending::owner_of(key), self.onboard.gateway.clock.wall_seconds());
         let rows = self.onboard.records.list(TABLE, Some(&owner), MOST_LISTED).await?;
         let own = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}.")));
-        let waiting = own.filter_map(|row| Kept::read(row).ok());
+        let waiting = own.filter_map(|row| row.read::<Kept>().ok());
         let ends: Vec<u64> =
             waiting.filter(|kept| kept.outcome.is_none() && kept.ends > now).map(|kept| kept.ends).collect();
         Ok((ends.len(), ends.iter().min().copied().unwrap_or(now)))
@@ -311,25 +307,15 @@ impl Consents {
     /// Forgets those of which everything has been told.
     pub(super) async fn sweep_devices(&self) -> Result<(), StoreError> {
         let now = self.onboard.gateway.clock.wall_seconds();
-        let is_old = |row: &Row| Kept::read(row).map_or(true, |kept| kept.ends + TOLD_FOR <= now);
-        let rows = store::all(&*self.onboard.records, TABLE).await?;
-        let old = rows.into_iter().filter(is_old);
-        let deletes: Vec<Write> =
-            old.map(|row| Write::Delete { table: TABLE, id: row.id, expect: Expect::Anything }).collect();
-        if deletes.is_empty() { Ok(()) } else { self.onboard.records.commit(deletes).await.map(drop) }
+        let is_old = |row: &Row| row.read::<Kept>().map_or(true, |kept| kept.ends + TOLD_FOR <= now);
+        store::sweep(&*self.onboard.records, TABLE, is_old).await
     }
 }
 
 /// A page that a person may be sent to: somebody else's word, which consoles make links of.
 fn page(given: &str) -> Option<String> {
     let url = Url::parse(given).ok()?;
-    let is_local = match url.host()? {
-        url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => address.is_loopback(),
-        url::Host::Domain(name) => name == "localhost",
-    };
-    let is_web = url.scheme() == "https" || (url.scheme() == "http" && is_local);
-    (is_web && url.username().is_empty() && url.password().is_none()).then(|| url.to_string())
+    (is_safe(&url) && !has_user(&url)).then(|| url.to_string())
 }
 
 #[cfg(test)]
