@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::house::{House, until};
 use super::idp::{
-    Idp, accounts, agree, ask, caller, data, error, initiate, owner, parameter, providers, register,
+    Idp, accounts, agree, ask, befriend, caller, data, error, initiate, owner, parameter, providers,
 };
 
 const ACCOUNTS: &str = "/api/v1/oauth/accounts";
@@ -23,11 +23,9 @@ async fn house() -> (House, Idp) {
 async fn house_in(environment: &'static [(&'static str, &'static str)]) -> (House, Idp) {
     let house = House::start_in(&providers(&["oidc", "google"]), "", environment).await;
     let google = Idp::of(&house, "google");
-    register(&house, &google).await;
-    google.tell("settings", json!({"auto": "ann"})).await;
+    befriend(&house, &[google.name]).await;
     let idp = Idp::of(&house, "oidc");
-    register(&house, &idp).await;
-    idp.tell("settings", json!({"auto": "ann"})).await;
+    befriend(&house, &[idp.name]).await;
     (house, idp)
 }
 
@@ -170,8 +168,7 @@ async fn a_sign_in_whose_key_is_gone_is_over() {
     };
     let house = House::start(&with("k1", "ab")).await;
     let idp = Idp::of(&house, "oidc");
-    register(&house, &idp).await;
-    idp.tell("settings", json!({"auto": "ann"})).await;
+    befriend(&house, &[idp.name]).await;
     let back = agree(&house, &owner(), wish("mine")).await;
     house.write(&with("k2", "cd"));
     until("the new key is known", || async {

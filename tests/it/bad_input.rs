@@ -6,8 +6,8 @@ use tokio::time::{Duration, Instant};
 
 use super::house::{Answer, House, start_fake, until, whole};
 use super::idp::{
-    Idp, Returning, accounts, agree, ask, caller, data, error, initiate, owner, parameter, providers,
-    register,
+    Idp, Returning, accounts, agree, ask, befriend, caller, data, error, initiate, owner, parameter,
+    providers,
 };
 use super::replicas::Redis;
 use super::skew::clock;
@@ -16,11 +16,7 @@ const ACCOUNTS: &str = "/api/v1/oauth/accounts";
 
 async fn house() -> (House, Idp) {
     let house = House::start(&providers(&["huggingface", "oidc"])).await;
-    for name in ["huggingface", "oidc"] {
-        let idp = Idp::of(&house, name);
-        register(&house, &idp).await;
-        idp.tell("settings", json!({"auto": "ann"})).await;
-    }
+    befriend(&house, &["huggingface", "oidc"]).await;
     let idp = Idp::of(&house, "oidc");
     (house, idp)
 }

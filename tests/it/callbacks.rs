@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::house::{Answer, House, whole};
 use super::idp::{
-    Idp, Returning, accounts, agree, caller, data, error, initiate, owner, parameter as of, providers,
-    register,
+    Idp, Returning, accounts, agree, befriend, caller, data, error, initiate, owner, parameter as of,
+    providers,
 };
 
 async fn house() -> (House, Idp) {
@@ -19,11 +19,7 @@ async fn house() -> (House, Idp) {
 async fn house_with(more: &str) -> (House, Idp) {
     let text = providers(&["huggingface", "google", "aihubmix", "oidc"]);
     let house = House::start(&text.replace("oauth:\n", &format!("oauth:\n{more}"))).await;
-    for name in ["google", "aihubmix", "oidc", "huggingface"] {
-        let idp = Idp::of(&house, name);
-        register(&house, &idp).await;
-        idp.tell("settings", json!({"auto": "ann"})).await;
-    }
+    befriend(&house, &["google", "aihubmix", "oidc", "huggingface"]).await;
     let idp = Idp::of(&house, "huggingface");
     (house, idp)
 }

@@ -183,6 +183,15 @@ pub async fn register(house: &House, idp: &Idp) {
     idp.tell("clients", client).await;
 }
 
+/// Has each of these providers know this gateway's callbacks, and ann agree there without being asked.
+pub async fn befriend(house: &House, names: &[&'static str]) {
+    for name in names {
+        let idp = Idp::of(house, name);
+        register(house, &idp).await;
+        idp.tell("settings", json!({"auto": "ann"})).await;
+    }
+}
+
 /// A parameter of an address; nothing where it has none.
 pub fn parameter(address: &str, name: &str) -> String {
     let url = url::Url::parse(address).expect("a URL");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::house::{House, until};
-use super::idp::{Idp, accounts, agree, ask, caller, chat, data, error, owner, providers, register};
+use super::idp::{Idp, accounts, agree, ask, befriend, caller, chat, data, error, owner, providers};
 use super::replicas::status;
 
 const ACCOUNTS: &str = "/api/v1/oauth/accounts";
@@ -15,8 +15,7 @@ const ACCOUNTS: &str = "/api/v1/oauth/accounts";
 async fn house() -> (House, Idp) {
     let house = House::start(&providers(&["oidc", "huggingface"])).await;
     let idp = Idp::of(&house, "oidc");
-    register(&house, &idp).await;
-    idp.tell("settings", json!({"auto": "ann"})).await;
+    befriend(&house, &[idp.name]).await;
     (house, idp)
 }
 

@@ -35,10 +35,18 @@ pub(super) fn escaped(text: &str) -> String {
 
 /// Headers of everything that a browser with cookies gets here.
 pub(super) fn guarded() -> HeaderMap {
-    let hash = STANDARD.encode(Sha256::digest(STYLE));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    );
+    guarded_with(&format!("style-src '{}'", source_of(STYLE)))
+}
+
+/// A script or a style as a policy names it.
+pub(super) fn source_of(text: &str) -> String {
+    format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
+}
+
+/// The same, where other things than our style may be on the page: what `more` of the policy says.
+pub(super) fn guarded_with(more: &str) -> HeaderMap {
+    let policy =
+        format!("default-src 'none'; {more}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'");
     let mut headers = HeaderMap::new();
     let mut put = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
     put(header::CACHE_CONTROL, "no-store");
@@ -84,8 +92,7 @@ pub(super) fn closing(status: StatusCode, title: &str, body: &str) -> Response {
     let mut response = page(status, title, &format!("{body}<script>{CLOSE}</script>"));
     let headers = response.headers_mut();
     let policy = headers.get(header::CONTENT_SECURITY_POLICY).and_then(|policy| policy.to_str().ok());
-    let hash = STANDARD.encode(Sha256::digest(CLOSE));
-    let policy = format!("{}; script-src 'sha256-{hash}'", policy.unwrap_or("default-src 'none'"));
+    let policy = format!("{}; script-src '{}'", policy.unwrap_or("default-src 'none'"), source_of(CLOSE));
     if let Ok(policy) = HeaderValue::try_from(policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }

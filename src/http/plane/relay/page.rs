@@ -2,41 +2,22 @@
 //! ours, named by their hashes; nothing of anybody else's; everything that somebody wrote is escaped; nobody frames or keeps them.
 
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use sha2::{Digest, Sha256};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::super::browser::escaped;
+use super::super::browser::{escaped, guarded_with, source_of};
 use crate::gateway::onboard::browsing::Sitting;
 use crate::secret::Secret;
 
 const SCRIPT: &str = include_str!("relay.js");
 const STYLE: &str = include_str!("relay.css");
 
-fn hash(text: &str) -> String {
-    STANDARD.encode(Sha256::digest(text))
-}
-
 /// Headers of these pages. `socket`: where their script may connect to, if it may.
 pub(super) fn guarded(socket: &str) -> HeaderMap {
-    let policy = format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src {}; form-action 'self'; frame-ancestors 'none'; \
-         base-uri 'none'",
-        hash(SCRIPT),
-        hash(STYLE),
-        if socket.is_empty() { "'none'" } else { socket },
-    );
-    let mut headers = HeaderMap::new();
-    let mut put = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
-    put(header::CONTENT_TYPE, "text/html; charset=utf-8");
-    put(header::CACHE_CONTROL, "no-store");
-    put(header::REFERRER_POLICY, "no-referrer");
-    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    put(header::X_FRAME_OPTIONS, "DENY");
-    if let Ok(policy) = HeaderValue::try_from(policy) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
+    let socket = if socket.is_empty() { "'none'" } else { socket };
+    let (script, style) = (source_of(SCRIPT), source_of(STYLE));
+    let mut headers =
+        guarded_with(&format!("script-src '{script}'; style-src '{style}'; connect-src {socket}"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers
 }
 
