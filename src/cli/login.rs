@@ -13,7 +13,8 @@ use http::Method;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use super::office::{Denied, Office, credential, text};
+use super::credential::credential;
+use super::office::{Denied, Office, text};
 use super::say;
 use crate::clock::{Clock, Moment};
 use listen::{Loopback, Reply};

@@ -4,12 +4,14 @@ mod backing;
 mod bookkeeper;
 mod browsers;
 mod check;
+mod credential;
 mod demo;
 mod fake;
 mod key;
 mod login;
 mod logs;
 mod office;
+mod orders;
 mod purse;
 mod serve;
 mod token;
@@ -93,28 +95,28 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
         #[command(subcommand)]
-        command: office::AccountCommand,
+        command: orders::AccountCommand,
     },
     /// Encryption at rest.
     Vault {
         #[command(flatten)]
         config: ConfigFile,
         #[command(subcommand)]
-        command: office::VaultCommand,
+        command: orders::VaultCommand,
     },
     /// Third-party apps, and the tokens that Weir makes itself.
     Provider {
         #[command(flatten)]
         config: ConfigFile,
         #[command(subcommand)]
-        command: office::ProviderCommand,
+        command: orders::ProviderCommand,
     },
     /// Who did what, and when.
     Audit {
         #[command(flatten)]
         config: ConfigFile,
         #[command(subcommand)]
-        command: office::AuditCommand,
+        command: orders::AuditCommand,
     },
     /// Asks the running gateway whether it is alive; for a container's health check.
     Health {

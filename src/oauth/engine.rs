@@ -2,25 +2,20 @@
 //! and the socket [`wire`](super::wire) translates for the provider. A code or a refresh token is sent once: whoever gets no
 //! answer decides what that means.
 
-use std::collections::BTreeMap;
+mod standard;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use oauth2::basic::{
-    BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
-};
 use oauth2::{
     AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, CsrfToken, DeviceAuthorizationUrl,
-    EmptyExtraDeviceAuthorizationFields, ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeChallenge,
-    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
-    StandardDeviceAuthorizationResponse, StandardRevocableToken, StandardTokenResponse, TokenResponse,
-    TokenUrl,
+    EmptyExtraDeviceAuthorizationFields, HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier,
+    RedirectUrl, RefreshToken, Scope, StandardDeviceAuthorizationResponse,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use url::Url;
 
 use super::error::{OAuthError, Refusal};
@@ -29,30 +24,11 @@ use super::row::{Client, Provider, Quirk, Separator};
 use super::web::{Outgoing, Web};
 use super::wire;
 use crate::secret::Secret;
+pub(super) use standard::refusal_of;
+use standard::{Answered, Standard, at, error_of, grant, granted, in_its_words, no_token, standard};
 
 /// Between two questions about a device code where the provider names no time (RFC 8628).
 const INTERVAL: Duration = Duration::from_secs(5);
-
-/// Members of a token's answer that the standard names: what is carried is something else.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Extra {
-    #[serde(flatten)]
-    all: BTreeMap<String, Value>,
-}
-
-impl ExtraTokenFields for Extra {}
-
-type Answered = StandardTokenResponse<Extra, BasicTokenType>;
-
-type Standard = oauth2::Client<
-    BasicErrorResponse,
-    Answered,
-    BasicTokenIntrospectionResponse,
-    StandardRevocableToken,
-    BasicRevocationErrorResponse,
->;
-
-type Devices = StandardDeviceAuthorizationResponse;
 
 /// Where a person is sent, and what must be kept until they come back.
 #[derive(Clone, Debug)]
@@ -279,7 +255,7 @@ impl Engine {
                 .add_extra_param("code_challenge_method", "S256");
             verifier = Some(Secret::new(kept.secret().as_str()));
         }
-        let answered: Result<Devices, _> =
+        let answered: Result<StandardDeviceAuthorizationResponse, _> =
             request.request_async(&Carrier { engine: self, provider, client }).await;
         let details = answered.map_err(error_of)?;
         let _: &EmptyExtraDeviceAuthorizationFields = details.extra_fields();
@@ -420,113 +396,4 @@ impl Engine {
             .body(Value::from(body).to_string().into_bytes());
         response.map_err(|_| OAuthError::Nonsense("it cannot be read".to_owned()))
     }
-}
-
-type Ready = oauth2::Client<
-    BasicErrorResponse,
-    Answered,
-    BasicTokenIntrospectionResponse,
-    StandardRevocableToken,
-    BasicRevocationErrorResponse,
-    oauth2::EndpointNotSet,
-    oauth2::EndpointNotSet,
-    oauth2::EndpointNotSet,
-    oauth2::EndpointNotSet,
-    oauth2::EndpointSet,
->;
-
-/// The crate's client. It does not know our secret: how that is shown is the provider's affair.
-fn standard(provider: &Provider, client: &Client) -> Result<Ready, OAuthError> {
-    at(provider.token_url.clone(), client)
-}
-
-fn at(url: Option<Url>, client: &Client) -> Result<Ready, OAuthError> {
-    let url = url.ok_or(OAuthError::NotOffered("token endpoint"))?;
-    Ok(Standard::new(ClientId::new(client.id.clone()))
-        .set_auth_type(AuthType::RequestBody)
-        .set_token_uri(TokenUrl::from_url(url)))
-}
-
-fn no_token() -> OAuthError {
-    OAuthError::Nonsense("there is no token in it".to_owned())
-}
-
-fn grant(
-    provider: &Provider,
-    answered: Result<Answered, RequestTokenError<OAuthError, BasicErrorResponse>>,
-) -> Result<Grant, OAuthError> {
-    granted(provider, &answered.map_err(error_of)?)
-}
-
-/// Never with the answer's text: a token may stand in it.
-fn error_of(error: RequestTokenError<OAuthError, BasicErrorResponse>) -> OAuthError {
-    match error {
-        RequestTokenError::Request(error) => error,
-        RequestTokenError::ServerResponse(response) => {
-            let name = response.error().as_ref();
-            let said = response.error_description().map_or("", String::as_str);
-            let said = wire::printable(&format!("{name} {said}"));
-            OAuthError::Refused { refusal: Refusal::of_name(name), said: said.trim().to_owned() }
-        }
-        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => no_token(),
-    }
-}
-
-pub(super) fn refusal_of(body: &Map<String, Value>) -> OAuthError {
-    let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
-    let said = wire::printable(&format!("{} {}", text("error"), text("error_description")));
-    OAuthError::Refused { refusal: Refusal::of_name(text("error")), said: said.trim().to_owned() }
-}
-
-fn granted(provider: &Provider, answered: &Answered) -> Result<Grant, OAuthError> {
-    if !wire::is_token(answered.access_token().secret()) {
-        return Err(no_token());
-    }
-    // Of another kind it would be sent as what it is not (RFC 6749, 7.1).
-    if *answered.token_type() != BasicTokenType::Bearer {
-        return Err(OAuthError::Nonsense("its token is none that can be sent as it is (bearer)".to_owned()));
-    }
-    let extra = &answered.extra_fields().all;
-    let text = |name: &str| match extra.get(name)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    let carried = provider.carry.iter().filter_map(|name| Some((name.clone(), text(name)?)));
-    let carried = carried.filter_map(|(name, value)| match name.as_str() {
-        "resource_url" => Some((name, provider.resource(&value)?)),
-        _ => Some((name, value)),
-    });
-    Ok(Grant {
-        access: Secret::new(answered.access_token().secret().as_str()),
-        refresh: answered.refresh_token().map(|token| Secret::new(token.secret().as_str())),
-        lifetime: answered.expires_in().or(provider.default_lifetime),
-        scopes: answered.scopes().into_iter().flatten().map(|scope| scope.to_string()).collect(),
-        id_token: text("id_token").map(Secret::new),
-        carried: carried.collect(),
-    })
-}
-
-/// The authorize URL with the provider's names for things, in the order in which its own pages have them.
-fn in_its_words(provider: &Provider, page: &Url, standard: &Url) -> Url {
-    let own = page.query_pairs().count();
-    let mut pairs: Vec<(String, String)> = standard
-        .query_pairs()
-        .skip(own)
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
-    let order = ["client_id", "redirect_uri", "response_type", "scope", "state"];
-    pairs.sort_by_key(|(name, _)| order.iter().position(|known| known == name).unwrap_or(order.len()));
-    let mut url = page.clone();
-    for (name, value) in &pairs {
-        let value = match provider.scope_separator {
-            Separator::Comma if name == "scope" => value.replace(' ', ","),
-            _ => value.clone(),
-        };
-        url.query_pairs_mut().append_pair(provider.names.get(name).unwrap_or(name), &value);
-    }
-    if let Some(fragment) = provider.authorize_suffix.strip_prefix('#') {
-        url.set_fragment(Some(fragment));
-    }
-    url
 }
