@@ -34,4 +34,4 @@ pub use pending::{Begun, Found, Pending, PendingError};
 pub use person::Person;
 pub use row::{AccountRow, Client, Flow, PersonRow, Provider, Quirk, Row, RowError};
 pub use settings::Settings;
-pub use web::{Answer, Web};
+pub use web::{Answer, Outgoing, Web};

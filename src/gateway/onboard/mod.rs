@@ -498,3 +498,6 @@ fn act(who: &str, what: &str, record: &AccountRecord) -> Act {
     let note = format!("{} {:?} of {owner:?}", record.platform, record.name);
     Act { who: who.to_owned(), what: what.to_owned(), on: record.id.clone(), note }
 }
+
+#[cfg(test)]
+mod tests;
