@@ -171,6 +171,15 @@ mod tests {
     }
 
     #[test]
+    fn an_account_is_begun_once_at_a_time() {
+        let desk = Arc::new(Desk::default());
+        let begun = desk.begin();
+        assert!(begun.is_some() && desk.begin().is_none());
+        drop(begun);
+        assert!(desk.begin().is_some(), "and again afterwards");
+    }
+
+    #[test]
     fn a_refused_token_is_wanted_until_there_is_another() {
         let (clock, hand) = Clock::manual(0);
         let (desk, stale) = (Desk::default(), Secret::new("t1"));

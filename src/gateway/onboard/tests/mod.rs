@@ -1,5 +1,6 @@
 //! Accounts over a store and providers of the tests' own: who is renewed when, and what a change costs.
 
+mod changes;
 mod rounds;
 
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use super::record::sealed_row;
 use super::*;
 use crate::clock::{Clock, Hand};
 use crate::dialect::Unsupported;
+use crate::gateway::World;
+use crate::gateway::route::RouteTable;
 use crate::gateway::settings::{Retry, Sizes, Timeouts};
 use crate::identity::Identity;
 use crate::keybook::NoKeys;
