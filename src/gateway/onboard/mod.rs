@@ -25,7 +25,7 @@ use super::Gateway;
 use super::route::Defaults;
 use crate::browser;
 use crate::ids::{AccountId, TenantId};
-use crate::oauth;
+use crate::oauth::{self, Client, Engine, Hearsay, OAuthError, Provider};
 use crate::platform::auth::Credential;
 use crate::platform::profile::Platform;
 use crate::pool::settings::{Account, LastUsed};
@@ -107,6 +107,8 @@ pub struct Onboard {
     gateway: Arc<Gateway>,
     records: Arc<dyn Records>,
     audit: Audit,
+    /// Providers of accounts, with what their issuers say of themselves.
+    known: Hearsay<Provider>,
     state: Mutex<State>,
 }
 
@@ -159,7 +161,8 @@ impl Onboard {
             expired: HashSet::new(),
         };
         let audit = Audit::new(Arc::clone(&records));
-        let onboard = Self { gateway, records, audit, state: Mutex::new(state) };
+        let known = Hearsay::new(gateway.clock.clone());
+        let onboard = Self { gateway, records, audit, known, state: Mutex::new(state) };
         onboard.place_all(&mut onboard.state.lock());
         Ok(onboard)
     }
@@ -186,6 +189,18 @@ impl Onboard {
     pub fn renew_by(&self, renewals: &Arc<renewal::Renewals>) {
         let is_first = self.gateway.renew.set(Box::new(Arc::clone(renewals))).is_ok();
         debug_assert!(is_first, "set once, at the start");
+    }
+
+    /// A provider as accounts need it, with its endpoints, and who we are to it.
+    async fn settled(
+        &self,
+        engine: &Engine,
+        provider: &Arc<Provider>,
+    ) -> Result<(Provider, Client), OAuthError> {
+        let client = provider.client.clone().ok_or(OAuthError::NotOffered("client for us"))?;
+        let ask = async { engine.settled_for_tokens(&provider.for_accounts()).await };
+        let settled = self.known.of(provider, ask).await?;
+        Ok((Provider::clone(&settled), client))
     }
 
     /// What the configuration gives.

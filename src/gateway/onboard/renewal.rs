@@ -288,8 +288,7 @@ impl Renewals {
         let ground = self.onboard.ground();
         let name = held.record.consent.as_ref().map_or("", |consent| consent.provider.as_str());
         let provider = ground.oauth.provider(name).ok_or(OAuthError::NotOffered("client for us"))?;
-        let client = provider.client.clone().ok_or(OAuthError::NotOffered("client for us"))?;
-        Ok((self.engine.settled_for_tokens(&provider.for_accounts()).await?, client))
+        self.onboard.settled(&self.engine, provider).await
     }
 
     /// What the provider makes of the refresh token.

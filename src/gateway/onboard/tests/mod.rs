@@ -1,6 +1,7 @@
 //! Accounts over a store and providers of the tests' own: who is renewed when, and what a change costs.
 
 mod changes;
+mod issuers;
 mod rounds;
 
 use std::sync::Arc;
