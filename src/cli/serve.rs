@@ -308,7 +308,7 @@ fn keep_consents(
     let renew = async move {
         loop {
             tokio::time::sleep(LOOK).await;
-            at_work.tick().await;
+            at_work.tick();
         }
     };
     let sign_in = async move {

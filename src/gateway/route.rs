@@ -1,6 +1,7 @@
 //! Which platforms answer to which model name. Why a table of its own: what a name means is the operator's decision, made
 //! once when the configuration is read; a request only looks it up.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -161,11 +162,16 @@ impl RouteTable {
 
     /// The table of a configuration without routes: [`RouteTable::by_name`] of what `accounts` serve, in the order of
     /// `platforms`.
-    pub fn by_accounts(accounts: &[Account], platforms: &[Arc<Platform>], defaults: Defaults) -> Self {
+    pub fn by_accounts<A: Borrow<Account>>(
+        accounts: &[A],
+        platforms: &[Arc<Platform>],
+        defaults: Defaults,
+    ) -> Self {
         let mut served: Vec<(&Arc<Platform>, &str)> = Vec::new();
         let mut seen: HashSet<(&str, &str)> = HashSet::new();
         for platform in platforms {
-            for account in accounts.iter().filter(|account| account.platform.name == platform.name) {
+            let accounts = accounts.iter().map(Borrow::borrow);
+            for account in accounts.filter(|account: &&Account| account.platform.name == platform.name) {
                 let own = account.models.iter().map(|(model, _)| model.as_str());
                 let all = platform.models.iter().filter(|_| account.models.is_empty()).map(String::as_str);
                 let fresh = own.chain(all).filter(|model| seen.insert((platform.name.as_str(), *model)));

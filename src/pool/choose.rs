@@ -329,7 +329,7 @@ fn is_better(one: &Score, other: &Score, by: By) -> bool {
 }
 
 fn priority_of(entry: &Entry) -> u32 {
-    entry.seat.account.priority
+    entry.priority
 }
 
 fn len(slices: &Slices<'_>) -> usize {

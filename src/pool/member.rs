@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
@@ -44,7 +45,7 @@ pub(super) struct Core {
 /// An account as configured, with what outlives its configuration.
 #[derive(Debug)]
 pub(super) struct Seat {
-    pub account: Arc<Account>,
+    pub account: ArcSwap<Account>,
     pub member: Arc<Member>,
     pub weather: Arc<Weather>,
     pub core: Arc<Core>,
@@ -466,6 +467,7 @@ impl State {
 impl Seat {
     /// What there is to tell about it.
     pub(super) fn state(&self, is_leaving: bool, now: &Now<'_>) -> AccountState {
+        let account = self.account.load();
         let mut state = self.member.look();
         let rest = state.health.closed(now.moment);
         let breaker = match rest {
@@ -474,9 +476,9 @@ impl Seat {
             _ => Breaker::Closed,
         };
         AccountState {
-            id: self.account.id.clone(),
-            platform: platform_of(&self.account).clone(),
-            owner: self.account.owner.clone(),
+            id: account.id.clone(),
+            platform: platform_of(&account).clone(),
+            owner: account.owner.clone(),
             in_flight: state.ledger.in_flight(),
             is_enabled: state.is_on,
             is_expired: state.health.is_expired(),

@@ -167,12 +167,20 @@ impl Pool {
         Self { roster: ArcSwap::default(), rebuilding: Mutex::new(()), core: Arc::new(core), retry_budget }
     }
 
-    /// Replaces the accounts. Those with a known id keep their state; removed ones vanish once nothing is under way;
+    /// Replaces the accounts. Those that are the very same cost next to nothing, those with a known id keep their state; removed ones vanish once nothing is under way;
     /// reservations stay valid. Of two with the same id the first counts.
-    pub fn replace(&self, accounts: Vec<Account>) {
+    pub fn replace<A: Into<Arc<Account>>>(&self, accounts: impl IntoIterator<Item = A>) {
         let _turn = self.rebuilding.lock();
+        let accounts = accounts.into_iter().map(Into::into);
         let roster = Roster::build(accounts, &self.roster.load(), &self.core);
         self.roster.store(Arc::new(roster));
+    }
+
+    /// Takes over one account that is candidate for the same requests as before, with another token, say, whatever the number of
+    /// accounts. False where it is not: then [`Self::replace`] does.
+    pub fn put(&self, account: &Arc<Account>) -> bool {
+        let _turn = self.rebuilding.lock();
+        self.roster.load().put(account, &self.core)
     }
 
     /// Waits until the authority has told which accounts rest, since before this process began, for `patience` at most.
@@ -275,7 +283,7 @@ impl Pool {
     pub fn expired(&self) -> Vec<AccountId> {
         let roster = self.roster.load();
         let expired = roster.everyone().filter(|(seat, _)| seat.member.is_expired());
-        expired.map(|(seat, _)| seat.account.id.clone()).collect()
+        expired.map(|(seat, _)| seat.member.id.clone()).collect()
     }
 
     /// Switches one account on or off by hand. False where there is none of that id.

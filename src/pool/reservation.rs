@@ -18,6 +18,8 @@ use crate::platform::judge::{Judgement, Scope, Verdict};
 #[must_use = "dropping a reservation spends its whole estimate"]
 pub struct Reservation {
     seat: Arc<Seat>,
+    /// As it was when it was taken.
+    account: Arc<Account>,
     model: Arc<str>,
     upstream: Arc<str>,
     taken: Moment,
@@ -60,6 +62,7 @@ impl Reservation {
         now: Moment,
     ) -> Self {
         Self {
+            account: seat.account.load_full(),
             seat,
             model,
             upstream,
@@ -77,7 +80,7 @@ impl Reservation {
 
     /// The account, as it was configured when it was taken.
     pub fn account(&self) -> &Arc<Account> {
-        &self.seat.account
+        &self.account
     }
 
     /// The account's own id for the model.

@@ -1,5 +1,6 @@
 //! Who may carry what: the configured accounts, laid out so that the candidates for a request are found by four look-ups,
-//! whatever the number of accounts. Immutable once built; a reload builds a new one and swaps it in.
+//! whatever the number of accounts. Where an account lies is immutable once it is built; a reload builds a new roster and swaps it in. What
+//! it is there (its token, its limits) may be replaced where it lies.
 //!
 //! An account lies in a bucket for each (tenant or everybody) x (model or any) that it is configured for. The buckets that a request
 //! may draw from are disjoint, so together they are its candidates without a copy.
@@ -8,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::facts::platform_of;
@@ -64,6 +66,9 @@ pub(super) struct Entry {
     pub seat: Arc<Seat>,
     /// (The model's name, the account's own id for it); `None`: whatever was asked for.
     pub model: Option<(Arc<str>, Arc<str>)>,
+    pub priority: u32,
+    /// At least 1.
+    weight: u32,
 }
 
 /// The candidates for one request.
@@ -71,7 +76,11 @@ pub(super) type Field<'a> = SmallVec<[&'a Bucket; 4]>;
 
 impl Roster {
     /// A new roster, with the members of `old` that stay.
-    pub(super) fn build(accounts: Vec<Account>, old: &Roster, core: &Arc<Core>) -> Self {
+    pub(super) fn build(
+        accounts: impl Iterator<Item = Arc<Account>>,
+        old: &Roster,
+        core: &Arc<Core>,
+    ) -> Self {
         let mut roster = Self::default();
         for account in accounts {
             if roster.seats.contains_key(&account.id) {
@@ -82,11 +91,13 @@ impl Roster {
                 weather: old.lanes.get(&platform).map(|lane| Arc::clone(&lane.weather)).unwrap_or_default(),
                 ..Lane::default()
             });
-            let member = old.member_for(&account, core);
-            let (account, weather) = (Arc::new(account), Arc::clone(&lane.weather));
-            let seat = Arc::new(Seat { account, member, weather, core: Arc::clone(core) });
-            lane.add(&seat);
-            roster.seats.insert(seat.account.id.clone(), seat);
+            let seat = old.seat_of(&account).unwrap_or_else(|| {
+                let member = old.member_for(&account, core);
+                let (core, weather) = (Arc::clone(core), Arc::clone(&lane.weather));
+                Arc::new(Seat { account: ArcSwap::new(Arc::clone(&account)), member, weather, core })
+            });
+            lane.add(&account, &seat);
+            roster.seats.insert(account.id.clone(), seat);
         }
         roster.lanes.values_mut().for_each(|lane| lane.finish(core));
         let gone = old.leaving.iter().chain(&old.seats).filter(|(id, seat)| {
@@ -97,11 +108,29 @@ impl Roster {
         roster
     }
 
+    /// Takes over an account that lies where it lay. False where it does not.
+    pub(super) fn put(&self, account: &Arc<Account>, core: &Core) -> bool {
+        let Some(seat) = self.seats.get(&account.id) else { return false };
+        let old = seat.account.load_full();
+        if !lie_alike(&old, account) {
+            return false;
+        }
+        seat.member.reconfigure(&old, account, core);
+        seat.account.store(Arc::clone(account));
+        true
+    }
+
+    /// The seat of this very account.
+    fn seat_of(&self, account: &Arc<Account>) -> Option<Arc<Seat>> {
+        let seat = self.seats.get(&account.id)?;
+        Arc::ptr_eq(&seat.account.load(), account).then(|| Arc::clone(seat))
+    }
+
     /// The member that goes on under this account's id, or a new one.
     fn member_for(&self, account: &Account, core: &Core) -> Arc<Member> {
         match self.seats.get(&account.id).or_else(|| self.leaving.get(&account.id)) {
-            Some(seat) if platform_of(&seat.account) == platform_of(account) => {
-                seat.member.reconfigure(&seat.account, account, core);
+            Some(seat) if platform_of(&seat.account.load()) == platform_of(account) => {
+                seat.member.reconfigure(&seat.account.load(), account, core);
                 Arc::clone(&seat.member)
             }
             _ => {
@@ -129,15 +158,24 @@ impl Roster {
     }
 }
 
+/// Whether two accounts of one id are candidates for the same requests, in the same order and with the same weight.
+fn lie_alike(one: &Account, other: &Account) -> bool {
+    platform_of(one) == platform_of(other)
+        && one.platform.models == other.platform.models
+        && one.tenants == other.tenants
+        && one.models == other.models
+        && (one.weight, one.priority) == (other.weight, other.priority)
+}
+
 impl Lane {
-    fn add(&mut self, seat: &Arc<Seat>) {
-        let tenants = &seat.account.tenants;
+    fn add(&mut self, account: &Account, seat: &Arc<Seat>) {
+        let tenants = &account.tenants;
         if tenants.is_empty() {
-            self.everybody.add(seat);
+            self.everybody.add(account, seat);
         }
         for (place, tenant) in tenants.iter().enumerate() {
             if !tenants.iter().take(place).any(|earlier| earlier == tenant) {
-                self.by_tenant.entry(tenant.clone()).or_default().add(seat);
+                self.by_tenant.entry(tenant.clone()).or_default().add(account, seat);
             }
         }
     }
@@ -184,9 +222,12 @@ impl Lane {
 }
 
 impl Shelf {
-    fn add(&mut self, seat: &Arc<Seat>) {
-        let entry = |model| Entry { member: Arc::clone(&seat.member), seat: Arc::clone(seat), model };
-        let models = &seat.account.models;
+    fn add(&mut self, account: &Account, seat: &Arc<Seat>) {
+        let entry = |model| {
+            let (member, seat) = (Arc::clone(&seat.member), Arc::clone(seat));
+            Entry { member, seat, model, priority: account.priority, weight: account.weight.max(1) }
+        };
+        let models = &account.models;
         if models.is_empty() {
             self.any_model.entries.push(entry(None));
         }
@@ -194,7 +235,7 @@ impl Shelf {
             if !models.iter().take(place).any(|(earlier, _)| earlier == name) {
                 let model = Some((Arc::from(name.as_str()), Arc::from(own.as_str())));
                 self.by_model.entry(name.as_str().into()).or_default().entries.push(entry(model));
-                if name != own && !seat.account.platform.models.contains(name) {
+                if name != own && !account.platform.models.contains(name) {
                     self.aliases.insert(name.as_str().into());
                 }
             }
@@ -208,9 +249,9 @@ impl Shelf {
 
 impl Bucket {
     fn finish(&mut self, core: &Core) {
-        self.entries.sort_by_key(|entry| entry.seat.account.priority);
+        self.entries.sort_by_key(|entry| entry.priority);
         let mut height = 0;
-        let weights = self.entries.iter().map(|entry| u64::from(entry.seat.account.weight.max(1)));
+        let weights = self.entries.iter().map(|entry| u64::from(entry.weight));
         self.heights = weights
             .map(|weight| {
                 height += weight;

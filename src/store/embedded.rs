@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `rows` | table, id | version, bytes |
 //! | `generations` | table | number |
+//! | `changes` | table, generation | the id of the row that was changed then |
 //! | `logs` | log, place | bytes |
 //! | `totals` | key | columns of 8 bytes |
 //! | `replicas` | replica | its last sequence |
@@ -14,13 +15,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use async_trait::async_trait;
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
-use super::records::{Expect, MAX_PAGE, Name, Records, Row, Write, contradiction};
+use super::records::{
+    Change, Expect, MAX_PAGE, Mark, Name, News, REMEMBERED, Records, Row, Write, contradiction,
+};
 use super::{Inner, Store, StoreError};
 
 const ROWS: TableDefinition<'_, (&str, &str), (u64, &[u8])> = TableDefinition::new("rows");
 const GENERATIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("generations");
+const CHANGES: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("changes");
 const LOGS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("logs");
 const TOTALS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("totals");
 const REPLICAS: TableDefinition<'_, &str, u64> = TableDefinition::new("replicas");
@@ -59,6 +63,7 @@ enum Done {
 pub(super) fn prepare(change: &WriteTransaction) -> Result<(), StoreError> {
     let mut rows = change.open_table(ROWS)?;
     let mut generations = change.open_table(GENERATIONS)?;
+    change.open_table(CHANGES)?;
     change.open_table(LOGS)?;
     change.open_table(TOTALS)?;
     change.open_table(REPLICAS)?;
@@ -232,13 +237,13 @@ fn check(change: &WriteTransaction, writes: &[Write]) -> Result<(), StoreError> 
 fn apply(change: &WriteTransaction, write: &Write) -> Result<u64, StoreError> {
     match write {
         Write::Put { table, id, value, .. } => {
-            let version = advance(change, table)?;
+            let version = advance(change, table, id)?;
             change.open_table(ROWS)?.insert((*table, id.as_str()), (version, value.as_slice()))?;
             Ok(version)
         }
         Write::Delete { table, id, .. } => {
             if change.open_table(ROWS)?.remove((*table, id.as_str()))?.is_some() {
-                advance(change, table)?;
+                advance(change, table, id)?;
             }
             Ok(0)
         }
@@ -251,10 +256,14 @@ fn apply(change: &WriteTransaction, write: &Write) -> Result<u64, StoreError> {
 }
 
 /// The table's next generation, which is also the version of the row that is about to be written.
-fn advance(change: &WriteTransaction, table: &str) -> Result<u64, StoreError> {
+fn advance(change: &WriteTransaction, table: &str, id: &str) -> Result<u64, StoreError> {
     let mut generations = change.open_table(GENERATIONS)?;
     let next = generations.get(table)?.map_or(0, |number| number.value()) + 1;
     generations.insert(table, next)?;
+    let mut changes = change.open_table(CHANGES)?;
+    changes.insert((table, next), id)?;
+    let old = (table, 0)..=(table, next.saturating_sub(REMEMBERED));
+    changes.retain_in(old, |_, _| false)?;
     Ok(next)
 }
 
@@ -349,6 +358,32 @@ impl Records for Store {
         self.aside(move |inner| {
             inner
                 .look(|read| Ok(read.open_table(GENERATIONS)?.get(table)?.map_or(0, |number| number.value())))
+        })
+        .await
+    }
+
+    async fn changes(&self, table: Name, since: Option<&Mark>) -> Result<News, StoreError> {
+        let since = since.cloned();
+        self.aside(move |inner| {
+            inner.look(|read| {
+                let generations = read.open_table(GENERATIONS)?;
+                let generation = generations.get(table)?.map_or(0, |number| number.value());
+                let from = since.as_ref().map_or(generation, |since| since.generation);
+                let mut known = Vec::new();
+                match read.open_table(CHANGES) {
+                    Ok(changes) if from <= generation => {
+                        for change in changes.range((table, from)..=(table, generation))? {
+                            let (key, id) = change?;
+                            let id = id.value().to_owned();
+                            known.push(Change { generation: key.value().1, token: id.clone(), id });
+                        }
+                    }
+                    // A file of an earlier version, before its first change.
+                    Ok(_) | Err(TableError::TableDoesNotExist(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                Ok(News::of(since.as_ref(), generation, known))
+            })
         })
         .await
     }

@@ -22,7 +22,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, Tab
 pub use self::redis::Redis;
 pub use audit::{Act, Audit, Broken, Entry, Verified};
 pub use keys::Keys;
-pub use records::{Expect, MAX_PAGE, Name, Records, Row, Write, all, sweep};
+pub use records::{Expect, MAX_PAGE, Mark, Name, News, Records, Row, Write, all, sweep};
 
 /// Name of the file in the store's directory.
 pub const FILE_NAME: &str = "weir.redb";

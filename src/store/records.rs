@@ -3,10 +3,11 @@
 //! accounts, audit, usage) must not know which.
 //!
 //! *Tables* hold rows by id. Each row has a version that never comes again, so that a change can be made on condition that
-//! nobody was quicker ([`Expect`]). Each table has a generation that grows with every change: other processes notice by it.
+//! nobody was quicker ([`Expect`]). Each table has a generation that grows with every change, by which other processes
+//! notice, and remembers its last changes, by which they read only what is new ([`News`]).
 //! *Logs* only grow. *Totals* are sums that are added to exactly once, whoever repeats the addition.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -78,6 +79,56 @@ impl Write {
     }
 }
 
+/// So many changes of a table are remembered: who has missed more reads all of it.
+pub(super) const REMEMBERED: u64 = 1000;
+
+/// A moment in a table's life, to ask later what has changed since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub(super) generation: u64,
+    /// Of the change that made this generation: where a store has forgotten its last changes, and made others in their place, it
+    /// is another one. Empty where that change is not known.
+    pub(super) token: String,
+}
+
+/// What has changed in a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The moment up to which this tells.
+    pub mark: Mark,
+    /// The rows that were written or deleted since. `None`: that is not known (any more), and all of them are to be read.
+    pub ids: Option<BTreeSet<String>>,
+}
+
+/// A change of a table as it is remembered.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub generation: u64,
+    pub token: String,
+    pub id: String,
+}
+
+impl News {
+    /// What a table that is at `generation` tells whoever knew it at `since`, by the changes that it remembers from then on, in
+    /// order. They count only where none is missing: a version of Weir that remembers none may have written between them.
+    pub(super) fn of(since: Option<&Mark>, generation: u64, changes: Vec<Change>) -> Self {
+        let last = changes.last().filter(|last| last.generation == generation);
+        let token = last.map_or_else(String::new, |last| last.token.clone());
+        let mark = Mark { generation, token };
+        if since == Some(&mark) {
+            return Self { mark, ids: Some(BTreeSet::new()) };
+        }
+        let is_known = |since: &&Mark| {
+            let first = changes.first().is_some_and(|first| first.token == since.token);
+            let whole = changes.iter().map(|change| change.generation).eq(since.generation..=generation);
+            first && whole
+        };
+        let ids =
+            since.filter(is_known).map(|_| changes.iter().skip(1).map(|change| change.id.clone()).collect());
+        Self { mark, ids }
+    }
+}
+
 /// What makes no sense about changes, whatever there was before.
 pub(super) fn contradiction(writes: &[Write]) -> Option<&'static str> {
     let (mut written, mut grown) = (HashSet::new(), HashSet::new());
@@ -119,6 +170,12 @@ pub trait Records: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The store's own.
     async fn generation(&self, table: Name) -> Result<u64, StoreError>;
+
+    /// What has changed in a table since an earlier moment; without one, only what moment this is.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn changes(&self, table: Name, since: Option<&Mark>) -> Result<News, StoreError>;
 
     /// Entries of a log with their places, from `from` on, at most `limit` (and [`MAX_PAGE`]).
     ///

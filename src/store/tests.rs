@@ -1,3 +1,5 @@
+mod changes;
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -225,6 +227,7 @@ async fn keeps_records(records: &dyn Records) {
     let again = records.commit(vec![put("a", "2", Expect::Absent)]).await.expect("written")[0];
     assert!(again > changed[0]);
     assert!(records.generation("things").await.expect("read") > generation);
+    changes::tells_its_changes(records).await;
     lists_and_logs(records).await;
     adds_once(records).await;
 }

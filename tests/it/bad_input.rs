@@ -1,6 +1,7 @@
 //! Everything that may be wrong about an account's consent, as one list: each line of what may come back, each in the shape that
 //! whoever asked can read, and each without harm to the sign-in that is awaited (R22.3, O6).
 
+use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
@@ -223,6 +224,13 @@ async fn o6_what_a_provider_does_wrong_is_told() {
             if !is_of_the_way {
                 idp.tell("faults", fault.clone()).await;
             }
+            // What an issuer says of itself is asked once in a while: from here on anew.
+            let reload = async || {
+                if fault["on"] == "discovery" {
+                    assert_eq!(house.admin(Method::POST, "/admin/reload").await.status, 200);
+                }
+            };
+            reload().await;
             let since = Instant::now();
             let mut request = house.client.get(&back.address).header("cookie", &back.cookie);
             if is_browser {
@@ -241,6 +249,7 @@ async fn o6_what_a_provider_does_wrong_is_told() {
             assert!(said.contains(words), "{what}: {said}");
             assert!(!said.contains("127.0.0.1") && !said.contains("secret-"), "{what}: {said}");
             idp.tell("faults", json!([])).await;
+            reload().await;
             if fault["on"] == "discovery" {
                 data(&back.come_back(&house).await);
                 let id = accounts(&house, &owner()).await[0]["id"].as_str().expect("an id").to_owned();
@@ -265,6 +274,7 @@ async fn o4_no_document_takes_pkce_away() {
     ] {
         idp.tell("faults", json!([])).await;
         idp.tell("faults", fault).await;
+        assert_eq!(house.admin(Method::POST, "/admin/reload").await.status, 200);
         let begun = data(&initiate(&house, &owner(), wish("x")).await);
         let url = begun["auth_url"].as_str().expect("a URL");
         assert_eq!(parameter(url, "code_challenge_method"), "S256", "{url}");

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -392,9 +393,7 @@ async fn s2_an_issuer_leads_nowhere_inside() {
     let places: Vec<String> = places.chain(others.map(str::to_owned)).collect();
     for place in &places {
         for (endpoint, flow) in NAMED {
-            idp.tell("faults", json!([])).await;
-            // Of both asks of a sign-in, and of those of a device's.
-            idp.tell("faults", json!({"on": "discovery", "times": null, "set": {(endpoint): place}})).await;
+            says(&house, &idp, json!({"on": "discovery", "times": null, "set": {(endpoint): place}})).await;
             let wish = json!({"platform": "house", "account_name": "x", "flow": flow});
             let begun = initiate(&house, &owner(), wish).await;
             if begun.status == 200 && flow == "oauth" {
@@ -420,9 +419,7 @@ async fn s2_an_issuer_leads_nowhere_inside() {
 /// When an account goes; by redirects, with a secret in hand or without; and in a document that is none.
 async fn leads_nowhere_by_other_ways(house: &House, idp: &Idp, port: u16) {
     let place = format!("http://127.0.0.1:{port}/x");
-    idp.tell("faults", json!([])).await;
-    idp.tell("faults", json!({"on": "discovery", "times": null, "set": {"revocation_endpoint": place}}))
-        .await;
+    says(house, idp, json!({"on": "discovery", "times": null, "set": {"revocation_endpoint": place}})).await;
     let listed = accounts(house, &owner()).await;
     assert!(!listed.is_empty());
     for account in listed {
@@ -432,15 +429,13 @@ async fn leads_nowhere_by_other_ways(house: &House, idp: &Idp, port: u16) {
     }
     // Nor by a redirect, with a secret in hand or without.
     for on in ["discovery", "userinfo"] {
-        idp.tell("faults", json!([])).await;
-        idp.tell("faults", json!({"on": on, "times": null, "status": 302, "location": place})).await;
+        says(house, idp, json!({"on": on, "times": null, "status": 302, "location": place})).await;
         let begun = initiate(house, &owner(), json!({"platform": "house", "account_name": "x"})).await;
         let told =
             if on == "discovery" { begun } else { begin_again(house, &begun).await.come_back(house).await };
         error(&told, 502);
     }
-    idp.tell("faults", json!([])).await;
-    idp.tell("faults", json!({"on": "token", "times": null, "status": 307, "location": place})).await;
+    says(house, idp, json!({"on": "token", "times": null, "status": 307, "location": place})).await;
     let wish = json!({"platform": "house", "account_name": "x"});
     let back = agree(house, &owner(), wish).await;
     assert_eq!(back.come_back(house).await.status, 502);
@@ -453,10 +448,16 @@ async fn leads_nowhere_by_other_ways(house: &House, idp: &Idp, port: u16) {
     ] {
         let mut fault = json!({"on": "discovery"});
         fault.as_object_mut().expect("an object").extend(document.as_object().expect("an object").clone());
-        idp.tell("faults", json!([])).await;
-        idp.tell("faults", fault).await;
+        says(house, idp, fault).await;
         error(&initiate(house, &owner(), json!({"platform": "house", "account_name": "x"})).await, 502);
     }
+}
+
+/// From now on the provider does only this wrong, and the gateway asks it anew what it says of itself.
+async fn says(house: &House, idp: &Idp, fault: Value) {
+    idp.tell("faults", json!([])).await;
+    idp.tell("faults", fault).await;
+    assert_eq!(house.admin(Method::POST, "/admin/reload").await.status, 200);
 }
 
 async fn begin_again(house: &House, begun: &Answer) -> Returning {

@@ -356,12 +356,8 @@ impl Consents {
     }
 
     /// The provider with its endpoints, and who we are to it.
-    async fn settled(&self, provider: &Provider) -> Result<(Provider, Client), ConsentError> {
-        let client =
-            provider.client.clone().ok_or(ConsentError::Provider(OAuthError::NotOffered("client for us")))?;
-        let settled = self.engine.settled_for_tokens(&provider.for_accounts()).await;
-        let settled = settled.map_err(ConsentError::Provider)?;
-        Ok((settled, client))
+    async fn settled(&self, provider: &Arc<Provider>) -> Result<(Provider, Client), ConsentError> {
+        self.onboard.settled(&self.engine, provider).await.map_err(ConsentError::Provider)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod consent;
 mod home;
 mod kit;
 mod listing;
+mod places;
 mod record;
 pub mod renewal;
 mod trial;
@@ -20,20 +21,21 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::route::{Defaults, RouteTable};
-use super::{Gateway, World};
+use super::Gateway;
+use super::route::Defaults;
 use crate::browser;
 use crate::ids::{AccountId, TenantId};
-use crate::oauth;
+use crate::oauth::{self, Client, Engine, Hearsay, OAuthError, Provider};
 use crate::platform::auth::Credential;
 use crate::platform::profile::Platform;
 use crate::pool::settings::{Account, LastUsed};
-use crate::store::{self, Act, Audit, Expect, Name, Records, StoreError, Write};
+use crate::store::{self, Act, Audit, Expect, Mark, Name, Records, StoreError, Write};
 use crate::vault::{Vault, VaultError};
 
 pub use home::Home;
 use kit::Kit;
 pub use listing::Listed;
+use places::Places;
 pub use record::{AccountRecord, Consent, NewAccount};
 use record::{Held, row, sealed_row};
 pub use trial::Trial;
@@ -105,6 +107,8 @@ pub struct Onboard {
     gateway: Arc<Gateway>,
     records: Arc<dyn Records>,
     audit: Audit,
+    /// Providers of accounts, with what their issuers say of themselves.
+    known: Hearsay<Provider>,
     state: Mutex<State>,
 }
 
@@ -112,15 +116,17 @@ pub struct Onboard {
 struct State {
     ground: Arc<Ground>,
     held: BTreeMap<String, Held>,
-    /// The table's generation that `held` shows at least.
-    generation: u64,
+    /// Up to when `held` shows the table at least; `None`: all of it is to be read again.
+    mark: Option<Mark>,
+    /// Of a row that is in the store `held` shows nothing, or what it was before: it could not be read with this vault.
+    has_unread: bool,
+    /// What the pool was given of it.
+    places: Places,
     uses: HashMap<AccountId, LastUsed>,
     /// What of `uses` the store knows.
     kept_uses: HashMap<AccountId, u64>,
     /// Accounts whose credential the platform no longer took, when last looked at.
     expired: HashSet<AccountId>,
-    /// What stood in the way of accounts, to be said once.
-    problems: Vec<String>,
 }
 
 impl Onboard {
@@ -133,7 +139,7 @@ impl Onboard {
         records: Arc<dyn Records>,
         ground: Ground,
     ) -> Result<Self, OnboardError> {
-        let generation = records.generation(TABLE).await?;
+        let mark = records.changes(TABLE, None).await?.mark;
         let rows = store::all(&*records, TABLE).await?;
         let held = rows.iter().map(|row| Ok((row.id.clone(), Held::read(row, &ground.vault)?)));
         let held = held.collect::<Result<BTreeMap<_, _>, OnboardError>>()?;
@@ -147,15 +153,17 @@ impl Onboard {
         let state = State {
             ground: Arc::new(ground),
             held,
-            generation,
+            mark: Some(mark),
+            has_unread: false,
+            places: Places::default(),
             uses,
             kept_uses,
             expired: HashSet::new(),
-            problems: Vec::new(),
         };
         let audit = Audit::new(Arc::clone(&records));
-        let onboard = Self { gateway, records, audit, state: Mutex::new(state) };
-        onboard.put_into_pool(&mut onboard.state.lock());
+        let known = Hearsay::new(gateway.clock.clone());
+        let onboard = Self { gateway, records, audit, known, state: Mutex::new(state) };
+        onboard.place_all(&mut onboard.state.lock());
         Ok(onboard)
     }
 
@@ -177,92 +185,22 @@ impl Onboard {
         self.audit.note(act, self.gateway.clock.wall_millis(), Vec::new()).await.map(drop)
     }
 
-    /// Puts a new configuration in force, all of it or nothing.
-    ///
-    /// # Errors
-    /// Its vault cannot decrypt what is in the store.
-    pub fn put_in_force(&self, world: World, ground: Ground) -> Result<(), OnboardError> {
-        let mut state = self.state.lock();
-        let held = state.held.iter().map(|(id, held)| Ok((id.clone(), held.reopened(&ground.vault)?)));
-        state.held = held.collect::<Result<_, OnboardError>>()?;
-        state.ground = Arc::new(ground);
-        self.gateway.replace_world(world);
-        self.put_into_pool(&mut state);
-        Ok(())
-    }
-
-    fn put_into_pool(&self, state: &mut State) {
-        let ground = Arc::clone(&state.ground);
-        let mut accounts = ground.accounts.clone();
-        let of_file: HashSet<AccountId> = accounts.iter().map(|account| account.id.clone()).collect();
-        for account in &mut accounts {
-            account.last_used = state.uses.entry(account.id.clone()).or_default().clone();
-        }
-        let mut problems = Vec::new();
-        for (id, held) in &state.held {
-            let id = AccountId::from(id.as_str());
-            if of_file.contains(&id) {
-                continue;
-            }
-            let last_used = state.uses.entry(id.clone()).or_default().clone();
-            match held.account(&ground.platforms, &ground.oauth, last_used) {
-                Ok(account) => accounts.push(account),
-                Err(why) => problems.push(format!("the account {id} is left out: {why}")),
-            }
-        }
-        // Whoever is gone needs no time of last use.
-        let held = &state.held;
-        state.uses.retain(|id, _| of_file.contains(id) || held.contains_key(id.as_str()));
-        for problem in problems.iter().filter(|problem| !state.problems.contains(problem)) {
-            tracing::error!("{problem}");
-        }
-        state.problems = problems;
-        if let Some(defaults) = ground.implied_routes {
-            let routes = RouteTable::by_accounts(&accounts, &ground.platforms, defaults);
-            self.gateway.replace_world(World { routes, ..World::clone(&self.gateway.world()) });
-        }
-        self.gateway.pool.replace(accounts);
-    }
-
-    /// Takes over what the store holds by now.
-    ///
-    /// # Errors
-    /// The store's. A record that cannot be read is said in the log, and what was known of it stays.
-    pub async fn refresh(&self) -> Result<(), StoreError> {
-        let generation = self.records.generation(TABLE).await?;
-        if generation == self.state.lock().generation {
-            return Ok(());
-        }
-        let rows = store::all(&*self.records, TABLE).await?;
-        let mut state = self.state.lock();
-        if generation < state.generation {
-            return Ok(());
-        }
-        let mut held = BTreeMap::new();
-        for row in &rows {
-            let known = state.held.get(&row.id);
-            if let Some(known) = known.filter(|known| known.version == row.version) {
-                held.insert(row.id.clone(), known.clone());
-                continue;
-            }
-            match (Held::read(row, &state.ground.vault), known) {
-                (Ok(read), _) => drop(held.insert(row.id.clone(), read)),
-                (Err(error), known) => {
-                    tracing::error!(account = row.id, %error, "a changed account cannot be read");
-                    held.extend(known.map(|known| (row.id.clone(), known.clone())));
-                }
-            }
-        }
-        state.held = held;
-        state.generation = generation;
-        self.put_into_pool(&mut state);
-        Ok(())
-    }
-
     /// Lets requests that find a token refused ask for a newer one.
     pub fn renew_by(&self, renewals: &Arc<renewal::Renewals>) {
         let is_first = self.gateway.renew.set(Box::new(Arc::clone(renewals))).is_ok();
         debug_assert!(is_first, "set once, at the start");
+    }
+
+    /// A provider as accounts need it, with its endpoints, and who we are to it.
+    async fn settled(
+        &self,
+        engine: &Engine,
+        provider: &Arc<Provider>,
+    ) -> Result<(Provider, Client), OAuthError> {
+        let client = provider.client.clone().ok_or(OAuthError::NotOffered("client for us"))?;
+        let ask = async { engine.settled_for_tokens(&provider.for_accounts()).await };
+        let settled = self.known.of(provider, ask).await?;
+        Ok((Provider::clone(&settled), client))
     }
 
     /// What the configuration gives.
@@ -488,3 +426,6 @@ fn act(who: &str, what: &str, record: &AccountRecord) -> Act {
     let note = format!("{} {:?} of {owner:?}", record.platform, record.name);
     Act::new(who, what, &record.id, note)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 mod desk;
 mod keep;
+mod rounds;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::consent::consent_of;
 use super::record::Held;
@@ -43,9 +45,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Tokens are renewed so long before their end, or a tenth of their life where that is less.
 const AHEAD: u64 = 300;
-
-/// Renewals under way at once, of those that nobody asked for.
-const AT_ONCE: usize = 8;
 
 /// What came of asking for newer tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +87,8 @@ pub struct Renewals {
     /// Who we are in locks.
     holder: String,
     desks: Mutex<HashMap<AccountId, Arc<Desk>>>,
+    /// How many of a provider's accounts are renewed at once, of those that nobody asked for.
+    rooms: Mutex<HashMap<String, Arc<Semaphore>>>,
     home: Arc<Home>,
     is_closed: AtomicBool,
 }
@@ -100,6 +101,7 @@ impl Renewals {
             engine,
             holder: random_name("ren_", 16),
             desks: Mutex::default(),
+            rooms: Mutex::default(),
             home,
             is_closed: AtomicBool::new(false),
         })
@@ -286,8 +288,7 @@ impl Renewals {
         let ground = self.onboard.ground();
         let name = held.record.consent.as_ref().map_or("", |consent| consent.provider.as_str());
         let provider = ground.oauth.provider(name).ok_or(OAuthError::NotOffered("client for us"))?;
-        let client = provider.client.clone().ok_or(OAuthError::NotOffered("client for us"))?;
-        Ok((self.engine.settled_for_tokens(&provider.for_accounts()).await?, client))
+        self.onboard.settled(&self.engine, provider).await
     }
 
     /// What the provider makes of the refresh token.
@@ -326,42 +327,6 @@ impl Renewals {
                 tracing::warn!(account = %id, error = %setback, again_in = ?pause, "an account's token could not be renewed");
             }
         }
-    }
-
-    /// Renews what is due, a few at a time. To be called every second or so.
-    pub async fn tick(self: &Arc<Self>) {
-        use futures_util::StreamExt as _;
-        let clock = &self.onboard.gateway.clock;
-        let (wall, now) = (clock.wall_seconds(), clock.now());
-        let due: Vec<(AccountId, Secret, Cause)> = {
-            let state = self.onboard.state.lock();
-            let desks = self.desks.lock();
-            let due = state.held.values().filter_map(|held| {
-                let access = &held.kit.tokens.as_ref()?.access;
-                let id = AccountId::from(held.record.id.as_str());
-                let desk = desks.get(&id);
-                let cause = match desk {
-                    Some(desk) if desk.wants(access, now) => Cause::Refused,
-                    Some(desk) if desk.rests(now) => return None,
-                    _ if is_due(held, wall) => Cause::Due,
-                    _ => return None,
-                };
-                Some((id, access.clone(), cause))
-            });
-            due.collect()
-        };
-        let each =
-            due.into_iter().map(|(id, stale, cause)| async move { self.renew(&id, &stale, cause).await });
-        futures_util::stream::iter(each).buffer_unordered(AT_ONCE).for_each(|_| async {}).await;
-        self.forget_desks();
-    }
-
-    /// Desks of accounts that are gone.
-    fn forget_desks(&self) {
-        let state = self.onboard.state.lock();
-        self.desks
-            .lock()
-            .retain(|id, desk| state.held.contains_key(id.as_str()) || Arc::strong_count(desk) > 1);
     }
 }
 

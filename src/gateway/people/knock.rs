@@ -1,23 +1,15 @@
 //! Who it is that a provider sends back: its userinfo, and its ID token, which must be for this very sign-in. What issuers say
-//! of themselves is asked once in a while and not for every visitor, or anybody could have us ask them without end.
+//! of themselves is asked once in a while and not for every visitor ([`Hearsay`](crate::oauth::Hearsay)).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
 use super::{People, PeopleError};
-use crate::clock::Moment;
 use crate::fault::Kind;
 use crate::identity::{IdTokens, Sought};
 use crate::oauth::{Client, Grant, OAuthError, Person, Provider, Quirk};
 use crate::secret::Secret;
-
-/// How long an issuer's word holds.
-const FRESH: Duration = Duration::from_secs(600);
-
-/// How long an issuer that could not be asked is left alone.
-const PAUSE: Duration = Duration::from_secs(5);
 
 /// A provider, ready for a sign-in.
 #[derive(Debug)]
@@ -28,45 +20,14 @@ pub(super) struct Known {
     tokens: Vec<IdTokens>,
 }
 
-/// What is known of a provider.
-#[derive(Debug, Default)]
-pub(super) struct Slot {
-    /// As the configuration has it: the very same.
-    of: Option<Arc<Provider>>,
-    known: Option<Arc<Known>>,
-    /// When it was asked, and for how long that holds.
-    asked: Option<(Moment, Duration)>,
-    /// What came of it, if nothing.
-    failed: Option<OAuthError>,
-}
-
 impl People {
-    /// The provider with its endpoints, who we are to it, and who verifies its tokens. Whoever comes while it is asked waits for
-    /// the same answer. What was known holds on where it cannot be asked again.
+    /// The provider with its endpoints, who we are to it, and who verifies its tokens.
     pub(super) async fn known(&self, provider: &Arc<Provider>) -> Result<Arc<Known>, PeopleError> {
-        let slot = Arc::clone(self.known.lock().entry(provider.name.clone()).or_default());
-        let mut slot = slot.lock().await;
-        if !slot.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, provider)) {
-            *slot = Slot { of: Some(Arc::clone(provider)), ..Slot::default() };
-        }
-        if slot.asked.is_none_or(|(at, hold)| self.clock.now().since(at) >= hold) {
-            let (failed, hold) = match self.ask(provider).await {
-                Ok(known) => {
-                    slot.known = Some(Arc::new(known));
-                    (None, FRESH)
-                }
-                Err(PeopleError::Provider(error)) => (Some(error), PAUSE),
-                Err(other) => return Err(other),
-            };
-            slot.failed = failed;
-            slot.asked = Some((self.clock.now(), hold));
-        }
-        let why = || slot.failed.clone().unwrap_or(OAuthError::NotOffered("way to be asked"));
-        Ok(slot.known.clone().ok_or_else(why)?)
+        let client = provider.client.clone().ok_or(PeopleError::NoSuchDoor)?;
+        Ok(self.known.of(provider, self.ask(provider, client)).await?)
     }
 
-    async fn ask(&self, provider: &Arc<Provider>) -> Result<Known, PeopleError> {
-        let client = provider.client.clone().ok_or(PeopleError::NoSuchDoor)?;
+    async fn ask(&self, provider: &Provider, client: Client) -> Result<Known, OAuthError> {
         let settled = self.engine.settled(provider).await?;
         let tokens = match settled.gives_id_tokens() {
             true => self.verifiers(&settled, &client)?,
@@ -75,7 +36,7 @@ impl People {
         Ok(Known { provider: settled, client, tokens })
     }
 
-    fn verifiers(&self, provider: &Provider, client: &Client) -> Result<Vec<IdTokens>, PeopleError> {
+    fn verifiers(&self, provider: &Provider, client: &Client) -> Result<Vec<IdTokens>, OAuthError> {
         let keys = provider.jwks_url.clone().ok_or(OAuthError::NotOffered("keys for its ID tokens"))?;
         let algorithms: Vec<Algorithm> =
             provider.algorithms.iter().filter_map(|name| name.parse().ok()).collect();

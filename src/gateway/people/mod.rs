@@ -21,12 +21,10 @@ mod sign_in;
 mod tests;
 mod visitors;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 
 use super::issuer::{IssuerError, Keeper};
 use crate::clock::Clock;
@@ -34,7 +32,7 @@ use crate::identity::MintError;
 use crate::identity::limits::Turnstile;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
-use crate::oauth::{self, Careful, Engine, OAuthError, Pending, PendingError, Provider};
+use crate::oauth::{self, Careful, Engine, Hearsay, OAuthError, Pending, PendingError, Provider};
 use crate::store::{Act, Audit, Name, Records, StoreError, Write};
 use crate::vault::Vault;
 
@@ -160,7 +158,7 @@ pub struct People {
     ground: ArcSwap<Ground>,
     clock: Clock,
     /// Providers with what their issuers say of themselves, by name.
-    known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<knock::Slot>>>>,
+    known: Hearsay<knock::Known>,
     /// Before which whoever begins is nobody yet.
     turnstile: Turnstile,
 }
@@ -183,8 +181,8 @@ impl People {
             records,
             ground: ArcSwap::from_pointee(ground),
             turnstile: Turnstile::new(clock.clone()),
+            known: Hearsay::new(clock.clone()),
             clock,
-            known: Mutex::default(),
         }
     }
 

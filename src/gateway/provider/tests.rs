@@ -13,7 +13,7 @@ use crate::gateway::issuer::Keeper;
 use crate::identity::OwnIssuer;
 use crate::opaque;
 use crate::secret::Secret;
-use crate::store::{Expect, Name, Row, Store};
+use crate::store::{Expect, Mark, Name, News, Row, Store};
 use crate::vault::{MasterKey, Vault};
 
 const ISSUER: &str = "https://weir.test";
@@ -88,6 +88,10 @@ impl Records for Line {
 
     async fn generation(&self, table: Name) -> Result<u64, StoreError> {
         self.store.generation(table).await
+    }
+
+    async fn changes(&self, table: Name, since: Option<&Mark>) -> Result<News, StoreError> {
+        self.store.changes(table, since).await
     }
 
     async fn read(&self, log: Name, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {

@@ -72,13 +72,18 @@ fn millis(text: &str) -> Option<Duration> {
     text.parse::<f64>().ok().and_then(|millis| seconds(millis / 1000.0))
 }
 
-/// Seconds, or an HTTP date.
-fn retry_after(text: &str, wall_millis: u64) -> Option<Duration> {
+/// What a header `retry-after` says: seconds, or an HTTP date, where it is now `wall_millis` since 1970.
+pub fn retry_after(text: &str, wall_millis: u64) -> Option<Duration> {
     if let Ok(number) = text.parse::<f64>() {
         return seconds(number);
     }
+    http_date(text)?.checked_sub(wall_millis).filter(|millis| *millis > 0).map(Duration::from_millis)
+}
+
+/// An HTTP date, in milliseconds since 1970.
+pub fn http_date(text: &str) -> Option<u64> {
     let date = jiff::fmt::rfc2822::parse(text).ok()?;
-    calendar::until(date.timestamp(), wall_millis)
+    u64::try_from(date.timestamp().as_millisecond()).ok()
 }
 
 /// `{"error":{"details":[{"@type":"…RetryInfo","retryDelay":"20s"}]}}`.

@@ -15,7 +15,7 @@ pub mod mask;
 mod report;
 mod rule;
 
-pub use hint::Hint;
+pub use hint::{Hint, http_date, retry_after};
 pub use report::{is_error, is_error_scanned};
 pub use rule::{Rule, Texts, Until};
 

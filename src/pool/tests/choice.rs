@@ -159,7 +159,7 @@ fn a_key_keeps_its_account_and_only_the_keys_of_a_removed_account_move() {
     let before: Vec<_> = (0..500).map(|key| home(&world, key)).collect();
     assert_eq!(before, (0..500).map(|key| home(&world, key)).collect::<Vec<_>>());
     assert_eq!(before.iter().collect::<std::collections::BTreeSet<_>>().len(), 20);
-    let rest = accounts(20).into_iter().filter(|account| account.id.as_str() != "a7").collect();
+    let rest: Vec<Account> = accounts(20).into_iter().filter(|account| account.id.as_str() != "a7").collect();
     world.pool.replace(rest);
     for (key, before) in before.iter().enumerate() {
         let after = home(&world, key as u64);

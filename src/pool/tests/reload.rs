@@ -34,7 +34,7 @@ fn a_reservation_outlives_its_account_and_the_account_vanishes_with_it() {
 fn an_account_that_comes_back_while_it_is_leaving_has_forgotten_nothing() {
     let world = World::new(vec![limited("a", Limits { concurrency: Some(2), ..daily(1000) })]);
     let held = world.take().unwrap();
-    world.pool.replace(Vec::new());
+    world.pool.replace(Vec::<Account>::new());
     assert_eq!(world.refusal().0, Why::NoneConfigured);
     world.pool.replace(vec![limited("a", Limits { concurrency: Some(1), ..daily(1000) })]);
     assert_eq!(world.refusal().0, Why::LimitReached, "its slot is still taken");
@@ -151,4 +151,50 @@ fn a_new_token_of_the_same_consent_is_taken_and_ends_no_rest() {
     );
     world.pool.replace(vec![of("t4", "ann, a day later")]);
     assert!(world.take().is_ok(), "somebody agreed again");
+}
+
+#[test]
+fn one_account_is_replaced_where_it_lies_or_not_at_all() {
+    let of = |token: &str| Account {
+        credential: Credential::ApiKey(Secret::new(token)),
+        consent: Some(Arc::from("ann")),
+        ..limited("a", daily(1000))
+    };
+    let world = World::new(vec![of("t1"), account("b")]);
+    assert!(world.pool.set_enabled(&AccountId::from("b"), false));
+    let held = world.take().unwrap();
+    assert!(world.pool.put(&Arc::new(Account { limits: daily(800), owner: Some("ann".into()), ..of("t2") })));
+    let next = world.take().unwrap();
+    // Whoever has it goes on with what it was.
+    assert_eq!(held.account().credential, Credential::ApiKey(Secret::new("t1")));
+    assert_eq!(next.account().credential, Credential::ApiKey(Secret::new("t2")));
+    held.settle(used(100));
+    next.settle(used(100));
+    assert_eq!(world.left("a", Dimension::DailyTokens), 600);
+    assert_eq!(world.state("a").owner, Some("ann".into()));
+    assert!(world.pool.put(&Arc::new(Account { is_enabled: false, ..of("t2") })));
+    assert_eq!(world.refusal().0, Why::Disabled, "and of the other nothing is forgotten");
+    // Whom it carries, and before whom, is laid out with all the others.
+    let models = vec![("m".to_owned(), "own".to_owned())];
+    for moved in [
+        account("c"),
+        Account { tenants: vec!["t".into()], ..of("t3") },
+        Account { models, ..of("t3") },
+        Account { weight: 7, ..of("t3") },
+        Account { priority: 7, ..of("t3") },
+        Account { platform: platform("glm"), ..of("t3") },
+    ] {
+        assert!(!world.pool.put(&Arc::new(moved)));
+    }
+    assert_eq!(world.pool.states().len(), 2);
+    // Laid out anew it is the same one.
+    let again = Arc::new(of("t4"));
+    world.pool.replace([Arc::clone(&again), Arc::new(account("b"))]);
+    assert_eq!(world.left("a", Dimension::DailyTokens), 800);
+    let taken = world.take().unwrap();
+    assert!(Arc::ptr_eq(taken.account(), &again));
+    taken.settle(used(1));
+    // The very same again costs nothing, and is as it was.
+    world.pool.replace([again]);
+    assert_eq!(world.left("a", Dimension::DailyTokens), 799);
 }

@@ -82,7 +82,7 @@ fn how_long_does_choosing_among_10_000_accounts_take() {
         Strategy::Sticky,
     ] {
         for (name, limits) in [("no limits", Limits::default()), ("3 limits", limits)] {
-            let accounts = (0..10_000).map(|n| limited(&format!("a{n}"), limits)).collect();
+            let accounts: Vec<Account> = (0..10_000).map(|n| limited(&format!("a{n}"), limits)).collect();
             let pool = Pool::new(settings(), Clock::system(), Some(1));
             pool.replace(accounts);
             let world = World { pool, strategy, ..World::new(Vec::new()) };
@@ -105,7 +105,8 @@ fn how_long_does_choosing_among_10_000_leased_accounts_take() {
     for count in [4, 10_000] {
         let clock = Clock::system();
         let (pool, mut purser) = Pool::leased(&settings(), clock.clone(), Some(1), Arc::new(Nobody));
-        pool.replace((0..count).map(|n| limited(&format!("a{n}"), limits)).collect());
+        let accounts = (0..count).map(|n| limited(&format!("a{n}"), limits));
+        pool.replace(accounts);
         let world = World { pool, ..World::new(Vec::new()) };
         let mut books: std::collections::HashMap<AccountId, books::Book> = Default::default();
         let replica = ReplicaId(Arc::from("r"));

@@ -6,6 +6,7 @@
 //! | `weir:1:{records}:rows:TABLE` | hash | by id: version, a space, bytes |
 //! | `weir:1:{records}:ids:TABLE` | sorted set | ids in order |
 //! | `weir:1:{records}:generations` | hash | by table |
+//! | `weir:1:{records}:changes:TABLE` | sorted set | by generation: that, a word by chance, the row's id |
 //! | `weir:1:{records}:log:LOG` | list | entries |
 //! | `weir:1:{records}:sums`, `…:totals` | hash, sorted set | columns of totals; their keys in order |
 //! | `weir:1:{records}:sequences` | hash | each replica's last |
@@ -14,7 +15,10 @@ use async_trait::async_trait;
 use redis::{FromRedisValue, Script, Value};
 
 use super::StoreError;
-use super::records::{Expect, MAX_PAGE, Name, Records, Row, Write, contradiction};
+use super::records::{
+    Change, Expect, MAX_PAGE, Mark, Name, News, REMEMBERED, Records, Row, Write, contradiction,
+};
+use crate::ids::random_name;
 use crate::redis_link::{Link, LinkError};
 
 /// A script and its text.
@@ -37,6 +41,7 @@ pub struct Redis {
     /// Whether the server can say that a change is on its disk, and is to be asked.
     confirms: bool,
     commit: Code,
+    changes: Code,
     list: Code,
     add: Code,
     totals: Code,
@@ -53,6 +58,7 @@ impl Redis {
             link,
             confirms,
             commit: Code::new(include_str!("commit.lua")),
+            changes: Code::new(include_str!("changes.lua")),
             list: Code::new(include_str!("list.lua")),
             add: Code::new(include_str!("add.lua")),
             totals: Code::new(include_str!("totals.lua")),
@@ -82,6 +88,10 @@ fn ids(table: &str) -> String {
     key(&format!("ids:{table}"))
 }
 
+fn changes(table: &str) -> String {
+    key(&format!("changes:{table}"))
+}
+
 fn log(log: &str) -> String {
     key(&format!("log:{log}"))
 }
@@ -108,6 +118,13 @@ fn row(id: &str, kept: &[u8]) -> Result<Row, StoreError> {
     Ok(Row { id: id.to_owned(), version, value: value.to_vec() })
 }
 
+/// `generation`, a space, a word, a space, the row's id.
+fn change(kept: &str) -> Option<Change> {
+    let mut parts = kept.splitn(3, ' ');
+    let (generation, token, id) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+    Some(Change { generation, token: token.to_owned(), id: id.to_owned() })
+}
+
 #[async_trait]
 impl Records for Redis {
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
@@ -115,7 +132,9 @@ impl Records for Redis {
             return Err(StoreError::Invalid(problem));
         }
         let mut keys = vec![key("generations")];
-        let mut words = vec![number(writes.len())];
+        // A word that no other commit has: a server that lost its last changes counts the next ones by the same numbers.
+        let token = random_name("", 16).into_bytes();
+        let mut words = vec![number(writes.len()), token, number(REMEMBERED)];
         for write in &writes {
             let (kind, name, id, value, expect) = match write {
                 Write::Put { table, id, value, expect } => {
@@ -128,7 +147,10 @@ impl Records for Redis {
                     ("a", *log, "", entry.as_slice(), at.map_or_else(Vec::new, number))
                 }
             };
-            keys.extend(if kind == "a" { [log(name), log(name)] } else { [rows(name), ids(name)] });
+            keys.extend(match kind {
+                "a" => [log(name), log(name), log(name)],
+                _ => [rows(name), ids(name), changes(name)],
+            });
             words.extend([kind.into(), name.into(), id.into(), value.to_vec(), expect]);
         }
         let given: Value = if self.confirms {
@@ -157,6 +179,16 @@ impl Records for Redis {
     async fn generation(&self, table: Name) -> Result<u64, StoreError> {
         let found: Option<u64> = self.link.ask(redis::cmd("HGET").arg(key("generations")).arg(table)).await?;
         Ok(found.unwrap_or(0))
+    }
+
+    async fn changes(&self, table: Name, since: Option<&Mark>) -> Result<News, StoreError> {
+        let from = since.map_or_else(Vec::new, |since| number(since.generation));
+        let keys = [key("generations"), changes(table)];
+        let (generation, kept): (u64, Vec<String>) =
+            self.run(&self.changes, &keys, &[table.into(), from]).await?;
+        // What cannot be read is as good as missing.
+        let known = kept.iter().filter_map(|kept| change(kept)).collect();
+        Ok(News::of(since, generation, known))
     }
 
     async fn read(&self, name: Name, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {

@@ -1,6 +1,8 @@
 //! What a process remembers of renewing one account's tokens: when it may ask again after a failure, and whether asking is of any
 //! use. In memory, since it is about this process's own questions; what must hold over all of them is in the store.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,6 +28,17 @@ pub(super) struct Desk {
     asked: Mutex<Vec<Moment>>,
     /// A token that the platform refused and that could not be renewed: to be tried again without anybody asking.
     wanted: Mutex<Option<Secret>>,
+    /// It is being renewed, or waits for its turn to be, without anybody asking.
+    is_begun: AtomicBool,
+}
+
+/// For as long as an account is renewed without anybody asking, or waits for that.
+pub(super) struct Begun(Arc<Desk>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.is_begun.store(false, Ordering::SeqCst);
+    }
 }
 
 /// So often anybody may ask by hand, within so long: a provider that is asked without end limits us for everybody.
@@ -59,6 +72,11 @@ impl Row {
 }
 
 impl Desk {
+    /// Notes that it is about to be renewed without anybody asking; `None` where it is already.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<Begun> {
+        (!self.is_begun.swap(true, Ordering::SeqCst)).then(|| Begun(Arc::clone(self)))
+    }
+
     /// Whether the provider failed a moment ago.
     pub(super) fn rests(&self, now: Moment) -> bool {
         self.failures.lock().holds(now)
@@ -150,6 +168,15 @@ mod tests {
         assert_eq!(desk.too_often(clock.now()), None, "the first is a minute ago");
         desk.is_asked_by_hand(clock.now());
         assert_eq!(desk.too_often(clock.now()), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn an_account_is_begun_once_at_a_time() {
+        let desk = Arc::new(Desk::default());
+        let begun = desk.begin();
+        assert!(begun.is_some() && desk.begin().is_none());
+        drop(begun);
+        assert!(desk.begin().is_some(), "and again afterwards");
     }
 
     #[test]
