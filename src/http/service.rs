@@ -17,7 +17,8 @@ use tower_service::Service;
 
 use super::host;
 use super::plane::envelope;
-use super::reply::{allow_any, note, permission, refusal};
+use super::plane::shape::Shape;
+use super::reply::{allow_any, note, permission};
 use super::streams::Moves;
 use super::wire::{Busy, Phase};
 use crate::api::ask::Task;
@@ -145,7 +146,7 @@ pub async fn serve(
         request.extensions_mut().insert(Arc::clone(&phase));
     }
     let arrived = desk.gateway.clock.now();
-    let is_enveloped = request.uri().path() == ENVELOPED_CHAT;
+    let shape = Shape::of(request.uri().path());
     let is_of_page =
         request.headers().contains_key(ORIGIN) && desk.is_public && is_for_pages(request.uri().path());
     let id = RequestId::from_caller(request.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
@@ -159,7 +160,7 @@ pub async fn serve(
         Ok(made) => made,
         Err((fault, unread)) => {
             note(&fault, Some(&id), &desk.gateway.metrics);
-            refuse(&fault, unread.filter(|_| is_http1), is_enveloped)
+            refuse(&fault, unread.filter(|_| is_http1), shape)
         }
     };
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
@@ -278,11 +279,8 @@ async fn ask_plane(
 
 /// The answer to a fault. Where the request's body has not been read, the connection reads on for a while and closes; at
 /// once where the caller has stopped sending anyway.
-fn refuse(fault: &Fault, unread: Option<Incoming>, is_enveloped: bool) -> Made {
-    let mut refusal = refusal(fault);
-    if is_enveloped {
-        refusal.body = Bytes::from(envelope::error_text(refusal.status, fault));
-    }
+fn refuse(fault: &Fault, unread: Option<Incoming>, shape: Shape) -> Made {
+    let refusal = shape.refusal(fault);
     let mut headers = refusal.headers;
     let unread = unread.filter(|incoming| !incoming.is_end_stream());
     if unread.is_some() {

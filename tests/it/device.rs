@@ -274,6 +274,50 @@ async fn whoever_begins_without_end_is_told_so() {
     error(&initiate(&house, &owner(), wish("again")).await, 429);
 }
 
+/// The same of very many at the same moment, at two gateways of one store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn very_many_at_once_are_no_more_than_one_after_another() {
+    let redis = Redis::start(&[]);
+    let fake = start_fake("");
+    let fragment = format!("{}{OAUTH}", redis.store());
+    let one = House::start_beside(fake, &fragment, &[]).await;
+    let other = House::start_beside(fake, &fragment, &[]).await;
+    let qwen = Idp::of(&one, "qwen");
+    qwen.tell("settings", json!({"interval_s": 1})).await;
+    let at_once = async |count: usize| {
+        let all = (0..count).map(|number| {
+            let house = if number % 2 == 0 { &one } else { &other };
+            async move { initiate(house, &owner(), wish(&format!("a{number}"))).await }
+        });
+        let answers = futures_util::future::join_all(all).await;
+        let (begun, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+        for answer in refused {
+            assert!(error(answer, 429).contains("not finished"));
+        }
+        begun.into_iter().map(data).collect::<Vec<Value>>()
+    };
+    let begun = at_once(300).await;
+    assert_eq!((begun.len(), qwen.asked("device").await), (20, 20));
+    answer(&qwen, &begun[7], "deny").await;
+    assert_eq!(over(&other, &begun[7]).await["status"], "denied");
+    assert_eq!((at_once(60).await.len(), qwen.asked("device").await), (1, 21), "one is over: one may begin");
+}
+
+/// A provider in trouble begins nothing, so nothing of it counts.
+#[tokio::test]
+async fn what_could_not_begin_takes_no_place() {
+    let (house, qwen) = house().await;
+    qwen.tell("faults", json!({"on": "device", "status": 500, "times": null})).await;
+    for number in 0..30 {
+        error(&initiate(&house, &owner(), wish(&format!("a{number}"))).await, 502);
+    }
+    qwen.tell("faults", json!([])).await;
+    for number in 0..20 {
+        begin(&house, &owner(), wish(&format!("b{number}"))).await;
+    }
+    error(&initiate(&house, &owner(), wish("c")).await, 429);
+}
+
 /// Two gateways, one store: the provider is asked at its own pace, and when the one that began is gone the other goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_asks_and_the_other_goes_on_without_it() {

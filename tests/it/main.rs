@@ -58,6 +58,7 @@ mod secure_json;
 mod secure_leaks;
 mod secure_limits;
 mod secure_smuggling;
+mod shapes;
 mod sign_in_trouble;
 mod silence;
 mod skew;

@@ -8,6 +8,7 @@ mod arrival;
 mod device;
 mod farewell;
 mod landing;
+mod places;
 
 use std::sync::Arc;
 
@@ -201,7 +202,7 @@ impl Consents {
     /// # Errors
     /// See [`ConsentError`].
     pub async fn initiate(
-        &self,
+        self: &Arc<Self>,
         beginner: Beginner,
         ask: Initiate,
         redirect_uri: Option<&str>,
@@ -281,11 +282,13 @@ impl Consents {
         })
     }
 
-    /// Whether one more may be begun: whoever begins without end is told so, and what they began before goes on.
+    /// Whether one more may be begun: whoever begins without end is told so, and what they began before goes on. Where a provider is
+    /// asked for each, [`Places`](places::Places) see to it that no more of them are begun at once, either.
     async fn leave_room(&self, beginner: &Beginner) -> Result<(), ConsentError> {
         let key = beginner.key();
         let (codes, first) = self.pending.waiting(&key).await.map_err(PendingError::from)?;
-        let (devices, other) = self.waiting_devices(&key).await.map_err(PendingError::from)?;
+        let taken = self.places().taken(&Pending::owner_of(&key)).await;
+        let (devices, other) = taken.map_err(PendingError::from)?;
         if codes + devices < MAX_WAITING {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 //! account is not there for them: 404, as for one that never was.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::envelope::{Enveloped, page, success};
 use super::listed::{Routes, delete, get, post, put};
+use super::shape::Segment;
 use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::renewal::Renewed;
@@ -166,7 +167,7 @@ pub(super) struct Switch {
 
 async fn toggle(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answered {
@@ -177,14 +178,14 @@ async fn toggle(
     shown(&plane, &caller, &id)
 }
 
-async fn remove(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+async fn remove(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let caller = owner(&plane, &headers).await?;
     let removed = plane.consents.remove(&who(&caller), Some(&caller.tenant), &id).await;
     let (record, is_revoked) = removed.map_err(refused)?;
     Ok(success(&json!({"id": record.id, "deleted": true, "revoked": is_revoked})))
 }
 
-async fn refresh(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+async fn refresh(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let caller = owner(&plane, &headers).await?;
     // Another process may have just added it, or renewed it.
     plane.onboard.refresh().await.map_err(|error| refused(error.into()))?;

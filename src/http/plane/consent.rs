@@ -2,7 +2,7 @@
 //! page that closes its pop-up for browsers.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -12,6 +12,7 @@ use super::accounts::owner;
 use super::browser::{closing, escaped, guarded, wants_page};
 use super::envelope::{Enveloped, success};
 use super::listed::{Routes, get, post};
+use super::shape::{Segment, Shape};
 use super::{Plane, fault_of, read_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::AccountRecord;
@@ -123,7 +124,7 @@ async fn callback(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> R
 
 async fn own_callback(
     State(plane): State<Plane>,
-    Path(provider): Path<String>,
+    Segment(provider): Segment,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
@@ -181,12 +182,15 @@ impl Pasted {
 }
 
 /// What a browser came back with, pasted by whoever began, with credentials of their own.
-async fn pasted(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Result<Response, Enveloped> {
-    owner(&plane, &headers).await?;
-    let pasted: Pasted = read_body(&body).map_err(Enveloped)?;
-    let (back, came_to) = pasted.read().map_err(refused)?;
-    let landed = land_at(&plane, back.clone(), &headers, came_to.as_deref()).await;
-    Ok(as_json(landed, &back))
+async fn pasted(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Response {
+    let work = async {
+        owner(&plane, &headers).await?;
+        let pasted: Pasted = read_body(&body).map_err(Enveloped)?;
+        let (back, came_to) = pasted.read().map_err(refused)?;
+        let landed = land_at(&plane, back.clone(), &headers, came_to.as_deref()).await;
+        Ok(as_json(landed, &back))
+    };
+    work.await.unwrap_or_else(|Enveloped(fault)| Shape::Guarded.answer(&fault))
 }
 
 async fn hugging_face(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Response {
@@ -194,7 +198,7 @@ async fn hugging_face(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) 
     let landed = land(&plane, &uri, &headers, HUGGING_FACE).await;
     match landed {
         landed if wants_page(&headers) => page(landed),
-        Err(error) => refused(error).into_response(),
+        Err(error) => Shape::Guarded.answer(&fault_of_consent(error)),
         Ok(landed) => {
             let mut body = reported(&back, landed.record.as_ref());
             if let (Some(body), Some(record)) = (body.as_object_mut(), &landed.record) {
@@ -325,7 +329,7 @@ pub(super) fn fault_of_consent(error: ConsentError) -> Fault {
 
 fn as_json(landed: Result<Landed, ConsentError>, back: &Back) -> Response {
     let mut response = match landed {
-        Err(error) => refused(error).into_response(),
+        Err(error) => return Shape::Guarded.answer(&fault_of_consent(error)),
         Ok(Landed { record: Some(record), redirect_after }) => {
             let mut data = added(&record);
             if let Some(data) = data.as_object_mut() {

@@ -4,21 +4,20 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::shape::Shape;
 use crate::fault::Fault;
-use crate::http::reply::refusal;
 
 /// A fault in the envelope.
 pub(super) struct Enveloped(pub Fault);
 
 impl IntoResponse for Enveloped {
     fn into_response(self) -> Response {
-        let refusal = refusal(&self.0);
-        (refusal.status, refusal.headers, error_text(refusal.status, &self.0)).into_response()
+        Shape::Envelope.answer(&self.0)
     }
 }
 
 /// A fault's body in the envelope.
-pub fn error_text(status: StatusCode, fault: &Fault) -> String {
+pub(super) fn error_text(status: StatusCode, fault: &Fault) -> String {
     json!({"code": status.as_u16(), "message": fault.public(), "data": null}).to_string()
 }
 

@@ -14,6 +14,7 @@ mod people;
 mod provider;
 #[cfg(feature = "browser")]
 mod relay;
+pub mod shape;
 mod usage;
 
 use std::convert::Infallible;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::{FromRequestParts, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
@@ -30,7 +31,8 @@ use serde::de::DeserializeOwned;
 
 use self::docs::Side;
 use self::listed::{Routes, get};
-use super::reply::{note, refusal};
+use self::shape::{Segment, Shape};
+use super::reply::note;
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
 use crate::gateway::onboard::consent::Consents;
@@ -80,8 +82,7 @@ struct Refused(Fault);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let refusal = refusal(&self.0);
-        (refusal.status, refusal.headers, refusal.body).into_response()
+        Shape::OpenAi.answer(&self.0)
     }
 }
 
@@ -130,12 +131,13 @@ async fn not_found(State(plane): State<Plane>, uri: Uri) -> Response {
     let path: String = crate::gateway::chat::printable(uri.path());
     let fault = Fault::client(Kind::NotFound, format!("There is nothing at {path}. The API begins at /v1."));
     note(&fault, None, &plane.gateway.metrics);
-    Refused(fault).into_response()
+    Shape::of(uri.path()).answer(&fault)
 }
 
 /// The router adds which methods the path takes.
-async fn wrong_method() -> Response {
-    Refused(Fault::client(Kind::MethodNotAllowed, "This endpoint does not take that method.")).into_response()
+async fn wrong_method(uri: Uri) -> Response {
+    let fault = Fault::client(Kind::MethodNotAllowed, "This endpoint does not take that method.");
+    Shape::of(uri.path()).answer(&fault)
 }
 
 async fn alive() -> &'static str {
@@ -178,7 +180,7 @@ async fn list_models(State(plane): State<Plane>, headers: HeaderMap) -> Result<R
 
 async fn one_model(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let caller = asker(&plane, &headers).await?;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::listed::{Routes, delete, get, post, put};
+use super::shape::Segment;
 use super::{Paged, Plane, Refused, accounts_page, fault_of, operator, read_body, read_optional_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount, OnboardError};
@@ -156,7 +157,7 @@ pub(super) struct Switch {
 
 async fn toggle_account(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answered {
@@ -167,7 +168,7 @@ async fn toggle_account(
     Ok(answer(&json!({"record": record})))
 }
 
-async fn remove_account(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+async fn remove_account(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let who = operator(&plane, &headers).await?;
     let (record, is_revoked) = plane.consents.remove(&who, None, &id).await.map_err(refused)?;
     Ok(answer(&json!({"record": record, "revoked": is_revoked})))
@@ -181,7 +182,7 @@ pub(super) struct Wanted {
 
 async fn test_account(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answered {
@@ -216,7 +217,7 @@ async fn create_key(State(plane): State<Plane>, headers: HeaderMap, body: Bytes)
     Ok(response)
 }
 
-async fn revoke_key(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+async fn revoke_key(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let who = operator(&plane, &headers).await?;
     let now = plane.gateway.clock.wall_seconds();
     let record = plane.keys.revoke(&who, &id, now).await.map_err(refused)?;

@@ -9,7 +9,11 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{AccountRecord, Beginner, ConsentError, Consents, Initiated, Login, OnboardError, Wish};
+use super::places::Places;
+use super::{
+    AccountRecord, Beginner, ConsentError, Consents, Initiated, Login, MAX_WAITING, OnboardError, Wish,
+    interrupted,
+};
 use crate::ids::AccountId;
 use crate::oauth::{DeviceCode, OAuthError, Pending, PendingError, Polled, Refusal};
 use crate::secret::Secret;
@@ -17,7 +21,7 @@ use crate::store::{self, Expect, Name, Row, StoreError, Write};
 use crate::vault::{Sealed, Vault};
 use crate::web_url::{has_user, is_safe};
 
-const TABLE: Name = "device_sign_ins";
+pub(super) const DEVICES: Name = "device_sign_ins";
 
 /// What the vault binds them to.
 const KIND: &str = "device sign-in";
@@ -27,16 +31,13 @@ const QUESTION: u64 = 15_000;
 
 /// Longest pause between two questions, and longest life of a code, in seconds.
 const MAX_PAUSE: u64 = 60;
-const MAX_LIFE: u64 = 3600;
+pub(super) const MAX_LIFE: u64 = 3600;
 
 /// How long it is told what became of a sign-in, in seconds after its end.
 const TOLD_FOR: u64 = 600;
 
 /// Questions under way at once.
 const AT_ONCE: usize = 8;
-
-/// Most that are listed of one who begins.
-const MOST_LISTED: usize = 200;
 
 /// What is to be shown to whoever began.
 #[derive(Clone, Debug)]
@@ -83,10 +84,10 @@ enum Outcome {
 
 /// What is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Kept {
+pub(super) struct Kept {
     beginner: Beginner,
     /// Seconds since 1970.
-    ends: u64,
+    pub(super) ends: u64,
     /// Milliseconds since 1970 before which nobody asks.
     next: u64,
     /// Milliseconds between two questions.
@@ -112,8 +113,13 @@ pub(super) struct Watch {
 }
 
 impl Kept {
+    /// Whether somebody may still agree.
+    pub(super) fn is_under_way(&self, now: u64) -> bool {
+        self.outcome.is_none() && self.ends > now
+    }
+
     fn put(&self, id: &str, expect: Expect) -> Result<Write, StoreError> {
-        Write::put(TABLE, id, self, expect)
+        Write::put(DEVICES, id, self, expect)
     }
 
     fn hidden(&self, id: &str, vault: &Vault) -> Option<Hidden> {
@@ -127,8 +133,56 @@ impl Kept {
 }
 
 impl Consents {
-    /// Asks the provider for a code, and keeps what is needed to ask what became of it.
-    pub(super) async fn begin_device(&self, wish: Wish) -> Result<Initiated, ConsentError> {
+    pub(super) fn places(&self) -> Places<'_> {
+        Places::new(&self.onboard.records, &self.onboard.gateway.clock)
+    }
+
+    /// Asks the provider for a code, and keeps what is needed to ask what became of it. Whoever wants it may leave: what the provider
+    /// has given counts.
+    pub(super) async fn begin_device(self: &Arc<Self>, wish: Wish) -> Result<Initiated, ConsentError> {
+        let consents = Arc::clone(self);
+        let begun = self.home.begin(async move { consents.begin_device_here(wish).await });
+        begun.await.unwrap_or_else(|_| Err(ConsentError::Provider(interrupted())))
+    }
+
+    async fn begin_device_here(&self, wish: Wish) -> Result<Initiated, ConsentError> {
+        let key = wish.login.beginner.key();
+        let state = Pending::fresh(&key, None).state;
+        let id = Pending::row_of(state.expose());
+        self.take_place(&key, &id).await?;
+        let (kept, shown) = match self.ask_for_code(wish, state, &id).await {
+            Ok(given) => given,
+            Err(error) => {
+                self.places().leave(&Pending::owner_of(&key), &id).await;
+                return Err(error);
+            }
+        };
+        // A process that was asleep for long may have lost it meanwhile.
+        self.take_place(&key, &id).await?;
+        let put = kept.put(&id, Expect::Absent).map_err(PendingError::from)?;
+        self.onboard.records.commit(vec![put]).await.map_err(PendingError::from)?;
+        Ok(Initiated::Device(shown))
+    }
+
+    /// Takes a place for the sign-in that is to be kept under `id`; it may be taken already.
+    async fn take_place(&self, key: &str, id: &str) -> Result<(), ConsentError> {
+        let (codes, first) = self.pending.waiting(key).await.map_err(PendingError::from)?;
+        let most = MAX_WAITING.saturating_sub(codes);
+        let taken = self.places().take(&Pending::owner_of(key), id, most).await;
+        taken.map_err(PendingError::from)?.map_err(|free| {
+            let now = self.onboard.gateway.clock.wall_seconds();
+            let first = if codes > 0 { first.min(free) } else { free };
+            ConsentError::TooMany { wait: first.saturating_sub(now).max(1) }
+        })
+    }
+
+    /// What is to be kept under `id`, and what is to be shown.
+    async fn ask_for_code(
+        &self,
+        wish: Wish,
+        state: Secret,
+        id: &str,
+    ) -> Result<(Kept, DeviceShown), ConsentError> {
         let Wish { provider, client, login, .. } = wish;
         let code = self.engine.device_code(&provider, &client).await.map_err(ConsentError::Provider)?;
         let page = page(&code.verification_uri).ok_or_else(|| {
@@ -137,12 +191,10 @@ impl Consents {
         let DeviceCode { device_code, user_code, complete, lifetime, interval, verifier, .. } = code;
         let (interval, left) = (interval.as_secs().clamp(1, MAX_PAUSE), lifetime.as_secs().min(MAX_LIFE));
         let beginner = login.beginner.clone();
-        let state = Pending::fresh(&beginner.key(), None).state;
-        let id = Pending::row_of(state.expose());
         let device_code = device_code.expose().to_owned();
         let verifier = verifier.map(|verifier| verifier.expose().to_owned());
         let plain = serde_json::to_string(&Hidden { login, device_code, verifier });
-        let plain = Secret::new(plain.map_err(|error| PendingError::from(StoreError::record(&id, &error)))?);
+        let plain = Secret::new(plain.map_err(|error| PendingError::from(StoreError::record(id, &error)))?);
         let clock = &self.onboard.gateway.clock;
         let kept = Kept {
             beginner,
@@ -150,13 +202,11 @@ impl Consents {
             next: clock.wall_millis() + interval * 1000,
             pace: interval * 1000,
             outcome: None,
-            what: self.onboard.vault().seal(KIND, &id, &plain).map_err(PendingError::from)?,
+            what: self.onboard.vault().seal(KIND, id, &plain).map_err(PendingError::from)?,
         };
-        let put = kept.put(&id, Expect::Absent).map_err(PendingError::from)?;
-        self.onboard.records.commit(vec![put]).await.map_err(PendingError::from)?;
         let complete = complete.as_deref().and_then(self::page);
         let shown = DeviceShown { state, user_code, verification_uri: page, complete, interval, left };
-        Ok(Initiated::Device(shown))
+        Ok((kept, shown))
     }
 
     /// How a sign-in stands that `asker` began. Asks the provider where that is due.
@@ -166,7 +216,7 @@ impl Consents {
     pub async fn standing(self: &Arc<Self>, asker: &Beginner, state: &str) -> Result<Standing, ConsentError> {
         let id = Pending::row_of(state);
         let read = async || -> Result<Kept, ConsentError> {
-            let row = self.onboard.records.get(TABLE, &id).await.map_err(PendingError::from)?;
+            let row = self.onboard.records.get(DEVICES, &id).await.map_err(PendingError::from)?;
             let kept = row.map(|row| row.read::<Kept>()).transpose().map_err(PendingError::from)?;
             kept.filter(|kept| kept.beginner.is(asker)).ok_or(ConsentError::NoSuch)
         };
@@ -196,9 +246,9 @@ impl Consents {
     /// The store's.
     pub async fn ask_devices(self: &Arc<Self>) -> Result<(), StoreError> {
         let records = &self.onboard.records;
-        let generation = records.generation(TABLE).await?;
+        let generation = records.generation(DEVICES).await?;
         if self.devices.lock().generation != generation {
-            let rows = store::all(&**records, TABLE).await?;
+            let rows = store::all(&**records, DEVICES).await?;
             let waiting = rows.iter().filter_map(|row| {
                 let kept = row.read::<Kept>().ok().filter(|kept| kept.outcome.is_none())?;
                 Some((row.id.clone(), kept.next))
@@ -227,7 +277,7 @@ impl Consents {
 
     async fn ask_about_here(&self, id: &str) -> Result<(), StoreError> {
         let (records, clock) = (&self.onboard.records, &self.onboard.gateway.clock);
-        let Some(row) = records.get(TABLE, id).await? else { return Ok(()) };
+        let Some(row) = records.get(DEVICES, id).await? else { return Ok(()) };
         let mut kept = row.read::<Kept>()?;
         let now = clock.wall_millis();
         let is_over = kept.ends <= clock.wall_seconds();
@@ -293,22 +343,12 @@ impl Consents {
         }
     }
 
-    /// How many of one who begins are not over, and when the first of them ends.
-    pub(super) async fn waiting_devices(&self, key: &str) -> Result<(usize, u64), StoreError> {
-        let (owner, now) = (Pending::owner_of(key), self.onboard.gateway.clock.wall_seconds());
-        let rows = self.onboard.records.list(TABLE, Some(&owner), MOST_LISTED).await?;
-        let own = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}.")));
-        let waiting = own.filter_map(|row| row.read::<Kept>().ok());
-        let ends: Vec<u64> =
-            waiting.filter(|kept| kept.outcome.is_none() && kept.ends > now).map(|kept| kept.ends).collect();
-        Ok((ends.len(), ends.iter().min().copied().unwrap_or(now)))
-    }
-
     /// Forgets those of which everything has been told.
     pub(super) async fn sweep_devices(&self) -> Result<(), StoreError> {
         let now = self.onboard.gateway.clock.wall_seconds();
         let is_old = |row: &Row| row.read::<Kept>().map_or(true, |kept| kept.ends + TOLD_FOR <= now);
-        store::sweep(&*self.onboard.records, TABLE, is_old).await
+        store::sweep(&*self.onboard.records, DEVICES, is_old).await?;
+        self.places().sweep().await
     }
 }
 

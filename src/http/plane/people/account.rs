@@ -1,12 +1,13 @@
 //! What somebody sees and changes of themselves: ways in, sessions, and the way out.
 
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
 use super::super::browser::{go, wants_page};
+use super::super::shape::Segment;
 use super::{
     HOME, Plane, Present, Private, fault, guest, is_open, keep, page as pages, present, present_at_home,
     private, told,
@@ -77,11 +78,7 @@ fn ticket(headers: &HeaderMap) -> &str {
     headers.get("x-weir-ticket").and_then(|ticket| ticket.to_str().ok()).unwrap_or_default()
 }
 
-pub(super) async fn unlink(
-    State(plane): State<Plane>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Answered {
+pub(super) async fn unlink(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let present = present_at_home(&plane, &headers, ticket(&headers)).await.map_err(Private)?;
     let left = plane.people.unlink(&present.person.id, &id, &present.session.id).await;
     let left = left.map_err(|error| Private(fault(error)))?;
@@ -90,7 +87,7 @@ pub(super) async fn unlink(
 
 pub(super) async fn end_session(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Answered {
     let present = present_at_home(&plane, &headers, ticket(&headers)).await.map_err(Private)?;

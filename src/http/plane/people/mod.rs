@@ -8,7 +8,7 @@ mod page;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 
 use super::browser::{go, is_embedded, is_foreign, onward, trouble, wants_page};
 use super::consent::read;
-use super::envelope::{Enveloped, success};
+use super::envelope::success;
 use super::listed::{Routes, delete, get, post, put};
+use super::shape::{Segment, Shape};
 use super::{Plane, away, verified};
 use crate::fault::{Fault, Kind};
 use crate::gateway::issuer::IssuerError;
@@ -126,9 +127,7 @@ struct Private(Fault);
 
 impl IntoResponse for Private {
     fn into_response(self) -> Response {
-        let mut response = Enveloped(self.0).into_response();
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        Shape::Guarded.answer(&self.0)
     }
 }
 
@@ -226,7 +225,7 @@ async fn choose(State(plane): State<Plane>, RawQuery(query): RawQuery, headers: 
 /// To a provider.
 async fn start(
     State(plane): State<Plane>,
-    Path(provider): Path<String>,
+    Segment(provider): Segment,
     RawQuery(query): RawQuery,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
@@ -251,7 +250,7 @@ async fn start(
 /// The same, to add a way in to who is signed in.
 async fn add(
     State(plane): State<Plane>,
-    Path(provider): Path<String>,
+    Segment(provider): Segment,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -294,7 +293,7 @@ async fn send(
 /// From a provider.
 async fn callback(
     State(plane): State<Plane>,
-    Path(provider): Path<String>,
+    Segment(provider): Segment,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {

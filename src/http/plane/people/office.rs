@@ -1,11 +1,12 @@
 //! `/admin/people`: who has signed in, who is kept out, and what somebody may do.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use super::super::shape::Segment;
 use super::super::{Paged, Plane, Refused, operator, read_body};
 use super::{account, fault};
 use crate::gateway::people::{Change, Loss, PeopleError, PersonRecord};
@@ -36,7 +37,7 @@ pub(super) async fn list(State(plane): State<Plane>, headers: HeaderMap, paged: 
     Ok(axum::Json(json!({"people": people, "next": next})).into_response())
 }
 
-pub(super) async fn one(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
+pub(super) async fn one(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     operator(&plane, &headers).await?;
     let person = plane.people.get(&id).await.map_err(refused)?;
     Ok(axum::Json(shown(&plane, &person)).into_response())
@@ -44,7 +45,7 @@ pub(super) async fn one(State(plane): State<Plane>, Path(id): Path<String>, head
 
 pub(super) async fn change(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answered {
@@ -59,11 +60,7 @@ pub(super) async fn change(
     Ok(axum::Json(shown(&plane, &after)).into_response())
 }
 
-pub(super) async fn remove(
-    State(plane): State<Plane>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Answered {
+pub(super) async fn remove(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let who = operator(&plane, &headers).await?;
     // The apps first: should that fail, the person is still there to be removed once more.
     let person = plane.people.get(&id).await.map_err(refused)?;

@@ -2,16 +2,16 @@
 //! `{"success", "message", "data"}`.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
+use super::super::shape::{Segment, Shape};
 use super::super::{Paged, Plane, Refused, operator, read_body, verified, who};
 use super::{failed, fault_of, provider};
 use crate::fault::{Fault, Kind};
 use crate::gateway::provider::{AppRecord, NewApp, Provider};
-use crate::http::reply::refusal;
 use crate::identity::Caller;
 use crate::keybook::Scope;
 
@@ -20,9 +20,7 @@ pub(in crate::http::plane) struct Wrapped(Fault);
 
 impl IntoResponse for Wrapped {
     fn into_response(self) -> Response {
-        let refusal = refusal(&self.0);
-        let body = json!({"success": false, "message": self.0.public(), "data": null}).to_string();
-        (refusal.status, refusal.headers, body).into_response()
+        Shape::Apps.answer(&self.0)
     }
 }
 
@@ -92,11 +90,7 @@ pub(super) async fn list(State(plane): State<Plane>, headers: HeaderMap, paged: 
     Ok(success(&Value::from(data), next.as_deref()))
 }
 
-pub(super) async fn remove(
-    State(plane): State<Plane>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Answered {
+pub(super) async fn remove(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let (provider, caller) = owner(&plane, &headers).await?;
     let deleted = provider.delete_app(&who(&caller), Some(&caller.tenant), &id).await;
     let app = deleted.map_err(|error| Wrapped(fault_of(error)))?;
@@ -105,7 +99,7 @@ pub(super) async fn remove(
 
 pub(super) async fn rotate_secret(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Answered {
     let (provider, caller) = owner(&plane, &headers).await?;
@@ -129,7 +123,7 @@ pub(super) async fn list_all(
 
 pub(super) async fn remove_any(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let who = operator(&plane, &headers).await?;

@@ -2,12 +2,13 @@
 //! with the person's own session, as a cookie or as a token. An app's token opens neither: it could hide that it is there.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
 use super::super::browser::{go, is_foreign, trouble};
+use super::super::shape::Segment;
 use super::super::{Plane, Refused, verified};
 use super::authorize::visitor;
 use super::{failed, fault_of, page, provider};
@@ -42,7 +43,7 @@ pub(super) async fn list(State(plane): State<Plane>, headers: HeaderMap) -> Resu
 
 pub(super) async fn take_back(
     State(plane): State<Plane>,
-    Path(client_id): Path<String>,
+    Segment(client_id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let issuer = plane.provider.settings().public_url.clone().unwrap_or_default();

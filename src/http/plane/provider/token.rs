@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::super::shape::{Shape, keep_from_caches};
 use super::super::{Plane, Refused, verified};
 use super::{failed, provider};
 use crate::fault::{Fault, Kind};
@@ -36,24 +37,15 @@ impl IntoResponse for Wrong {
         let (status, error, why) = match &self {
             Self::OAuth(OAuthCode::InvalidClient, why) => (StatusCode::UNAUTHORIZED, "invalid_client", *why),
             Self::OAuth(code, why) => (StatusCode::BAD_REQUEST, code.as_str(), *why),
-            Self::Fault(fault) if fault.kind() == Kind::NotFound => {
-                return Refused(self.fault()).into_response();
-            }
-            Self::Fault(fault) if fault.kind() == Kind::Shutdown => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "temporarily_unavailable",
-                "The gateway is being replaced. Try again.",
-            ),
             Self::Fault(fault) => {
-                let cause = fault.cause().map(ToString::to_string).unwrap_or_default();
-                tracing::error!(%cause, "an app could not be answered");
-                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "The gateway failed. Try again.")
+                if fault.kind() == Kind::Internal {
+                    let cause = fault.cause().map(ToString::to_string).unwrap_or_default();
+                    tracing::error!(%cause, "an app could not be answered");
+                }
+                return Shape::OAuth.answer(fault);
             }
         };
         let mut headers = private();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="weir""#));
         }
@@ -61,19 +53,11 @@ impl IntoResponse for Wrong {
     }
 }
 
-impl Wrong {
-    fn fault(self) -> Fault {
-        match self {
-            Self::Fault(fault) => fault,
-            Self::OAuth(_, why) => Fault::client(Kind::BadRequest, why),
-        }
-    }
-}
-
 /// Headers of something that is for one app alone, whatever its page's origin.
 fn private() -> HeaderMap {
-    let mut headers = super::shared("application/json", "no-store");
-    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    keep_from_caches(&mut headers);
     headers
 }
 

@@ -10,7 +10,7 @@ mod socket;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -21,6 +21,7 @@ use super::accounts::owner;
 use super::browser::is_foreign;
 use super::envelope::{Enveloped, success};
 use super::listed::{Routes, get};
+use super::shape::Segment;
 use super::{Plane, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::browsing::{BrowseError, Outcome, Owner, Sitting};
@@ -85,7 +86,7 @@ async fn own(plane: &Plane, headers: &HeaderMap, id: &str) -> Result<Arc<Sitting
 
 async fn state(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Enveloped> {
     let sitting = own(&plane, &headers, &id).await?;
@@ -95,7 +96,7 @@ async fn state(
 /// Ends it. Its browser may be there for another moment.
 async fn cancel(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Enveloped> {
     let sitting = own(&plane, &headers, &id).await?;
@@ -133,7 +134,7 @@ fn words(outcome: &Outcome) -> String {
 }
 
 /// The page on which its person sees the browser.
-async fn show(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+async fn show(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Response {
     let Some(sitting) = plane.browsing.find(&id) else { return page::gone() };
     if plane.has_seat(&sitting, &headers) {
         return page::relay(&sitting, &sitting.give_ticket(), &plane.socket_origin());
@@ -144,7 +145,7 @@ async fn show(State(plane): State<Plane>, Path(id): Path<String>, headers: Heade
 /// Somebody without a seat shows who they are.
 async fn prove(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::super::envelope::Enveloped;
+use super::super::shape::Segment;
 use super::{Plane, words};
 use crate::browser::{Frame, Input, KeyPress, Mouse, Notice};
 use crate::fault::{Fault, Kind};
@@ -63,7 +64,7 @@ enum Said {
 /// Lets a page connect.
 pub(super) async fn relay(
     State(plane): State<Plane>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     mut request: Request,
 ) -> Result<Response, Enveloped> {
     let refuse = |why: &'static str| Enveloped(Fault::client(Kind::Forbidden, why));
