@@ -11,6 +11,7 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
+use crate::gateway::departures::Departures;
 use crate::gateway::issuer::Keeper;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
@@ -99,20 +100,28 @@ fn careful(onboard: &Arc<Onboard>) -> anyhow::Result<Arc<Careful>> {
     Ok(Arc::new(Careful::new(back_office_builder, Arc::new(is_named))?))
 }
 
-/// What adds accounts by consent, and what renews their tokens.
-pub fn consents(
-    onboard: &Arc<Onboard>,
-    records: Arc<dyn Records>,
-    clock: &Clock,
-) -> anyhow::Result<(Arc<Consents>, Arc<Renewals>)> {
+/// What goes on beside requests: what adds accounts by consent, what renews their tokens, and what gives them up with their owners.
+#[derive(Clone)]
+pub struct Staff {
+    pub consents: Arc<Consents>,
+    pub renewals: Arc<Renewals>,
+    pub departures: Arc<Departures>,
+}
+
+/// The staff of a house.
+pub fn staff(house: &House, records: Arc<dyn Records>, clock: &Clock) -> anyhow::Result<Staff> {
+    let onboard = &house.onboard;
     let engine = Engine::new(careful(onboard)?);
-    let pending = Pending::new(records, clock.clone());
+    let pending = Pending::new(Arc::clone(&records), clock.clone());
     let home = Arc::new(Home::default());
     let consents = Consents::new(Arc::clone(onboard), engine.clone(), pending, Arc::clone(&home));
     let consents = Arc::new(consents);
     let renewals = Renewals::new(Arc::clone(onboard), engine, home);
     onboard.renew_by(&renewals);
-    Ok((consents, renewals))
+    let (people, provider) = (Arc::clone(&house.people), Arc::clone(&house.provider));
+    let parts = (Arc::clone(onboard), Arc::clone(&consents), people, provider);
+    let departures = Departures::new(records, parts, clock.clone());
+    Ok(Staff { consents, renewals, departures })
 }
 
 /// Where this process is reached, for links to itself.
@@ -162,6 +171,8 @@ pub async fn house(
     let people = Arc::new(people);
     let visitors: Arc<dyn Visitors> = people.clone();
     let provider = Provider::new(keeper, records, visitors, config.provider.clone(), clock.clone());
+    // Before the first request: it may be of an app whose owner is kept out.
+    provider.heed_owners().await.context("who is kept out cannot be read")?;
     Ok(House { gateway, keys, onboard, people, provider: Arc::new(provider) })
 }
 

@@ -37,6 +37,7 @@ mod misfortune;
 mod onboard;
 mod overload;
 mod people;
+mod people_gone;
 mod provider;
 mod quota;
 mod redis_acl;

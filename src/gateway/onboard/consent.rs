@@ -195,6 +195,11 @@ impl Consents {
         Self { onboard, engine, pending, devices: Mutex::default(), home }
     }
 
+    /// Where work goes on though whoever began it leaves.
+    pub(in crate::gateway) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
     /// Sends somebody to a provider. `redirect_uri` is where it sends them back to, if there is such a place; `shown` is what their
     /// browser has of us already.
     ///

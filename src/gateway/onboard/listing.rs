@@ -17,6 +17,8 @@ pub struct Listed {
     pub state: Option<AccountState>,
     /// Seconds since 1970; `None`: never.
     pub last_used: Option<u64>,
+    /// Whether its owner is kept out: then it rests, whatever else is said of it.
+    pub is_resting: bool,
 }
 
 impl Listed {
@@ -50,13 +52,15 @@ impl Onboard {
         let listed = all.into_values().map(|(record, is_of_file)| {
             let id = AccountId::from(record.id.as_str());
             let last_used = state.uses.get(&id).and_then(LastUsed::get);
-            Listed { record, is_of_file, state: states.remove(&id), last_used }
+            let is_resting = state.resting.has(record.owner.as_ref());
+            Listed { record, is_of_file, state: states.remove(&id), last_used, is_resting }
         });
         // What is gone, and still has requests under way, is the operators' matter.
         let gone = leaving.into_iter().filter(|_| tenant.is_none()).map(|state| Listed {
             record: record_of_state(&state),
             is_of_file: false,
             last_used: None,
+            is_resting: false,
             state: Some(state),
         });
         let mut all: Vec<Listed> = listed.chain(gone).collect();

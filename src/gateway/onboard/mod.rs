@@ -13,6 +13,8 @@ mod kit;
 mod listing;
 mod record;
 pub mod renewal;
+mod resting;
+mod rotation;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -36,6 +38,8 @@ use kit::Kit;
 pub use listing::Listed;
 pub use record::{AccountRecord, Consent, NewAccount};
 use record::{Held, row, sealed_row};
+use resting::Resting;
+pub use rotation::Rotated;
 pub use trial::Trial;
 
 const TABLE: Name = "accounts";
@@ -88,17 +92,6 @@ impl Ground {
     }
 }
 
-/// How a rotation went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rotated {
-    /// Records that were encrypted anew.
-    pub changed: usize,
-    /// All records.
-    pub of: usize,
-    /// Id of the key that holds them all now.
-    pub key: String,
-}
-
 /// The accounts of the store, and their way into the pool.
 #[derive(Debug)]
 pub struct Onboard {
@@ -121,6 +114,8 @@ struct State {
     expired: HashSet<AccountId>,
     /// What stood in the way of accounts, to be said once.
     problems: Vec<String>,
+    /// Whose accounts rest.
+    resting: Resting,
 }
 
 impl Onboard {
@@ -152,6 +147,7 @@ impl Onboard {
             kept_uses,
             expired: HashSet::new(),
             problems: Vec::new(),
+            resting: Resting::read(&*records).await?,
         };
         let audit = Audit::new(Arc::clone(&records));
         let onboard = Self { gateway, records, audit, state: Mutex::new(state) };
@@ -210,6 +206,7 @@ impl Onboard {
                 Err(why) => problems.push(format!("the account {id} is left out: {why}")),
             }
         }
+        state.resting.put_on(&mut accounts);
         // Whoever is gone needs no time of last use.
         let held = &state.held;
         state.uses.retain(|id, _| of_file.contains(id) || held.contains_key(id.as_str()));
@@ -229,6 +226,13 @@ impl Onboard {
     /// # Errors
     /// The store's. A record that cannot be read is said in the log, and what was known of it stays.
     pub async fn refresh(&self) -> Result<(), StoreError> {
+        // Each for itself: what cannot be read of the one must not keep the other from being known.
+        let resting = self.take_resting().await;
+        self.take_accounts().await?;
+        resting
+    }
+
+    async fn take_accounts(&self) -> Result<(), StoreError> {
         let generation = self.records.generation(TABLE).await?;
         if generation == self.state.lock().generation {
             return Ok(());
@@ -360,50 +364,6 @@ impl Onboard {
             match self.write(act, vec![delete, unused]).await {
                 Err(StoreError::Conflict) => {}
                 other => return Ok(other.map(|()| AccountRecord::clone(&held.record))?),
-            }
-        }
-        Err(StoreError::Conflict.into())
-    }
-
-    /// Encrypts every record with the vault's first key that is not yet: one by one, so that requests go on, and each is
-    /// readable before and after, wherever this stops.
-    ///
-    /// # Errors
-    /// A record that cannot be decrypted, or the store's.
-    pub async fn rotate(&self, who: &str) -> Result<Rotated, OnboardError> {
-        let ground = Arc::clone(&self.state.lock().ground);
-        let key = ground.vault.current().to_owned();
-        let told = |what: &str, note: String| Act {
-            who: who.to_owned(),
-            what: what.to_owned(),
-            on: key.clone(),
-            note,
-        };
-        self.note(told("vault.rotation_began", String::new())).await?;
-        let rows = store::all(&*self.records, TABLE).await?;
-        let mut changed = 0;
-        for row in &rows {
-            changed += usize::from(self.reseal(&row.id, &ground.vault).await?);
-        }
-        self.refresh().await?;
-        let of = rows.len();
-        self.note(told("vault.rotated", format!("{changed} of {of} records"))).await?;
-        Ok(Rotated { changed, of, key })
-    }
-
-    /// Encrypts one record anew; false where there was no need.
-    async fn reseal(&self, id: &str, vault: &Vault) -> Result<bool, OnboardError> {
-        for _ in 0..TRIES {
-            let Some(row) = self.records.get(TABLE, id).await? else { return Ok(false) };
-            let held = Held::read(&row, vault)?;
-            if vault.is_current(&held.sealed) {
-                return Ok(false);
-            }
-            let value = sealed_row(&held.record, &held.kit, vault)?;
-            let expect = Expect::Version(row.version);
-            match self.records.commit(vec![Write::Put { table: TABLE, id: row.id, value, expect }]).await {
-                Err(StoreError::Conflict) => {}
-                other => return Ok(other.map(|_| true)?),
             }
         }
         Err(StoreError::Conflict.into())

@@ -117,7 +117,7 @@ fn is_shown(text: &str, most: usize) -> bool {
 }
 
 impl App {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         let Kept { record, secret } = from_row(row)?;
         Ok(Self { record, secret, version: row.version })
     }
@@ -230,7 +230,7 @@ impl Provider {
     /// The app that these credentials are of: with its secret, or, for a public one, with none.
     ///
     /// # Errors
-    /// `invalid_client`, whatever is wrong; the store's.
+    /// `invalid_client`, whatever is wrong; `unauthorized_client` where its owner is kept out; the store's.
     pub async fn authenticate(&self, client_id: &str, secret: Option<&Secret>) -> Result<App, ProviderError> {
         let app = self.app(client_id).await?;
         let kept = app.as_ref().and_then(|app| app.secret.as_deref());
@@ -242,7 +242,7 @@ impl Provider {
             _ => false,
         };
         match app.filter(is_it) {
-            Some(app) => Ok(app),
+            Some(app) => self.in_use(app),
             None => {
                 refuse(OAuthCode::InvalidClient, "The client is unknown, or did not prove that it is it.")
             }

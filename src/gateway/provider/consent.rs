@@ -105,6 +105,9 @@ impl Provider {
                 "The link that brought you here names an app that is not registered.",
             )));
         };
+        if self.is_suspended(&app) {
+            return Ok(Err(Trouble::Page("The app that brought you here is out of use for now.")));
+        }
         let read = request::read(params, &app.record, &self.issuer());
         Ok(read.map(|request| (app, request)))
     }
@@ -224,7 +227,7 @@ impl Provider {
         let is_right = |app: &App| {
             redirect::is_registered(&app.record.redirect_uris, app.record.is_public, &about.redirect_uri)
         };
-        if !app.as_ref().is_some_and(is_right) {
+        if !app.as_ref().is_some_and(|app| is_right(app) && !self.is_suspended(app)) {
             return Ok(None);
         }
         match answer {

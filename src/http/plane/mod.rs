@@ -33,6 +33,7 @@ use self::listed::{Routes, get};
 use super::reply::{note, refusal};
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
+use crate::gateway::departures::Departures;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
@@ -69,6 +70,7 @@ pub struct Plane {
     pub own_url: Arc<str>,
     pub people: Arc<People>,
     pub provider: Arc<Provider>,
+    pub departures: Arc<Departures>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.

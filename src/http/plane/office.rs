@@ -108,13 +108,16 @@ fn account(listed: &Listed) -> Value {
         "is_expired": false,
         "in_flight": 0,
         "consent": record.consent,
+        "is_owner_kept_out": listed.is_resting,
     });
     let has_ended = record.consent.as_ref().is_some_and(|consent| consent.needs_reauth.is_some());
     if let (Some(shown), Some(state)) = (shown.as_object_mut(), &listed.state) {
         shown.extend(standing(state));
-        if has_ended {
-            // Kept from being used for as long as nobody agrees again, which is not the switch.
+        if has_ended || listed.is_resting {
+            // Kept from being used for as long as nobody agrees again, or lets its owner in, which is not the switch.
             shown.insert("is_enabled".to_owned(), json!(record.enabled));
+        }
+        if has_ended {
             shown.insert("is_expired".to_owned(), json!(true));
         }
     }
