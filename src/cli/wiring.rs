@@ -318,6 +318,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::onboard::{NewAccount, OnboardError};
+    use crate::gateway::reach::Reach;
     use crate::ids::{PlatformName, TenantId};
     use crate::keybook::{KeyBook, KeyHash, NewKey};
     use crate::store::Store;
@@ -363,18 +364,18 @@ mod tests {
         other.onboard.tick().await.expect("read");
         assert!(has_any(&other));
         assert!(other.gateway.world().routes.find("gpt-4o").is_some(), "its models are routed, too");
-        other.onboard.switch("t", None, &added.id, Some(false)).await.expect("off");
+        other.onboard.switch("t", &Reach::Everything, &added.id, Some(false)).await.expect("off");
         one.onboard.tick().await.expect("read");
         assert!(!has_any(&one));
         // Encrypted there with a key that is not known here: said, and what was known stays.
-        other.onboard.switch("t", None, &added.id, Some(true)).await.expect("on");
+        other.onboard.switch("t", &Reach::Everything, &added.id, Some(true)).await.expect("on");
         one.onboard.tick().await.expect("read");
         other.onboard.rotate("t").await.expect("rotated");
         one.onboard.tick().await.expect("read");
         assert!(has_any(&one));
-        other.onboard.remove("t", Some(&"alpha".into()), &added.id, "").await.expect("gone");
+        other.onboard.remove("t", &Reach::Tenant("alpha".into()), &added.id, "").await.expect("gone");
         one.onboard.tick().await.expect("read");
-        assert!(!has_any(&one) && one.onboard.list(None).is_empty());
+        assert!(!has_any(&one) && one.onboard.list(&Reach::Everything).is_empty());
         let new = NewKey {
             name: "k".into(),
             tenant: "alpha".into(),
@@ -412,7 +413,10 @@ mod tests {
             let is_done = is_done.await;
             let (first, second) = (replica(&store, &[K1]).await, replica(&store, &[K2]).await);
             were_between |= first.is_err() && second.is_err();
-            assert_eq!(replica(&store, &[K1, K2]).await.expect("readable").onboard.list(None).len(), 30);
+            assert_eq!(
+                replica(&store, &[K1, K2]).await.expect("readable").onboard.list(&Reach::Everything).len(),
+                30
+            );
             if is_done {
                 break;
             }

@@ -5,6 +5,8 @@
 //! The removal itself leaves a note in the store ([`kept_out`]), and the note stays until all is done: whoever finds one that nobody
 //! is at goes on with it, after a crash or on another replica. It stays for two hours more, because a sign-in that was under way
 //! may end in an account as late as that. Until then such an account rests, and then it is gone like the others.
+//! It stays for longer where they registered apps of a tenant that others share: these are the tenant's, and out of use until an
+//! operator removes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use super::onboard::consent::Consents;
 use super::onboard::{Onboard, OnboardError};
 use super::people::{People, PeopleError};
 use super::provider::{Provider, ProviderError, Who};
+use super::reach::{Adder, Reach};
 use crate::clock::Clock;
 use crate::ids::{Subject, TenantId};
 use crate::store::{Expect, Records, StoreError};
@@ -129,8 +132,8 @@ impl Departures {
         self.forget_grants(&whom).await?;
         if out.is_alone {
             let tenant = TenantId::from(id);
-            for app in self.provider.apps(Some(&tenant)).await? {
-                match self.provider.delete_app(&gone.who, None, &app.client_id).await {
+            for app in self.provider.apps(&Reach::Tenant(tenant.clone())).await? {
+                match self.provider.delete_app(&gone.who, &Reach::Everything, &app.client_id).await {
                     Ok(_) | Err(ProviderError::NotFound) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -140,7 +143,7 @@ impl Departures {
                 if self.hold(id).await?.is_none() {
                     return Ok(());
                 }
-                match self.consents.remove(&gone.who, None, &account).await {
+                match self.consents.remove(&gone.who, &Reach::Everything, &account).await {
                     Ok(_) | Err(OnboardError::NotFound) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -151,14 +154,16 @@ impl Departures {
 
     /// Notes that it is done, and forgets the note once nothing can arrive any more.
     async fn close(&self, id: &str) -> Result<(), StoreError> {
+        let apps = self.provider.apps(&Reach::Everything).await?;
+        let is_named = apps.iter().any(|app| app.added_by.as_ref().and_then(Adder::person) == Some(id));
         for _ in 0..TRIES {
             let Some((mut out, version)) = kept_out::find(&*self.records, id).await? else { return Ok(()) };
             let Some(gone) = &mut out.gone else { return Ok(()) };
             let expect = Expect::Version(version);
-            let write = if gone.until <= self.clock.wall_seconds() {
+            let write = if gone.until <= self.clock.wall_seconds() && !is_named {
                 kept_out::lift(id, expect)
             } else {
-                (gone.is_done, gone.busy) = (true, 0);
+                gone.done(self.clock.wall_seconds());
                 out.put(id, expect)?
             };
             match self.records.commit(vec![write]).await {

@@ -60,6 +60,16 @@ impl KeptOut {
     }
 }
 
+impl Gone {
+    /// What they left was given up at `now`, in seconds since 1970. To be looked at again later.
+    pub fn done(&mut self, now: u64) {
+        (self.is_done, self.busy) = (true, 0);
+        if self.until <= now {
+            self.until = now + LATE;
+        }
+    }
+}
+
 /// They are not kept out any more.
 pub(super) fn lift(id: &str, expect: Expect) -> Write {
     Write::Delete { table: TABLE, id: id.to_owned(), expect }
@@ -76,8 +86,8 @@ pub(super) async fn all(records: &dyn Records) -> Result<Vec<(String, KeptOut)>,
     Ok(rows.iter().map(|row| (row.id.clone(), KeptOut::read(row))).collect())
 }
 
-/// The tenants that are theirs alone.
-pub(super) async fn tenants(records: &dyn Records) -> Result<HashSet<TenantId>, StoreError> {
-    let alone = all(records).await?.into_iter().filter(|(_, out)| out.is_alone);
-    Ok(alone.map(|(id, _)| TenantId::from(id)).collect())
+/// The tenants of those that are theirs alone.
+pub(super) fn tenants(all: &[(String, KeptOut)]) -> HashSet<TenantId> {
+    let alone = all.iter().filter(|(_, out)| out.is_alone);
+    alone.map(|(id, _)| TenantId::from(id.as_str())).collect()
 }

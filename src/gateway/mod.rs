@@ -17,6 +17,7 @@ pub mod models;
 pub mod onboard;
 pub mod people;
 pub mod provider;
+pub mod reach;
 mod reading;
 pub mod recall;
 pub mod rehearsal;

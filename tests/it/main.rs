@@ -38,6 +38,7 @@ mod onboard;
 mod overload;
 mod people;
 mod people_gone;
+mod people_owners;
 mod provider;
 mod quota;
 mod redis_acl;

@@ -18,7 +18,7 @@ use super::idp::{Idp, Returning, accounts, agree, ask, data};
 use super::replicas::Redis;
 
 const URL: &str = "https://weir.test";
-const BACK: &str = "https://app.example/cb";
+pub const BACK: &str = "https://app.example/cb";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
 /// Everybody's, so that an app's questions are answered whoever is kept out.
@@ -30,7 +30,7 @@ async fn fragment(fake: SocketAddr, sign_in: &str) -> String {
     let secret = "\"client_secret\":\"secret-oidc\"";
     assert!(doors.contains(secret), "{doors}");
     let account = "\"says_issuer\": true, \"scopes\": [\"openid\", \"profile\", \"offline_access\"], \
-                   \"person\": {\"subject\": [[\"sub\"]]}, \"account\": {\"platform\": \"house\", \"flows\": [\"code\"]}";
+                   \"person\": {\"subject\": [[\"sub\"]]}, \"account\": {\"platform\": \"house\", \"flows\": [\"code\", \"device\"]}";
     let doors = doors.replace(secret, &format!("{secret}, {account}"));
     let house = format!(
         "platforms:\n  house: {{dialect: openai, base_url: \"http://{fake}/doubao/api/v3\", auth: bearer, models: [doubao-seed-2-1-pro-260915]}}\n"
@@ -51,9 +51,9 @@ async fn told_fake() -> SocketAddr {
     fake
 }
 
-async fn open() -> House {
+pub async fn open(sign_in: &str) -> House {
     let fake = told_fake().await;
-    House::start_beside(fake, &fragment(fake, "").await, &[]).await
+    House::start_beside(fake, &fragment(fake, sign_in).await, &[]).await
 }
 
 async fn two() -> (Redis, House, House) {
@@ -66,39 +66,44 @@ async fn two() -> (Redis, House, House) {
 }
 
 /// Somebody who is signed in.
-struct Person {
-    browser: Browser,
-    id: String,
-    token: String,
+pub struct Person {
+    pub browser: Browser,
+    pub id: String,
+    pub token: String,
 }
 
 impl Person {
-    async fn comes(house: &House, name: &str) -> Self {
+    pub async fn comes(house: &House, name: &str) -> Self {
         let browser = Browser::new(house);
         let landed = browser.sign_in_as("github", name).await;
         Self { browser, id: person_of(&landed), token: token_of(&landed) }
     }
 
+    /// Who is not signed in, and may be given a token.
+    pub fn nobody(house: &House) -> Self {
+        Self { browser: Browser::new(house), id: String::new(), token: String::new() }
+    }
+
     /// Begins an account by consent and agrees: whoever comes back has it.
-    async fn agrees(&self, house: &House, name: &str) -> Returning {
+    pub async fn agrees(&self, house: &House, name: &str) -> Returning {
         let back = agree(house, &self.token, json!({"platform": "house", "account_name": name})).await;
         Returning { address: back.address.replace(URL, &house.url("")), ..back }
     }
 
-    async fn consents(&self, house: &House, name: &str) -> String {
+    pub async fn consents(&self, house: &House, name: &str) -> String {
         let landed = self.agrees(house, name).await.come_back(house).await;
         data(&landed)["id"].as_str().expect("an id").to_owned()
     }
 
     /// An account by a key.
-    async fn adds(&self, house: &House, name: &str) -> String {
+    pub async fn adds(&self, house: &House, name: &str) -> String {
         let key = json!({"platform": "openai", "account_name": name, "api_key": format!("sk-{name}")});
         let added = ask(house, &self.token, "POST", "/api/v1/oauth/accounts", Some(&key)).await;
         data(&added)["id"].as_str().expect("an id").to_owned()
     }
 
     /// An app, and its secret.
-    async fn registers(&self, house: &House, name: &str) -> App {
+    pub async fn registers(&self, house: &House, name: &str) -> App {
         let new = json!({"name": name, "redirect_uris": [BACK]});
         let app = ask(house, &self.token, "POST", "/api/oauth_apps", Some(&new)).await;
         assert_eq!(app.status, 200, "{}", app.text());
@@ -107,7 +112,7 @@ impl Person {
     }
 
     /// Lets an app in: a code for it.
-    async fn lets_in(&self, house: &House, app: &App) -> String {
+    pub async fn lets_in(&self, house: &House, app: &App) -> String {
         let page = self.browser.at(house).open(&app.authorize()).await;
         assert_eq!(page.status, 200, "{}", page.text());
         let (_, rest) = page
@@ -127,9 +132,9 @@ impl Person {
     }
 }
 
-struct App {
-    id: String,
-    secret: String,
+pub struct App {
+    pub id: String,
+    pub secret: String,
 }
 
 impl App {
@@ -149,7 +154,7 @@ impl App {
         format!("/api/oauth2/authorize?{query}")
     }
 
-    async fn post(&self, house: &House, path: &str, more: &[(&str, &str)]) -> Answer {
+    pub async fn post(&self, house: &House, path: &str, more: &[(&str, &str)]) -> Answer {
         let mut form = vec![("client_id", self.id.as_str()), ("client_secret", self.secret.as_str())];
         form.extend(more);
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
@@ -157,7 +162,7 @@ impl App {
         whole(request.header("content-type", "application/x-www-form-urlencoded")).await
     }
 
-    async fn trades(&self, house: &House, code: &str) -> Answer {
+    pub async fn trades(&self, house: &House, code: &str) -> Answer {
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -167,13 +172,13 @@ impl App {
         self.post(house, "token", &form).await
     }
 
-    async fn renews(&self, house: &House, refresh: &str) -> Answer {
+    pub async fn renews(&self, house: &House, refresh: &str) -> Answer {
         self.post(house, "token", &[("grant_type", "refresh_token"), ("refresh_token", refresh)]).await
     }
 }
 
 /// The access and the refresh token of an answer.
-fn tokens(answer: &Answer) -> (String, String) {
+pub fn tokens(answer: &Answer) -> (String, String) {
     let body = answer.json();
     assert_eq!(answer.status, 200, "{body}");
     let text = |name: &str| body[name].as_str().expect(name).to_owned();
@@ -181,30 +186,30 @@ fn tokens(answer: &Answer) -> (String, String) {
 }
 
 /// The OAuth error of a refusal.
-fn refused(answer: &Answer) -> (u16, String) {
+pub fn refused(answer: &Answer) -> (u16, String) {
     let error = answer.json()["error"].as_str().unwrap_or_else(|| panic!("{}", answer.text())).to_owned();
     (answer.status, error)
 }
 
-async fn chats(house: &House, token: &str, model: &str) -> u16 {
+pub async fn chats(house: &House, token: &str, model: &str) -> u16 {
     let body = question(model, "hello", false);
     whole(house.client.post(house.url("/v1/chat/completions")).bearer_auth(token).json(&body)).await.status
 }
 
 /// The operators' view of the accounts of a tenant.
-async fn listed(house: &House, tenant: &str) -> Vec<Value> {
+pub async fn listed(house: &House, tenant: &str) -> Vec<Value> {
     let all = house.admin(Method::GET, "/admin/accounts").await.json();
     let all = all["accounts"].as_array().expect("a list").clone();
     all.into_iter().filter(|account| account["owner"] == tenant).collect()
 }
 
-async fn apps(house: &House) -> usize {
+pub async fn apps(house: &House) -> usize {
     let all = house.admin(Method::GET, "/admin/oauth_apps").await.json();
     all["apps"].as_array().expect("a list").len()
 }
 
 /// What the audit log says was done to what.
-async fn acts(house: &House) -> Vec<(String, String, String)> {
+pub async fn acts(house: &House) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut all = Vec::new();
     let mut path = "/admin/audit".to_owned();
@@ -219,14 +224,14 @@ async fn acts(house: &House) -> Vec<(String, String, String)> {
     }
 }
 
-async fn put(house: &House, person: &str, change: Value) {
+pub async fn put(house: &House, person: &str, change: Value) {
     let request = house.client.put(house.admin_url(&format!("/admin/people/{person}")));
     let answer = whole(request.bearer_auth(&house.token).json(&change)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 /// How many of the provider's consents are alive.
-async fn alive(house: &House) -> u64 {
+pub async fn alive(house: &House) -> u64 {
     Idp::of(house, "oidc").books().await["families"]["alive"].as_u64().expect("a number")
 }
 
@@ -290,7 +295,7 @@ async fn what_a_removed_person_owned_goes_with_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_that_is_cut_short_is_finished() {
     for asks_again in [false, true] {
-        let mut house = open().await;
+        let mut house = open("").await;
         let idp = Idp::of(&house, "oidc");
         let ann = Person::comes(&house, "ann").await;
         for (name, whose) in [("one", "ann"), ("two", "bob")] {
@@ -385,7 +390,7 @@ async fn what_a_blocked_person_owns_rests_in_a_redis() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_blocked_person_owns_rests_in_a_file_and_after_a_start() {
-    let mut house = open().await;
+    let mut house = open("").await;
     what_a_blocked_person_owns_rests(&house, &house).await;
     let ann = Person::comes(&house, "ann").await;
     let bob = Person::comes(&house, "bob").await;

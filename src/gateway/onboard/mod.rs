@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::reach::Reach;
 use super::route::{Defaults, RouteTable};
 use super::{Gateway, World};
 use crate::browser;
@@ -311,19 +312,19 @@ impl Onboard {
     }
 
     /// Switches an account on (and forgets what stood against it) or off; to the other of the two where `on` is `None`.
-    /// With a tenant, only its own.
+    /// Only one within `reach`.
     ///
     /// # Errors
     /// There is none, it stands in the configuration's file, or the store's.
     pub async fn switch(
         &self,
         who: &str,
-        tenant: Option<&TenantId>,
+        reach: &Reach,
         id: &str,
         on: Option<bool>,
     ) -> Result<AccountRecord, OnboardError> {
         for _ in 0..TRIES {
-            let held = self.find(tenant, id).await?;
+            let held = self.find(reach, id).await?;
             let enabled = on.unwrap_or(!held.record.enabled);
             let updated = self.gateway.clock.wall_seconds();
             let record = AccountRecord { enabled, updated, ..AccountRecord::clone(&held.record) };
@@ -343,19 +344,19 @@ impl Onboard {
         Err(StoreError::Conflict.into())
     }
 
-    /// Forgets an account. Requests under way on it go on. With a tenant, only its own. `said` goes into the audit log beside it.
+    /// Forgets an account. Requests under way on it go on. Only one within `reach`. `said` goes into the audit log beside it.
     ///
     /// # Errors
     /// As [`Onboard::switch`].
     pub async fn remove(
         &self,
         who: &str,
-        tenant: Option<&TenantId>,
+        reach: &Reach,
         id: &str,
         said: &str,
     ) -> Result<AccountRecord, OnboardError> {
         for _ in 0..TRIES {
-            let held = self.find(tenant, id).await?;
+            let held = self.find(reach, id).await?;
             let expect = Expect::Version(held.version);
             let delete = Write::Delete { table: TABLE, id: id.to_owned(), expect };
             let unused = Write::Delete { table: USES, id: id.to_owned(), expect: Expect::Anything };
@@ -374,17 +375,16 @@ impl Onboard {
         self.refresh().await
     }
 
-    /// The account `id` as the store holds it now. With a tenant, only its own.
-    async fn find(&self, tenant: Option<&TenantId>, id: &str) -> Result<Held, OnboardError> {
+    /// The account `id` as the store holds it now, if it is within `reach`.
+    async fn find(&self, reach: &Reach, id: &str) -> Result<Held, OnboardError> {
         self.refresh().await?;
         let state = self.state.lock();
-        let is_visible = |owner: &Option<TenantId>| tenant.is_none() || owner.as_ref() == tenant;
         let of_file = state.ground.accounts.iter().find(|account| account.id.as_str() == id);
-        if of_file.is_some_and(|account| is_visible(&account.owner)) {
+        if of_file.is_some_and(|account| reach.has(account.owner.as_ref(), None)) {
             let why = "The account stands in the gateway's configuration and is changed there.";
             return Err(OnboardError::Invalid(why.to_owned()));
         }
-        let held = state.held.get(id).filter(|held| is_visible(&held.record.owner));
+        let held = state.held.get(id).filter(|held| held.is_within(reach));
         held.cloned().ok_or(OnboardError::NotFound)
     }
 

@@ -20,7 +20,7 @@ impl Resting {
     pub async fn read(records: &dyn Records) -> Result<Self, StoreError> {
         // Before the rows: what changes in between is read again.
         let generation = records.generation(kept_out::TABLE).await?;
-        Ok(Self { tenants: kept_out::tenants(records).await?, generation })
+        Ok(Self { tenants: kept_out::tenants(&kept_out::all(records).await?), generation })
     }
 
     /// Whether an account of this owner rests.

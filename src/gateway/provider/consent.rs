@@ -10,6 +10,7 @@ use super::request::{self, Back, Params, Request, Trouble};
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::{Visitor, Who};
 use super::{Provider, ProviderError, TRIES, act, from_row, redirect, secrets, to_row};
+use crate::gateway::reach::Reach;
 use crate::secret::Secret;
 use crate::store::{self, Expect, Name, StoreError, Write};
 
@@ -309,7 +310,7 @@ impl Provider {
             }
             *swept = Some(now);
         }
-        let (apps, seconds) = (self.apps(None).await?, self.now());
+        let (apps, seconds) = (self.apps(&Reach::Everything).await?, self.now());
         let is_gone = |client_id: &str| !apps.iter().any(|app| app.client_id == client_id);
         self.sweep::<Ask>(ASKS, |ask| ask.expires < seconds).await?;
         // A code that was traded is remembered for a while, so that a second trade is noticed.

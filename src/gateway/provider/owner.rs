@@ -4,9 +4,10 @@
 
 use std::collections::HashSet;
 
-use super::app::{App, TABLE};
+use super::app::{App, AppRecord, TABLE};
 use super::{OAuthCode, Provider, ProviderError, refuse};
 use crate::gateway::kept_out;
+use crate::gateway::reach::Adder;
 use crate::store::{self, StoreError};
 
 /// Generations of both tables, as last read.
@@ -24,11 +25,18 @@ impl Provider {
         if *known == Some(now) {
             return Ok(());
         }
-        let out = kept_out::tenants(records).await?;
+        let out = kept_out::all(records).await?;
+        let (tenants, people) = (kept_out::tenants(&out), out.iter().map(|(id, _)| id.as_str()));
+        let people: HashSet<&str> = people.collect();
         let rows = if out.is_empty() { Vec::new() } else { store::all(records, TABLE).await? };
         // One that cannot be read proves nothing to us, and is nobody's.
-        let apps = rows.iter().filter_map(|row| App::read(row).ok());
-        let theirs = apps.filter(|app| out.contains(&app.record.owner)).map(|app| app.record.client_id);
+        let apps = rows.iter().filter_map(|row| App::read(row).ok()).map(|app| app.record);
+        let is_theirs = |app: &AppRecord| {
+            let person = app.added_by.as_ref().and_then(Adder::person);
+            // Whoever registered it knows its secret, whosever tenant it is.
+            tenants.contains(&app.owner) || person.is_some_and(|person| people.contains(person))
+        };
+        let theirs = apps.filter(is_theirs).map(|app| app.client_id);
         self.keeper.own().put_suspended(theirs.collect::<HashSet<String>>());
         *known = Some(now);
         Ok(())

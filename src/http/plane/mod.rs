@@ -39,8 +39,8 @@ use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
 use crate::gateway::people::People;
 use crate::gateway::provider::Provider;
+use crate::gateway::reach::Reach;
 use crate::identity::Caller;
-use crate::ids::TenantId;
 use crate::keybook::Scope;
 use crate::secret::Secret;
 use crate::store::{Keys, Records, StoreError};
@@ -270,14 +270,10 @@ impl Page {
     }
 }
 
-/// A page of the accounts that `tenant` owns, or of all of them, and what the next page comes after.
-fn accounts_page(
-    plane: &Plane,
-    paged: Paged,
-    tenant: Option<&TenantId>,
-) -> Result<(Vec<Listed>, Option<String>), Fault> {
+/// A page of the accounts within `reach`, and what the next page comes after.
+fn accounts_page(plane: &Plane, paged: Paged, reach: &Reach) -> Result<(Vec<Listed>, Option<String>), Fault> {
     let page = paged.read()?;
-    Ok(page.cut(plane.onboard.list(tenant), |listed| listed.record.id.clone()))
+    Ok(page.cut(plane.onboard.list(reach), |listed| listed.record.id.clone()))
 }
 
 /// Reads a body. What is said of a wrong one never quotes it: a credential may stand in the wrong place.

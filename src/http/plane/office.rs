@@ -14,6 +14,7 @@ use super::listed::{Routes, delete, get, post, put};
 use super::{Paged, Plane, Refused, accounts_page, fault_of, operator, read_body, read_optional_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount, OnboardError};
+use crate::gateway::reach::Reach;
 use crate::keybook::NewKey;
 use crate::pool::AccountState;
 use crate::store::{Act, StoreError};
@@ -64,7 +65,7 @@ async fn tenants(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -
     for key in plane.keys.list().iter().filter(|key| key.is_live(now)) {
         tenants.entry(key.tenant.as_str().to_owned()).or_default().0 += 1;
     }
-    for listed in plane.onboard.list(None) {
+    for listed in plane.onboard.list(&Reach::Everything) {
         if let Some(owner) = &listed.record.owner {
             tenants.entry(owner.as_str().to_owned()).or_default().1 += 1;
         }
@@ -82,7 +83,7 @@ async fn tenants(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -
 
 async fn list_accounts(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
     operator(&plane, &headers).await?;
-    let (listed, next) = accounts_page(&plane, paged, None).map_err(Refused)?;
+    let (listed, next) = accounts_page(&plane, paged, &Reach::Everything).map_err(Refused)?;
     let accounts: Vec<Value> = listed.iter().map(account).collect();
     Ok(answer(&json!({"accounts": accounts, "next": next})))
 }
@@ -94,6 +95,7 @@ fn account(listed: &Listed) -> Value {
         "platform": record.platform,
         "name": record.name,
         "owner": record.owner,
+        "added_by": record.added_by,
         "tenants": record.tenants,
         "models": record.models.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         "limits": record.limits,
@@ -166,13 +168,13 @@ async fn toggle_account(
     let who = operator(&plane, &headers).await?;
     let wanted: Option<Switch> = read_optional_body(&body).map_err(Refused)?;
     let on = wanted.map(|switch| switch.enabled);
-    let record = plane.onboard.switch(&who, None, &id, on).await.map_err(refused)?;
+    let record = plane.onboard.switch(&who, &Reach::Everything, &id, on).await.map_err(refused)?;
     Ok(answer(&json!({"record": record})))
 }
 
 async fn remove_account(State(plane): State<Plane>, Path(id): Path<String>, headers: HeaderMap) -> Answered {
     let who = operator(&plane, &headers).await?;
-    let (record, is_revoked) = plane.consents.remove(&who, None, &id).await.map_err(refused)?;
+    let (record, is_revoked) = plane.consents.remove(&who, &Reach::Everything, &id).await.map_err(refused)?;
     Ok(answer(&json!({"record": record, "revoked": is_revoked})))
 }
 
@@ -191,7 +193,7 @@ async fn test_account(
     operator(&plane, &headers).await?;
     let wanted: Option<Wanted> = read_optional_body(&body).map_err(Refused)?;
     let model = wanted.and_then(|wanted| wanted.model);
-    let trial = plane.onboard.test(None, &id, model.as_deref()).await.map_err(refused)?;
+    let trial = plane.onboard.test(&Reach::Everything, &id, model.as_deref()).await.map_err(refused)?;
     Ok(axum::Json(trial).into_response())
 }
 
