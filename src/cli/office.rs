@@ -83,7 +83,7 @@ impl Office {
                 key_file.display()
             ));
         }
-        let (consents, renewals) = wiring::consents(&house.onboard, backing.records(), &clock)?;
+        let staff = wiring::staff(&house, backing.records(), &clock)?;
         let operator = Secret::new(random_name("operator-", 43));
         let plane = Plane {
             // Nobody signs in from here.
@@ -97,8 +97,9 @@ impl Office {
             keys: house.keys,
             records: backing.records(),
             onboard: house.onboard,
-            consents,
-            renewals,
+            consents: staff.consents,
+            renewals: staff.renewals,
+            departures: staff.departures,
             own_url: wiring::own_url(config),
             people: house.people,
             provider: house.provider,

@@ -11,14 +11,14 @@ use super::backing::Backing;
 use super::bookkeeper::Bookkeeper;
 use super::browsers::Browsers;
 use super::purse::Purse;
-use super::wiring::{self, House};
+use super::wiring::{self, House, Staff};
 use super::{block_on, environment, logs};
 use crate::clock::Clock;
 use crate::config::watch::{Live, watch};
 use crate::config::{Config, Openness};
+use crate::gateway::departures::Departures;
 use crate::gateway::issuer::IssuerError;
 use crate::gateway::onboard::Onboard;
-use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::people::People;
 use crate::http::plane::{self, Operations, Plane};
@@ -114,10 +114,11 @@ pub fn run_config(
     block_on(introductions(&house.gateway.pool))?;
     let purse = Arc::new(purse);
     let (gateway, onboard, people) = (house.gateway.clone(), house.onboard.clone(), house.people.clone());
-    let (consents, renewals) = wiring::consents(&onboard, backing.records(), &clock)?;
+    let staff = wiring::staff(&house, backing.records(), &clock)?;
+    let renewals = Arc::clone(&staff.renewals);
     let reload = Arc::new(Reload { live: Arc::clone(&live), house });
     let operator = wiring::leave_operator_token(&folder)?;
-    let plane = plane(config, &reload, &backing, (Arc::clone(&consents), Arc::clone(&renewals)), operator);
+    let plane = plane(config, &reload, &backing, staff.clone(), operator);
     let browsers = Browsers::of(&plane);
     let public = Arc::new(Desk {
         gateway: Arc::clone(&gateway),
@@ -136,7 +137,7 @@ pub fn run_config(
     std::fs::write(&process_file, std::process::id().to_string()).context("cannot write the process id")?;
     let bookkeeper = Bookkeeper { gateway, records: backing.records(), journals: folder };
     attend(live, reload, certificate, bookkeeper.clone())?;
-    keep_consents(consents, people, Arc::clone(&renewals))?;
+    keep_consents(staff, people)?;
     let let_go = release(&backing, &purse, &renewals, browsers.clone());
     serve::run(server, &public, &connections, ending, Told { before_handover: Box::new(let_go), stop });
     browsers.close();
@@ -161,7 +162,7 @@ fn plane(
     config: &Config,
     reload: &Arc<Reload>,
     backing: &Backing,
-    (consents, renewals): (Arc<Consents>, Arc<Renewals>),
+    Staff { consents, renewals, departures }: Staff,
     operator: Secret,
 ) -> Plane {
     let House { gateway, keys, onboard, people, provider } = reload.house.clone();
@@ -178,6 +179,7 @@ fn plane(
         own_url: wiring::own_url(config),
         people,
         provider,
+        departures,
         operator: Arc::new(operator),
         metrics_are_open: config.metrics == Openness::Open,
     }
@@ -296,13 +298,14 @@ async fn note_reload(onboard: Arc<Onboard>) {
 /// Between two looks at what is due of sign-ins and tokens.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Renews tokens ahead of their end, asks what became of devices, and forgets sign-ins that nobody finished and sessions that are
-/// over, for as long as the process lives. Side by side: a provider that is slow to renew keeps nobody from signing in.
-fn keep_consents(
-    consents: Arc<Consents>,
-    people: Arc<People>,
-    renewals: Arc<Renewals>,
-) -> anyhow::Result<()> {
+/// Between two looks at what people who were removed have left.
+const FAREWELLS: Duration = Duration::from_secs(5);
+
+/// Renews tokens ahead of their end, asks what became of devices, gives up what people left who were removed, and forgets sign-ins
+/// that nobody finished and sessions that are over, for as long as the process lives. Side by side: a provider that is slow to renew
+/// keeps nobody from signing in.
+fn keep_consents(staff: Staff, people: Arc<People>) -> anyhow::Result<()> {
+    let Staff { consents, renewals, departures } = staff;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let at_work = Arc::clone(&renewals);
     let renew = async move {
@@ -311,6 +314,7 @@ fn keep_consents(
             at_work.tick();
         }
     };
+    let seen_off = see_off(departures, Arc::clone(&people));
     let sign_in = async move {
         for tick in 0_u32.. {
             tokio::time::sleep(LOOK).await;
@@ -330,10 +334,29 @@ fn keep_consents(
     renewals.live_on(runtime.handle().clone());
     let work = async move {
         tokio::spawn(renew);
+        tokio::spawn(seen_off);
         sign_in.await;
     };
     std::thread::Builder::new().name("renewals".into()).spawn(move || runtime.block_on(work))?;
     Ok(())
+}
+
+/// Gives up what people left who were removed, also before this process began.
+async fn see_off(departures: Arc<Departures>, people: Arc<People>) {
+    let mut is_noted = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if !is_noted {
+            match people.note_kept_out().await {
+                Ok(()) => is_noted = true,
+                Err(error) => tracing::debug!(%error, "who is kept out is noted later"),
+            }
+        }
+        if let Err(error) = departures.tick().await {
+            tracing::debug!(%error, "who was removed is seen off later");
+        }
+        tokio::time::sleep(FAREWELLS).await;
+    }
 }
 
 /// When accounts were last used is written down once in so many ticks.

@@ -11,6 +11,7 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
+use crate::gateway::departures::Departures;
 use crate::gateway::issuer::Keeper;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
@@ -99,20 +100,28 @@ fn careful(onboard: &Arc<Onboard>) -> anyhow::Result<Arc<Careful>> {
     Ok(Arc::new(Careful::new(back_office_builder, Arc::new(is_named))?))
 }
 
-/// What adds accounts by consent, and what renews their tokens.
-pub fn consents(
-    onboard: &Arc<Onboard>,
-    records: Arc<dyn Records>,
-    clock: &Clock,
-) -> anyhow::Result<(Arc<Consents>, Arc<Renewals>)> {
+/// What goes on beside requests: what adds accounts by consent, what renews their tokens, and what gives them up with their owners.
+#[derive(Clone)]
+pub struct Staff {
+    pub consents: Arc<Consents>,
+    pub renewals: Arc<Renewals>,
+    pub departures: Arc<Departures>,
+}
+
+/// The staff of a house.
+pub fn staff(house: &House, records: Arc<dyn Records>, clock: &Clock) -> anyhow::Result<Staff> {
+    let onboard = &house.onboard;
     let engine = Engine::new(careful(onboard)?);
-    let pending = Pending::new(records, clock.clone());
+    let pending = Pending::new(Arc::clone(&records), clock.clone());
     let home = Arc::new(Home::default());
     let consents = Consents::new(Arc::clone(onboard), engine.clone(), pending, Arc::clone(&home));
     let consents = Arc::new(consents);
     let renewals = Renewals::new(Arc::clone(onboard), engine, home);
     onboard.renew_by(&renewals);
-    Ok((consents, renewals))
+    let (people, provider) = (Arc::clone(&house.people), Arc::clone(&house.provider));
+    let parts = (Arc::clone(onboard), Arc::clone(&consents), people, provider);
+    let departures = Departures::new(records, parts, clock.clone());
+    Ok(Staff { consents, renewals, departures })
 }
 
 /// Where this process is reached, for links to itself.
@@ -162,6 +171,8 @@ pub async fn house(
     let people = Arc::new(people);
     let visitors: Arc<dyn Visitors> = people.clone();
     let provider = Provider::new(keeper, records, visitors, config.provider.clone(), clock.clone());
+    // Before the first request: it may be of an app whose owner is kept out.
+    provider.heed_owners().await.context("who is kept out cannot be read")?;
     Ok(House { gateway, keys, onboard, people, provider: Arc::new(provider) })
 }
 
@@ -307,6 +318,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::onboard::{NewAccount, OnboardError};
+    use crate::gateway::reach::Reach;
     use crate::ids::{PlatformName, TenantId};
     use crate::keybook::{KeyBook, KeyHash, NewKey};
     use crate::store::Store;
@@ -352,18 +364,18 @@ mod tests {
         other.onboard.tick().await.expect("read");
         assert!(has_any(&other));
         assert!(other.gateway.world().routes.find("gpt-4o").is_some(), "its models are routed, too");
-        other.onboard.switch("t", None, &added.id, Some(false)).await.expect("off");
+        other.onboard.switch("t", &Reach::Everything, &added.id, Some(false)).await.expect("off");
         one.onboard.tick().await.expect("read");
         assert!(!has_any(&one));
         // Encrypted there with a key that is not known here: said, and what was known stays.
-        other.onboard.switch("t", None, &added.id, Some(true)).await.expect("on");
+        other.onboard.switch("t", &Reach::Everything, &added.id, Some(true)).await.expect("on");
         one.onboard.tick().await.expect("read");
         other.onboard.rotate("t").await.expect("rotated");
         one.onboard.tick().await.expect("read");
         assert!(has_any(&one));
-        other.onboard.remove("t", Some(&"alpha".into()), &added.id, "").await.expect("gone");
+        other.onboard.remove("t", &Reach::Tenant("alpha".into()), &added.id, "").await.expect("gone");
         one.onboard.tick().await.expect("read");
-        assert!(!has_any(&one) && one.onboard.list(None).is_empty());
+        assert!(!has_any(&one) && one.onboard.list(&Reach::Everything).is_empty());
         let new = NewKey {
             name: "k".into(),
             tenant: "alpha".into(),
@@ -401,7 +413,10 @@ mod tests {
             let is_done = is_done.await;
             let (first, second) = (replica(&store, &[K1]).await, replica(&store, &[K2]).await);
             were_between |= first.is_err() && second.is_err();
-            assert_eq!(replica(&store, &[K1, K2]).await.expect("readable").onboard.list(None).len(), 30);
+            assert_eq!(
+                replica(&store, &[K1, K2]).await.expect("readable").onboard.list(&Reach::Everything).len(),
+                30
+            );
             if is_done {
                 break;
             }

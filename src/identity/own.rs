@@ -189,6 +189,8 @@ pub struct OwnIssuer {
     state: ArcSwap<State>,
     /// Grants, sessions and apps that are revoked while tokens of theirs may still be alive.
     revoked: ArcSwap<HashSet<String>>,
+    /// Apps of which no token is taken for now.
+    suspended: ArcSwap<HashSet<String>>,
     changing: Mutex<()>,
 }
 
@@ -200,6 +202,7 @@ impl OwnIssuer {
             clock,
             state: ArcSwap::from_pointee(state),
             revoked: ArcSwap::default(),
+            suspended: ArcSwap::default(),
             changing: Mutex::new(()),
         }
     }
@@ -259,6 +262,16 @@ impl OwnIssuer {
         let mut all = HashSet::clone(&self.revoked.load());
         all.extend(ids.iter().cloned());
         self.revoked.store(Arc::new(all));
+    }
+
+    /// Of these apps no token is taken for now, and of no others.
+    pub fn put_suspended(&self, client_ids: HashSet<String>) {
+        self.suspended.store(Arc::new(client_ids));
+    }
+
+    /// Whether no token of that app is taken for now.
+    pub fn is_suspended(&self, client_id: &str) -> bool {
+        self.suspended.load().contains(client_id)
     }
 
     /// Whether tokens can be made: there is a name and a key.
@@ -333,7 +346,7 @@ impl OwnIssuer {
             return Err(Refusal::Invalid("tokens of apps are not taken"));
         }
         if self.is_revoked(&ties) {
-            return Err(Refusal::Invalid("a revoked token"));
+            return Err(Refusal::Invalid("a token that is revoked, or of an app that is suspended"));
         }
         Ok((bearer, ties, state.generation))
     }
@@ -386,9 +399,11 @@ impl OwnIssuer {
         self.state.load().generation == generation && !ties.is_some_and(|ties| self.is_revoked(ties))
     }
 
+    /// For good, or for now.
     fn is_revoked(&self, ties: &Ties) -> bool {
         let revoked = self.revoked.load();
-        !revoked.is_empty() && (revoked.contains(&*ties.session) || revoked.contains(&*ties.client_id))
+        let is_dead = revoked.contains(&*ties.session) || revoked.contains(&*ties.client_id);
+        is_dead || (ties.is_app() && self.is_suspended(&ties.client_id))
     }
 }
 

@@ -37,6 +37,8 @@ mod misfortune;
 mod onboard;
 mod overload;
 mod people;
+mod people_gone;
+mod people_owners;
 mod provider;
 mod quota;
 mod redis_acl;

@@ -191,6 +191,24 @@ async fn a_session_that_ended_is_signed_in_to_again_and_cookies_are_credentials_
     }
 }
 
+/// Two of one tenant, who call theirs the same: neither gets the other's session.
+#[tokio::test]
+async fn a_colleague_signs_in_to_an_account_of_their_own() {
+    let house = house().await;
+    let bob = mint(json!({"sub": "bob", "scope": "chat accounts"}));
+    for token in [owner(), bob.clone()] {
+        let begun = read(&initiate(&house, &token, "my-site", "mine").await);
+        let mut person = Person::open(&house, &begun).await;
+        person.waits_for_turn().await;
+        person.signs_in().await;
+        person.sees("done", |told| told["state"] == "done").await;
+    }
+    let list = house.client.get(house.url("/api/v1/oauth/accounts")).bearer_auth(bob);
+    let (his, hers) = (whole(list).await.json()["data"].clone(), accounts(&house).await);
+    assert_eq!((his.as_array().map(Vec::len), hers.as_array().map(Vec::len)), (Some(1), Some(1)));
+    assert_ne!(his[0]["id"], hers[0]["id"]);
+}
+
 #[tokio::test]
 async fn whoever_did_not_begin_does_not_get_to_see_it() {
     let house = house().await;

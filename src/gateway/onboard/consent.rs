@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{AccountRecord, Consent, Home, Onboard, OnboardError};
+use crate::gateway::reach::{Adder, Reach};
+use crate::identity::Caller;
 use crate::ids::TenantId;
+use crate::keybook::Scope;
 use crate::oauth::{
     Begun, Client, Engine, Flow, Found, Grant, OAuthError, Pending, PendingError, Person, Provider, Refusal,
 };
@@ -43,23 +46,41 @@ pub struct Beginner {
     /// An operator may begin for any tenant.
     #[serde(default)]
     pub is_operator: bool,
+    /// Who in particular, for the account to be theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Adder>,
+    /// Whether they manage whatever their tenant owns.
+    #[serde(default)]
+    pub is_admin: bool,
 }
 
 impl Beginner {
     /// A caller, for the tenant that it belongs to.
-    pub fn caller(tenant: TenantId, who: String) -> Self {
-        Self { tenant: Some(tenant), who, is_operator: false }
+    pub fn caller(caller: &Caller, who: String) -> Self {
+        let (tenant, is_admin) = (Some(caller.tenant.clone()), caller.has_scope(Scope::Admin));
+        Self { tenant, who, is_operator: false, by: Adder::of(caller), is_admin }
     }
 
     /// An operator, for a tenant or for nobody else.
     pub fn operator(tenant: Option<TenantId>, who: String) -> Self {
-        Self { tenant, who, is_operator: true }
+        Self { tenant, who, is_operator: true, by: None, is_admin: false }
     }
 
     /// Whether `other` is the same one. For whom an operator began does not matter.
     fn is(&self, other: &Self) -> bool {
-        let is_same = self.who == other.who && self.is_operator == other.is_operator;
+        // A version that did not note who in particular has noted the name.
+        let is_somebody_else = self.by.is_some() && other.by.is_some() && self.by != other.by;
+        let is_same = self.who == other.who && self.is_operator == other.is_operator && !is_somebody_else;
         is_same && (self.is_operator || self.tenant == other.tenant)
+    }
+
+    /// Which accounts are theirs to manage.
+    fn reach(&self) -> Reach {
+        match &self.tenant {
+            Some(tenant) if self.is_admin => Reach::Tenant(tenant.clone()),
+            Some(tenant) if !self.is_operator => Reach::Own(tenant.clone(), self.by.clone()),
+            _ => Reach::Everything,
+        }
     }
 
     /// Under what their sign-ins are counted.
@@ -196,6 +217,11 @@ impl Consents {
         Self { onboard, engine, pending, devices: Mutex::default(), home }
     }
 
+    /// Where work goes on though whoever began it leaves.
+    pub(in crate::gateway) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
     /// Sends somebody to a provider. `redirect_uri` is where it sends them back to, if there is such a place; `shown` is what their
     /// browser has of us already.
     ///
@@ -240,11 +266,10 @@ impl Consents {
     /// Whether there may be one more account; tokens for one that is there are welcome all the same.
     async fn check_account(&self, beginner: &Beginner, ask: &Initiate) -> Result<(), ConsentError> {
         self.onboard.refresh().await.map_err(OnboardError::from)?;
-        let owner = beginner.tenant.as_ref();
-        if self.onboard.has_consented(owner, &ask.platform, &ask.account_name) {
+        if self.onboard.has_consented(beginner, &ask.platform, &ask.account_name) {
             return Ok(());
         }
-        Ok(self.onboard.check_room(owner)?)
+        Ok(self.onboard.check_room(beginner.tenant.as_ref())?)
     }
 
     /// By which way the platform's accounts are added.

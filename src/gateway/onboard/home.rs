@@ -32,7 +32,7 @@ impl Home {
     }
 
     /// Begins a piece of work, which goes on whether or not anybody waits for it.
-    pub(super) fn begin<T: Send + 'static>(
+    pub(in crate::gateway) fn begin<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{AccountRecord, Onboard};
-use crate::ids::{AccountId, TenantId};
+use crate::gateway::reach::Reach;
+use crate::ids::AccountId;
 use crate::pool::AccountState;
 use crate::pool::settings::{Account, LastUsed};
 
@@ -17,6 +18,8 @@ pub struct Listed {
     pub state: Option<AccountState>,
     /// Seconds since 1970; `None`: never.
     pub last_used: Option<u64>,
+    /// Whether its owner is kept out: then it rests, whatever else is said of it.
+    pub is_resting: bool,
 }
 
 impl Listed {
@@ -26,21 +29,20 @@ impl Listed {
 }
 
 impl Onboard {
-    /// Whether there is such an account that `tenant` may see.
-    pub fn one(&self, tenant: Option<&TenantId>, id: &str) -> Option<Listed> {
-        self.list(tenant).into_iter().find(|listed| listed.record.id == id && !listed.is_leaving())
+    /// The account of that id, if it is within `reach`.
+    pub fn one(&self, reach: &Reach, id: &str) -> Option<Listed> {
+        self.list(reach).into_iter().find(|listed| listed.record.id == id && !listed.is_leaving())
     }
 
-    /// All accounts, or those that a tenant owns, by id.
-    pub fn list(&self, tenant: Option<&TenantId>) -> Vec<Listed> {
+    /// All accounts within `reach`, by id.
+    pub fn list(&self, reach: &Reach) -> Vec<Listed> {
         let (leaving, staying): (Vec<_>, Vec<_>) =
             self.gateway.pool.states().into_iter().partition(|state| state.is_leaving);
         let mut states: HashMap<AccountId, AccountState> =
             staying.into_iter().map(|state| (state.id.clone(), state)).collect();
         let state = self.state.lock();
-        let is_visible = |owner: &Option<TenantId>| tenant.is_none() || owner.as_ref() == tenant;
-        let of_file = state.ground.accounts.iter().filter(|account| is_visible(&account.owner));
-        let of_store = state.held.values().filter(|held| is_visible(&held.record.owner));
+        let of_file = state.ground.accounts.iter().filter(|account| reach.has(account.owner.as_ref(), None));
+        let of_store = state.held.values().filter(|held| held.is_within(reach));
         let mut all: BTreeMap<String, (AccountRecord, bool)> = BTreeMap::new();
         all.extend(
             of_store.map(|held| (held.record.id.clone(), (AccountRecord::clone(&held.record), false))),
@@ -50,13 +52,15 @@ impl Onboard {
         let listed = all.into_values().map(|(record, is_of_file)| {
             let id = AccountId::from(record.id.as_str());
             let last_used = state.uses.get(&id).and_then(LastUsed::get);
-            Listed { record, is_of_file, state: states.remove(&id), last_used }
+            let is_resting = state.resting.has(record.owner.as_ref());
+            Listed { record, is_of_file, state: states.remove(&id), last_used, is_resting }
         });
         // What is gone, and still has requests under way, is the operators' matter.
-        let gone = leaving.into_iter().filter(|_| tenant.is_none()).map(|state| Listed {
+        let gone = leaving.into_iter().filter(|_| *reach == Reach::Everything).map(|state| Listed {
             record: record_of_state(&state),
             is_of_file: false,
             last_used: None,
+            is_resting: false,
             state: Some(state),
         });
         let mut all: Vec<Listed> = listed.chain(gone).collect();
@@ -72,6 +76,7 @@ fn record_of_state(state: &AccountState) -> AccountRecord {
         platform: state.platform.clone(),
         name: String::new(),
         owner: state.owner.clone(),
+        added_by: None,
         tenants: Vec::new(),
         models: Vec::new(),
         limits: Default::default(),
@@ -93,6 +98,7 @@ fn record_of(account: &Account) -> AccountRecord {
         platform: account.platform.name.clone(),
         name: account.id.as_str().to_owned(),
         owner: account.owner.clone(),
+        added_by: None,
         tenants: account.tenants.clone(),
         models: account.models.clone(),
         limits: account.limits,

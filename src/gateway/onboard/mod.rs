@@ -14,6 +14,8 @@ mod listing;
 mod places;
 mod record;
 pub mod renewal;
+mod resting;
+mod rotation;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Gateway;
+use super::reach::Reach;
 use super::route::Defaults;
 use crate::browser;
 use crate::ids::{AccountId, TenantId};
@@ -38,6 +41,8 @@ pub use listing::Listed;
 use places::Places;
 pub use record::{AccountRecord, Consent, NewAccount};
 use record::{Held, row, sealed_row};
+use resting::Resting;
+pub use rotation::Rotated;
 pub use trial::Trial;
 
 const TABLE: Name = "accounts";
@@ -90,17 +95,6 @@ impl Ground {
     }
 }
 
-/// How a rotation went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rotated {
-    /// Records that were encrypted anew.
-    pub changed: usize,
-    /// All records.
-    pub of: usize,
-    /// Id of the key that holds them all now.
-    pub key: String,
-}
-
 /// The accounts of the store, and their way into the pool.
 #[derive(Debug)]
 pub struct Onboard {
@@ -127,6 +121,8 @@ struct State {
     kept_uses: HashMap<AccountId, u64>,
     /// Accounts whose credential the platform no longer took, when last looked at.
     expired: HashSet<AccountId>,
+    /// Whose accounts rest.
+    resting: Resting,
 }
 
 impl Onboard {
@@ -159,6 +155,7 @@ impl Onboard {
             uses,
             kept_uses,
             expired: HashSet::new(),
+            resting: Resting::read(&*records).await?,
         };
         let audit = Audit::new(Arc::clone(&records));
         let known = Hearsay::new(gateway.clock.clone());
@@ -245,19 +242,19 @@ impl Onboard {
     }
 
     /// Switches an account on (and forgets what stood against it) or off; to the other of the two where `on` is `None`.
-    /// With a tenant, only its own.
+    /// Only one within `reach`.
     ///
     /// # Errors
     /// There is none, it stands in the configuration's file, or the store's.
     pub async fn switch(
         &self,
         who: &str,
-        tenant: Option<&TenantId>,
+        reach: &Reach,
         id: &str,
         on: Option<bool>,
     ) -> Result<AccountRecord, OnboardError> {
         for _ in 0..TRIES {
-            let held = self.find(tenant, id).await?;
+            let held = self.find(reach, id).await?;
             let enabled = on.unwrap_or(!held.record.enabled);
             let updated = self.gateway.clock.wall_seconds();
             let record = AccountRecord { enabled, updated, ..AccountRecord::clone(&held.record) };
@@ -277,19 +274,19 @@ impl Onboard {
         Err(StoreError::Conflict.into())
     }
 
-    /// Forgets an account. Requests under way on it go on. With a tenant, only its own. `said` goes into the audit log beside it.
+    /// Forgets an account. Requests under way on it go on. Only one within `reach`. `said` goes into the audit log beside it.
     ///
     /// # Errors
     /// As [`Onboard::switch`].
     pub async fn remove(
         &self,
         who: &str,
-        tenant: Option<&TenantId>,
+        reach: &Reach,
         id: &str,
         said: &str,
     ) -> Result<AccountRecord, OnboardError> {
         for _ in 0..TRIES {
-            let held = self.find(tenant, id).await?;
+            let held = self.find(reach, id).await?;
             let expect = Expect::Version(held.version);
             let delete = Write::Delete { table: TABLE, id: id.to_owned(), expect };
             let unused = Write::Delete { table: USES, id: id.to_owned(), expect: Expect::Anything };
@@ -303,61 +300,21 @@ impl Onboard {
         Err(StoreError::Conflict.into())
     }
 
-    /// Encrypts every record with the vault's first key that is not yet: one by one, so that requests go on, and each is
-    /// readable before and after, wherever this stops.
-    ///
-    /// # Errors
-    /// A record that cannot be decrypted, or the store's.
-    pub async fn rotate(&self, who: &str) -> Result<Rotated, OnboardError> {
-        let ground = Arc::clone(&self.state.lock().ground);
-        let key = ground.vault.current().to_owned();
-        let told = |what: &str, note: String| Act::new(who, what, &key, note);
-        self.note(told("vault.rotation_began", String::new())).await?;
-        let rows = store::all(&*self.records, TABLE).await?;
-        let mut changed = 0;
-        for row in &rows {
-            changed += usize::from(self.reseal(&row.id, &ground.vault).await?);
-        }
-        self.refresh().await?;
-        let of = rows.len();
-        self.note(told("vault.rotated", format!("{changed} of {of} records"))).await?;
-        Ok(Rotated { changed, of, key })
-    }
-
-    /// Encrypts one record anew; false where there was no need.
-    async fn reseal(&self, id: &str, vault: &Vault) -> Result<bool, OnboardError> {
-        for _ in 0..TRIES {
-            let Some(row) = self.records.get(TABLE, id).await? else { return Ok(false) };
-            let held = Held::read(&row, vault)?;
-            if vault.is_current(&held.sealed) {
-                return Ok(false);
-            }
-            let value = sealed_row(&held.record, &held.kit, vault)?;
-            let expect = Expect::Version(row.version);
-            match self.records.commit(vec![Write::Put { table: TABLE, id: row.id, value, expect }]).await {
-                Err(StoreError::Conflict) => {}
-                other => return Ok(other.map(|_| true)?),
-            }
-        }
-        Err(StoreError::Conflict.into())
-    }
-
     async fn write(&self, act: Act, changes: Vec<Write>) -> Result<(), StoreError> {
         self.audit.note(act, self.gateway.clock.wall_millis(), changes).await?;
         self.refresh().await
     }
 
-    /// The account `id` as the store holds it now. With a tenant, only its own.
-    async fn find(&self, tenant: Option<&TenantId>, id: &str) -> Result<Held, OnboardError> {
+    /// The account `id` as the store holds it now, if it is within `reach`.
+    async fn find(&self, reach: &Reach, id: &str) -> Result<Held, OnboardError> {
         self.refresh().await?;
         let state = self.state.lock();
-        let is_visible = |owner: &Option<TenantId>| tenant.is_none() || owner.as_ref() == tenant;
         let of_file = state.ground.accounts.iter().find(|account| account.id.as_str() == id);
-        if of_file.is_some_and(|account| is_visible(&account.owner)) {
+        if of_file.is_some_and(|account| reach.has(account.owner.as_ref(), None)) {
             let why = "The account stands in the gateway's configuration and is changed there.";
             return Err(OnboardError::Invalid(why.to_owned()));
         }
-        let held = state.held.get(id).filter(|held| is_visible(&held.record.owner));
+        let held = state.held.get(id).filter(|held| held.is_within(reach));
         held.cloned().ok_or(OnboardError::NotFound)
     }
 

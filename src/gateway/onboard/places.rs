@@ -49,6 +49,13 @@ impl Onboard {
     /// # Errors
     /// The store's. A record that cannot be read is said in the log, and what was known of it stays.
     pub async fn refresh(&self) -> Result<(), StoreError> {
+        // Each for itself: what cannot be read of the one must not keep the other from being known.
+        let resting = self.take_resting().await;
+        self.take_accounts().await?;
+        resting
+    }
+
+    async fn take_accounts(&self) -> Result<(), StoreError> {
         loop {
             let (since, ground) = {
                 let state = self.state.lock();
@@ -140,7 +147,7 @@ impl Onboard {
         let ground = Arc::clone(&state.ground);
         let of_file = ground.accounts.iter().map(|account| {
             let last_used = state.uses.entry(account.id.clone()).or_default().clone();
-            Arc::new(Account { last_used, ..account.clone() })
+            Arc::new(state.resting.laid(Account { last_used, ..account.clone() }))
         });
         let of_file: Vec<Arc<Account>> = of_file.collect();
         let problems = std::mem::take(&mut state.places.problems);
@@ -181,7 +188,7 @@ impl Onboard {
         match held.account(&state.ground.platforms, &state.ground.oauth, last_used) {
             Ok(account) => {
                 state.places.problems.remove(id);
-                Some(Arc::new(account))
+                Some(Arc::new(state.resting.laid(account)))
             }
             Err(why) => {
                 if state.places.problems.get(id) != Some(&why) {

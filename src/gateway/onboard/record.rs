@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::OnboardError;
 use super::kit::{Kit, Parts};
+use crate::gateway::reach::{Adder, Reach};
 use crate::ids::{AccountId, PlatformName, TenantId, random_name};
 use crate::limits::Limits;
 use crate::oauth;
@@ -37,6 +38,9 @@ pub struct AccountRecord {
     /// Who sees and manages it; `None`: operators alone.
     #[serde(default)]
     pub owner: Option<TenantId>,
+    /// Who of them added it, and alone manages it; `None`: nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_by: Option<Adder>,
     /// Whom it carries; empty: everyone.
     #[serde(default)]
     pub tenants: Vec<TenantId>,
@@ -127,6 +131,9 @@ pub struct NewAccount {
     pub priority: Option<u32>,
     /// For operators alone: whose it is. A caller's account is its tenant's.
     pub owner: Option<TenantId>,
+    /// Nobody says it of themselves.
+    #[serde(skip)]
+    pub added_by: Option<Adder>,
     /// For operators alone: whom it carries, where that is not its owner alone (or everyone, without an owner).
     pub tenants: Option<Vec<TenantId>>,
     /// For operators alone: a caller would send the gateway, and the credential, wherever it likes.
@@ -173,6 +180,7 @@ impl NewAccount {
             weight,
             priority,
             owner,
+            added_by,
             tenants,
             base_url,
             ..
@@ -207,6 +215,7 @@ impl NewAccount {
             platform: platform.name.clone(),
             name: account_name,
             owner,
+            added_by,
             tenants,
             models: models.into_iter().map(|model| (model.clone(), model)).collect(),
             limits,
@@ -251,6 +260,11 @@ impl Held {
         }
         let kit = Kit::open(&kept.record.id, &kept.credential, vault)?;
         Ok(Self { version: row.version, record: Arc::new(kept.record), sealed: kept.credential, kit })
+    }
+
+    /// Whether somebody with this reach may see and change it.
+    pub fn is_within(&self, reach: &Reach) -> bool {
+        reach.has(self.record.owner.as_ref(), self.record.added_by.as_ref())
     }
 
     /// The same, as `vault` reads it.
@@ -340,4 +354,23 @@ pub(super) fn sealed_row(record: &AccountRecord, kit: &Kit, vault: &Vault) -> Re
 pub(super) fn row(record: &AccountRecord, credential: Sealed) -> Result<Vec<u8>, OnboardError> {
     let kept = Kept { record: record.clone(), credential };
     serde_json::to_vec(&kept).map_err(|error| StoreError::record(&record.id, &error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever was written before it was noted who adds an account is nobody's in particular, and is written as it was.
+    #[test]
+    fn an_older_record_is_nobodys_in_particular() {
+        let old = r#"{"id":"acc_1","platform":"openai","name":"n","owner":"acme","tenants":["acme"],"models":[],"limits":{},"weight":1,"priority":0,"enabled":true,"base_url":null,"created":1,"updated":1}"#;
+        let record: AccountRecord = serde_json::from_str(old).expect("readable");
+        assert_eq!(record.added_by, None);
+        assert!(!serde_json::to_string(&record).expect("written").contains("added_by"));
+        let adder = Adder { issuer: None, subject: "per_1".into() };
+        let record = AccountRecord { added_by: Some(adder), ..record };
+        let text = serde_json::to_string(&record).expect("written");
+        assert!(text.contains(r#""added_by":{"subject":"per_1"}"#), "{text}");
+        assert_eq!(serde_json::from_str::<AccountRecord>(&text).expect("readable"), record);
+    }
 }

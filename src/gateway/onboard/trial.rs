@@ -10,10 +10,10 @@ use serde_json::json;
 use super::{Onboard, OnboardError};
 use crate::api::ask::Ask;
 use crate::gateway::attempt::{attempt, fault_of, traded_anew};
+use crate::gateway::reach::Reach;
 use crate::gateway::route::{Route, Target};
 use crate::gateway::trip::{Aim, Trip, Trouble, Waited};
 use crate::gateway::{Gateway, World};
-use crate::ids::TenantId;
 use crate::platform::auth::TokenScope;
 use crate::pool::settings::{Account, LastUsed};
 
@@ -69,13 +69,8 @@ impl Onboard {
     ///
     /// # Errors
     /// There is no such account, or no model to ask.
-    pub async fn test(
-        &self,
-        tenant: Option<&TenantId>,
-        id: &str,
-        model: Option<&str>,
-    ) -> Result<Trial, OnboardError> {
-        let errand = self.errand(tenant, id, model)?;
+    pub async fn test(&self, reach: &Reach, id: &str, model: Option<&str>) -> Result<Trial, OnboardError> {
+        let errand = self.errand(reach, id, model)?;
         let (route, target) = errand.way()?;
         let began = self.gateway.clock.now();
         let tried = attempt(&errand.trip(&self.gateway, route), &errand.aim(target)).await;
@@ -100,28 +95,19 @@ impl Onboard {
     ///
     /// # Errors
     /// There is no such account.
-    pub async fn trade_anew(
-        &self,
-        tenant: Option<&TenantId>,
-        id: &str,
-    ) -> Result<Option<bool>, OnboardError> {
-        let account = self.account(tenant, id).ok_or(OnboardError::NotFound)?;
+    pub async fn trade_anew(&self, reach: &Reach, id: &str) -> Result<Option<bool>, OnboardError> {
+        let account = self.account(reach, id).ok_or(OnboardError::NotFound)?;
         if account.platform.scheme.token_scope(&account.credential) != Some(TokenScope::Account) {
             return Ok(None);
         }
         // Which model does not matter to such a token.
-        let errand = self.errand(tenant, id, Some("any"))?;
+        let errand = self.errand(reach, id, Some("any"))?;
         let (route, target) = errand.way()?;
         Ok(Some(traded_anew(&errand.trip(&self.gateway, route), &errand.aim(target)).await.is_ok()))
     }
 
-    fn errand(
-        &self,
-        tenant: Option<&TenantId>,
-        id: &str,
-        model: Option<&str>,
-    ) -> Result<Errand, OnboardError> {
-        let account = self.account(tenant, id).ok_or(OnboardError::NotFound)?;
+    fn errand(&self, reach: &Reach, id: &str, model: Option<&str>) -> Result<Errand, OnboardError> {
+        let account = self.account(reach, id).ok_or(OnboardError::NotFound)?;
         let (name, own) = model_of(&account, model)?;
         let body = json!({
             "model": format!("{}/{name}", account.platform.name),
@@ -133,14 +119,14 @@ impl Onboard {
         Ok(Errand { account: Arc::new(account), name, own, ask, world: self.gateway.world() })
     }
 
-    fn account(&self, tenant: Option<&TenantId>, id: &str) -> Option<Account> {
+    fn account(&self, reach: &Reach, id: &str) -> Option<Account> {
         let state = self.state.lock();
-        let of_file = state.ground.accounts.iter().find(|account| account.id.as_str() == id).cloned();
-        let found = of_file.or_else(|| {
-            let held = state.held.get(id)?;
-            held.account(&state.ground.platforms, &state.ground.oauth, LastUsed::default()).ok()
-        });
-        found.filter(|account| tenant.is_none() || account.owner.as_ref() == tenant)
+        let of_file = state.ground.accounts.iter().find(|account| account.id.as_str() == id);
+        if let Some(account) = of_file {
+            return reach.has(account.owner.as_ref(), None).then(|| account.clone());
+        }
+        let held = state.held.get(id).filter(|held| held.is_within(reach))?;
+        held.account(&state.ground.platforms, &state.ground.oauth, LastUsed::default()).ok()
     }
 }
 

@@ -1,15 +1,18 @@
 //! What operators see of people, and change: who is kept out, on whose limits somebody lives, what they may do. Whatever is
 //! changed, their sessions end: no token goes about that says what held before. What they let in is for the caller to end, by what
-//! [`Loss`] they have.
+//! [`Loss`] they have. What they own rests with them, or goes with them: see [`kept_out`].
+
+use std::collections::HashMap;
 
 use serde::{Deserialize, Deserializer};
 
 use super::links::{put_person, shut};
 use super::settings::fit;
 use super::{PEOPLE, People, PeopleError, PersonRecord, TRIES};
+use crate::gateway::kept_out::{self, KeptOut};
 use crate::ids::TenantId;
 use crate::keybook::Scope;
-use crate::store::{Act, Expect, Row, StoreError, Write};
+use crate::store::{self, Act, Expect, Row, StoreError, Write};
 
 /// Longest name of a tenant or model, in bytes.
 const MAX_NAME: usize = 256;
@@ -128,8 +131,14 @@ impl People {
             person.updated = self.now();
             let note = format!("blocked: {}", person.is_blocked);
             let ended: Vec<String> = self.sessions(id).await?.into_iter().map(|session| session.id).collect();
-            let put = put_person(&person, Expect::Version(version))?;
-            match self.end(Act::new(who, "person.changed", id, note), id, &ended, vec![put]).await {
+            let mut writes = vec![put_person(&person, Expect::Version(version))?];
+            if person.is_blocked {
+                let out = KeptOut { is_alone: self.is_alone(id).await?, gone: None };
+                writes.push(out.put(id, Expect::Anything)?);
+            } else if before.is_blocked {
+                writes.push(kept_out::lift(id, Expect::Anything));
+            }
+            match self.end(Act::new(who, "person.changed", id, note), id, &ended, writes).await {
                 Err(StoreError::Conflict) => {}
                 other => {
                     other?;
@@ -141,7 +150,8 @@ impl People {
         Err(StoreError::Conflict.into())
     }
 
-    /// Forgets somebody on behalf of `who`. Should they come again, they are somebody new.
+    /// Forgets somebody on behalf of `who`, and notes that what they leave behind is to be given up. Should they come again, they are
+    /// somebody new.
     ///
     /// # Errors
     /// There is none, or the store's.
@@ -150,7 +160,9 @@ impl People {
             let (person, version) = self.find(id).await?.ok_or(PeopleError::NotFound("person"))?;
             let ended: Vec<String> = self.sessions(id).await?.into_iter().map(|session| session.id).collect();
             let delete = Write::Delete { table: PEOPLE, id: id.to_owned(), expect: Expect::Version(version) };
-            let mut writes = vec![delete];
+            let (is_alone, tenant) = (self.is_alone(id).await?, self.ground().tenant_of(&person));
+            let gone = KeptOut::gone(is_alone, who, tenant, self.now());
+            let mut writes = vec![delete, gone.put(id, Expect::Anything)?];
             writes.extend(person.links.iter().flat_map(shut));
             let note = String::new();
             match self.end(Act::new(who, "person.removed", id, note), id, &ended, writes).await {
@@ -163,5 +175,48 @@ impl People {
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    /// Whether nobody else was put on the tenant that bears somebody's name.
+    async fn is_alone(&self, id: &str) -> Result<bool, StoreError> {
+        let is_it = |tenant: Option<&TenantId>| tenant.is_some_and(|tenant| tenant.as_str() == id);
+        if is_it(self.ground().settings.tenant.as_ref()) {
+            return Ok(false);
+        }
+        let all = self.everybody().await?;
+        Ok(!all.iter().any(|(person, _)| person.id != id && is_it(person.tenant.as_ref())))
+    }
+
+    /// Everybody who can be read, and their rows' versions.
+    async fn everybody(&self) -> Result<Vec<(PersonRecord, u64)>, StoreError> {
+        let rows = store::all(&*self.records, PEOPLE).await?;
+        Ok(rows.iter().filter_map(|row| Some((row.read().ok()?, row.version))).collect())
+    }
+
+    /// Notes of those who are kept out that they are, and of others that they are not, where that was said to a version that notes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn note_kept_out(&self) -> Result<(), StoreError> {
+        let known: HashMap<String, KeptOut> = kept_out::all(&*self.records).await?.into_iter().collect();
+        for (person, version) in self.everybody().await? {
+            let id = &person.id;
+            let note = match (person.is_blocked, known.get(id)) {
+                (true, None) => {
+                    let out = KeptOut { is_alone: self.is_alone(id).await?, gone: None };
+                    out.put(id, Expect::Absent)?
+                }
+                (false, Some(KeptOut { gone: None, .. })) => kept_out::lift(id, Expect::Anything),
+                _ => continue,
+            };
+            // Written again as it was: of an operator who says otherwise and this, one is the first.
+            let writes = vec![put_person(&person, Expect::Version(version))?, note];
+            match self.records.commit(writes).await {
+                Err(StoreError::Conflict) => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
     }
 }

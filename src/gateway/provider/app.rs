@@ -1,8 +1,9 @@
-//! Third-party apps: who may ask a person for anything at all. A tenant sees and changes its own.
+//! Third-party apps: who may ask a person for anything at all. They are a tenant's, and whoever registered one manages it.
 
 use serde::{Deserialize, Serialize};
 
 use super::{OAuthCode, Provider, ProviderError, TRIES, redirect, refuse};
+use crate::gateway::reach::{Adder, Reach};
 use crate::ids::{TenantId, random_name};
 use crate::opaque;
 use crate::secret::Secret;
@@ -39,6 +40,9 @@ pub struct AppRecord {
     pub is_public: bool,
     /// Who manages it.
     pub owner: TenantId,
+    /// Who of them registered it, and alone manages it; `None`: nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_by: Option<Adder>,
     /// Seconds since 1970.
     pub created: u64,
     /// Seconds since 1970.
@@ -76,7 +80,11 @@ pub struct NewApp {
 }
 
 impl NewApp {
-    fn read(self, owner: &TenantId, now: u64) -> Result<AppRecord, ProviderError> {
+    fn read(
+        self,
+        (owner, added_by): (&TenantId, Option<Adder>),
+        now: u64,
+    ) -> Result<AppRecord, ProviderError> {
         let wrong = |why: &str| Err(ProviderError::Invalid(why.to_owned()));
         let (name, description) = (self.name.trim(), self.description.trim());
         if name.is_empty() || !is_shown(name, MAX_NAME) {
@@ -102,6 +110,7 @@ impl NewApp {
             redirect_uris,
             is_public: self.is_public,
             owner: owner.clone(),
+            added_by,
             created: now,
             updated: now,
         })
@@ -118,9 +127,14 @@ fn is_shown(text: &str, most: usize) -> bool {
 }
 
 impl App {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         let Kept { record, secret } = row.read()?;
         Ok(Self { record, secret, version: row.version })
+    }
+
+    /// Whether somebody with this reach may see and change it.
+    fn is_within(&self, reach: &Reach) -> bool {
+        reach.has(Some(&self.record.owner), self.record.added_by.as_ref())
     }
 
     fn put(&self, expect: Expect) -> Result<Write, StoreError> {
@@ -131,18 +145,18 @@ impl App {
 }
 
 impl Provider {
-    /// Registers an app of `owner`, for `who`. Its secret is in the answer and nowhere else; a public app has none.
+    /// Registers an app of `owner` that `added_by` adds, for `who`. Its secret is in the answer and nowhere else; a public app has none.
     ///
     /// # Errors
     /// What is asked for makes no sense, or the store's.
     pub async fn register(
         &self,
         who: &str,
-        owner: &TenantId,
+        (owner, added_by): (&TenantId, Option<Adder>),
         new: NewApp,
     ) -> Result<(AppRecord, Option<Secret>), ProviderError> {
-        let record = new.read(owner, self.now())?;
-        if self.apps(Some(owner)).await?.len() >= MAX_PER_TENANT {
+        let record = new.read((owner, added_by), self.now())?;
+        if self.apps(&Reach::Tenant(owner.clone())).await?.len() >= MAX_PER_TENANT {
             return Err(ProviderError::Invalid(format!("There are {MAX_PER_TENANT} apps already.")));
         }
         let secret = (!record.is_public).then(new_secret);
@@ -153,16 +167,16 @@ impl Provider {
         Ok((app.record, secret))
     }
 
-    /// Apps in the order of their ids; with a tenant, only its own.
+    /// The apps within `reach`, in the order of their ids.
     ///
     /// # Errors
     /// The store's.
-    pub async fn apps(&self, owner: Option<&TenantId>) -> Result<Vec<AppRecord>, StoreError> {
+    pub async fn apps(&self, reach: &Reach) -> Result<Vec<AppRecord>, StoreError> {
         let rows = store::all(&*self.records, TABLE).await?;
         let mut found = Vec::new();
         for row in &rows {
             let app = App::read(row)?;
-            if owner.is_none_or(|owner| app.record.owner == *owner) {
+            if app.is_within(reach) {
                 found.push(app.record);
             }
         }
@@ -177,24 +191,23 @@ impl Provider {
         self.records.get(TABLE, client_id).await?.as_ref().map(App::read).transpose()
     }
 
-    async fn app_of(&self, owner: Option<&TenantId>, client_id: &str) -> Result<App, ProviderError> {
+    async fn app_of(&self, reach: &Reach, client_id: &str) -> Result<App, ProviderError> {
         let app = self.app(client_id).await?;
-        let is_visible = |app: &App| owner.is_none_or(|owner| app.record.owner == *owner);
-        app.filter(is_visible).ok_or(ProviderError::NotFound)
+        app.filter(|app| app.is_within(reach)).ok_or(ProviderError::NotFound)
     }
 
-    /// Gives an app another secret: the one before is refused from now on. With a tenant, only its own.
+    /// Gives an app another secret: the one before is refused from now on. Only of one within `reach`.
     ///
     /// # Errors
     /// There is none, it is public, or the store's.
     pub async fn rotate_secret(
         &self,
         who: &str,
-        owner: Option<&TenantId>,
+        reach: &Reach,
         client_id: &str,
     ) -> Result<(AppRecord, Secret), ProviderError> {
         for _ in 0..TRIES {
-            let mut app = self.app_of(owner, client_id).await?;
+            let mut app = self.app_of(reach, client_id).await?;
             if app.record.is_public {
                 return Err(ProviderError::Invalid("A public app has no secret.".to_owned()));
             }
@@ -211,17 +224,17 @@ impl Provider {
         Err(StoreError::Conflict.into())
     }
 
-    /// Forgets an app: every token of it is dead. With a tenant, only its own.
+    /// Forgets an app: every token of it is dead. Only one within `reach`.
     ///
     /// # Errors
     /// There is none, or the store's.
     pub async fn delete_app(
         &self,
         who: &str,
-        owner: Option<&TenantId>,
+        reach: &Reach,
         client_id: &str,
     ) -> Result<AppRecord, ProviderError> {
-        let app = self.app_of(owner, client_id).await?;
+        let app = self.app_of(reach, client_id).await?;
         let delete = Write::Delete { table: TABLE, id: client_id.to_owned(), expect: Expect::Anything };
         let act = Act::new(who, "app.deleted", client_id, noted(&app.record));
         self.keeper.revoke(act, &[client_id.to_owned()], vec![delete]).await?;
@@ -231,7 +244,7 @@ impl Provider {
     /// The app that these credentials are of: with its secret, or, for a public one, with none.
     ///
     /// # Errors
-    /// `invalid_client`, whatever is wrong; the store's.
+    /// `invalid_client`, whatever is wrong; `unauthorized_client` where its owner is kept out; the store's.
     pub async fn authenticate(&self, client_id: &str, secret: Option<&Secret>) -> Result<App, ProviderError> {
         let app = self.app(client_id).await?;
         let kept = app.as_ref().and_then(|app| app.secret.as_deref());
@@ -243,7 +256,7 @@ impl Provider {
             _ => false,
         };
         match app.filter(is_it) {
-            Some(app) => Ok(app),
+            Some(app) => self.in_use(app),
             None => {
                 refuse(OAuthCode::InvalidClient, "The client is unknown, or did not prove that it is it.")
             }
@@ -263,6 +276,15 @@ fn noted(record: &AppRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever was registered before it was noted by whom is nobody's in particular, and is written as it was.
+    #[test]
+    fn an_older_app_is_nobodys_in_particular() {
+        let old = r#"{"client_id":"app_1","name":"n","description":"","redirect_uris":[],"is_public":true,"owner":"t","created":1,"updated":1}"#;
+        let record: AppRecord = serde_json::from_str(old).expect("readable");
+        assert_eq!(record.added_by, None);
+        assert_eq!(serde_json::to_string(&record).expect("written"), old);
+    }
 
     #[test]
     fn what_people_are_shown_looks_like_what_it_is() {

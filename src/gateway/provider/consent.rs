@@ -10,6 +10,7 @@ use super::request::{self, Back, Params, Request, Trouble};
 use super::scope::{GrantScope, GrantScopes};
 use super::visitors::{Visitor, Who};
 use super::{Provider, ProviderError, TRIES, redirect};
+use crate::gateway::reach::Reach;
 use crate::opaque;
 use crate::secret::Secret;
 use crate::store::{self, Act, Expect, Name, StoreError, Write};
@@ -106,6 +107,9 @@ impl Provider {
                 "The link that brought you here names an app that is not registered.",
             )));
         };
+        if self.is_suspended(&app) {
+            return Ok(Err(Trouble::Page("The app that brought you here is out of use for now.")));
+        }
         let read = request::read(params, &app.record, &self.issuer());
         Ok(read.map(|request| (app, request)))
     }
@@ -225,7 +229,7 @@ impl Provider {
         let is_right = |app: &App| {
             redirect::is_registered(&app.record.redirect_uris, app.record.is_public, &about.redirect_uri)
         };
-        if !app.as_ref().is_some_and(is_right) {
+        if !app.as_ref().is_some_and(|app| is_right(app) && !self.is_suspended(app)) {
             return Ok(None);
         }
         match answer {
@@ -303,7 +307,7 @@ impl Provider {
             }
             *swept = Some(now);
         }
-        let (apps, seconds) = (self.apps(None).await?, self.now());
+        let (apps, seconds) = (self.apps(&Reach::Everything).await?, self.now());
         let is_gone = |client_id: &str| !apps.iter().any(|app| app.client_id == client_id);
         self.sweep::<Ask>(ASKS, |ask| ask.expires < seconds).await?;
         // A code that was traded is remembered for a while, so that a second trade is noticed.

@@ -7,7 +7,7 @@
 //! request   what an authorize request asks for, or what is wrong with it      scope     profile, balance, chat
 //! consent   what a person is asked, once answered, and the code that follows   visitors  who the person is (the sign-in answers)
 //! token     a code or a refresh token for new ones; revocation, introspection   grant     what a person granted, to look at and take back
-//! kept      what is kept of all that
+//! kept      what is kept of all that                                           owner    what becomes of an app whose owner is kept out
 //! ```
 //! Everything is in the store and nothing in memory: any replica goes on with what another began. Codes, secrets and refresh
 //! tokens are 256 random bits and kept as SHA-256 (see [`keybook`](crate::keybook) for why not slower). Access tokens are
@@ -17,6 +17,7 @@ mod app;
 mod consent;
 mod grant;
 mod kept;
+mod owner;
 mod redirect;
 mod request;
 mod scope;
@@ -108,6 +109,8 @@ pub struct Provider {
     settings: ArcSwap<Settings>,
     clock: Clock,
     swept: Mutex<Option<Moment>>,
+    /// What of the store is known of apps whose owners are kept out.
+    owners: tokio::sync::Mutex<owner::Known>,
 }
 
 impl Provider {
@@ -121,7 +124,8 @@ impl Provider {
     ) -> Self {
         let audit = Audit::new(Arc::clone(&records));
         let settings = ArcSwap::from_pointee(settings);
-        Self { keeper, records, audit, visitors, settings, clock, swept: Mutex::default() }
+        let (swept, owners) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { keeper, records, audit, visitors, settings, clock, swept, owners }
     }
 
     /// Under these settings from now on. Whose tokens are taken is for the keeper's issuer to know.
@@ -149,7 +153,10 @@ impl Provider {
     /// # Errors
     /// The store's.
     pub async fn tick(&self) -> Result<(), IssuerError> {
+        // Each for itself: a key that cannot be read here must keep nobody's app alive.
+        let owners = self.heed_owners().await;
         self.keeper.tick().await?;
+        owners?;
         if self.settings().enabled {
             self.keeper.ensure().await?;
         }

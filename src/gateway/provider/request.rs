@@ -232,6 +232,7 @@ mod tests {
             redirect_uris: vec!["https://app.example/cb".into()],
             is_public,
             owner: "t".into(),
+            added_by: None,
             created: 0,
             updated: 0,
         }

@@ -10,6 +10,7 @@ use super::consent::CODE_LIFE;
 use super::*;
 use crate::clock::Hand;
 use crate::gateway::issuer::Keeper;
+use crate::gateway::reach::Reach;
 use crate::identity::OwnIssuer;
 use crate::opaque;
 use crate::secret::Secret;
@@ -199,7 +200,8 @@ impl Town {
             is_public,
             ..NewApp::default()
         };
-        let (record, secret) = self.one.register("t/dev", &"dev".into(), new).await.expect("registered");
+        let (record, secret) =
+            self.one.register("t/dev", (&"dev".into(), None), new).await.expect("registered");
         let app =
             self.other.authenticate(&record.client_id, secret.as_ref()).await.expect("known over there");
         (app, secret)
@@ -503,7 +505,7 @@ async fn a_public_app_on_the_persons_own_machine_always_asks() {
         is_public: true,
         ..NewApp::default()
     };
-    let (record, _) = town.one.register("t/dev", &"dev".into(), new).await.expect("registered");
+    let (record, _) = town.one.register("t/dev", (&"dev".into(), None), new).await.expect("registered");
     let ask = params(&[
         ("client_id", &record.client_id),
         ("redirect_uri", "http://127.0.0.1:5000/cb"),
@@ -586,20 +588,20 @@ async fn an_app_proves_that_it_is_it_and_its_end_is_everybodys() {
             && refused(&public.record.client_id, Some(&Secret::new(""))).await
     );
     // Somebody else's app is not there.
-    let (dev, other) = ("dev".into(), "other".into());
-    assert!(matches!(town.one.rotate_secret("o", Some(&other), id).await, Err(ProviderError::NotFound)));
-    assert!(matches!(town.one.delete_app("o", Some(&other), id).await, Err(ProviderError::NotFound)));
-    assert!(town.one.apps(Some(&other)).await.expect("listed").is_empty());
-    let (_, new) = town.one.rotate_secret("d", Some(&dev), id).await.expect("rotated");
+    let (dev, other) = (Reach::Tenant("dev".into()), Reach::Tenant("other".into()));
+    assert!(matches!(town.one.rotate_secret("o", &other, id).await, Err(ProviderError::NotFound)));
+    assert!(matches!(town.one.delete_app("o", &other, id).await, Err(ProviderError::NotFound)));
+    assert!(town.one.apps(&other).await.expect("listed").is_empty());
+    let (_, new) = town.one.rotate_secret("d", &dev, id).await.expect("rotated");
     assert!(refused(id, Some(&secret)).await, "the old one");
     assert!(town.other.authenticate(id, Some(&new)).await.is_ok());
     assert!(matches!(
-        town.one.rotate_secret("d", Some(&dev), &public.record.client_id).await,
+        town.one.rotate_secret("d", &dev, &public.record.client_id).await,
         Err(ProviderError::Invalid(_))
     ));
     let issued = town.granted(&app, "alice", "chat").await;
     let ticket = town.ticket(&visitor("alice"), &asking(id, "chat", &[])).await;
-    town.other.delete_app("d", Some(&dev), id).await.expect("deleted");
+    town.other.delete_app("d", &dev, id).await.expect("deleted");
     assert!(!town.is_alive(&issued).await);
     assert!(refused(id, Some(&new)).await);
     let answered = town.one.answer(&visitor("alice"), ticket.expose(), Answer::Yes).await.expect("read");
@@ -692,7 +694,7 @@ async fn what_is_over_is_forgotten() {
     town.granted(&gone, "alice", "chat").await;
     town.ticket(&visitor("alice"), &asking(&app.record.client_id, "chat", &[])).await;
     town.code(&app, "alice", "chat").await;
-    town.one.delete_app("d", None, &gone.record.client_id).await.expect("deleted");
+    town.one.delete_app("d", &Reach::Everything, &gone.record.client_id).await.expect("deleted");
     let count = async |table| town.store.list(table, None, 1000).await.expect("read").len();
     assert_eq!((count(consent::ASKS).await, count(kept::CODES).await), (1, 3));
     town.hand.advance(Duration::from_secs(1300));

@@ -1,5 +1,5 @@
-//! `/api/v1/oauth`: what callers with the scope `accounts` see and change of their own tenant's accounts. Somebody else's
-//! account is not there for them: 404, as for one that never was.
+//! `/api/v1/oauth`: what callers with the scope `accounts` see and change of their own accounts: those of their tenant that they, or
+//! nobody in particular, added. Somebody else's account is not there for them: 404, as for one that never was.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -15,6 +15,7 @@ use super::{Paged, Plane, accounts_page, fault_of, read_body, read_optional_body
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::renewal::Renewed;
 use crate::gateway::onboard::{Ground, Listed, NewAccount};
+use crate::gateway::reach::{Adder, Reach};
 use crate::identity::Caller;
 use crate::keybook::Scope;
 use crate::oauth::Flow;
@@ -85,7 +86,7 @@ fn platform(platform: &Platform, ground: &Ground) -> Value {
 async fn list(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
     let caller = owner(&plane, &headers).await?;
     plane.onboard.refresh().await.map_err(|error| Enveloped(fault_of(error.into())))?;
-    let (listed, next) = accounts_page(&plane, paged, Some(&caller.tenant)).map_err(Enveloped)?;
+    let (listed, next) = accounts_page(&plane, paged, &Reach::of(&caller)).map_err(Enveloped)?;
     let names = plane.onboard.platforms();
     let title = |listed: &Listed| {
         let platform = names.iter().find(|platform| platform.name == listed.record.platform);
@@ -127,6 +128,7 @@ fn account(listed: &Listed, title: &str) -> Value {
             || record.consent.as_ref().is_some_and(|consent| consent.needs_reauth.is_some()),
         "consent": record.consent,
         "is_available": state.is_some(),
+        "added_by": record.added_by.as_ref().map(|by| &by.subject),
         "source": if listed.is_of_file { "configuration" } else { "store" },
         "last_used_at": listed.last_used,
         "created_at": record.created,
@@ -141,7 +143,7 @@ async fn add(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Ans
         let why = "'owner', 'tenants' and 'base_url' are for operators: your account is your tenant's.";
         return Err(Enveloped(Fault::client(Kind::BadRequest, why)));
     }
-    new.owner = Some(caller.tenant.clone());
+    (new.owner, new.added_by) = (Some(caller.tenant.clone()), Adder::of(&caller));
     let record = plane.onboard.add(&who(&caller), new).await.map_err(refused)?;
     shown(&plane, &caller, &record.id)
 }
@@ -152,7 +154,7 @@ fn refused(error: crate::gateway::onboard::OnboardError) -> Enveloped {
 
 /// The account as a list would show it.
 fn shown(plane: &Plane, caller: &Caller, id: &str) -> Answered {
-    let listed = plane.onboard.one(Some(&caller.tenant), id);
+    let listed = plane.onboard.one(&Reach::of(caller), id);
     let listed = listed.ok_or_else(|| refused(crate::gateway::onboard::OnboardError::NotFound))?;
     let names = plane.onboard.platforms();
     let platform = names.iter().find(|platform| platform.name == listed.record.platform);
@@ -174,13 +176,13 @@ async fn toggle(
     let caller = owner(&plane, &headers).await?;
     let wanted: Option<Switch> = read_optional_body(&body).map_err(Enveloped)?;
     let on = wanted.map(|switch| switch.is_active);
-    plane.onboard.switch(&who(&caller), Some(&caller.tenant), &id, on).await.map_err(refused)?;
+    plane.onboard.switch(&who(&caller), &Reach::of(&caller), &id, on).await.map_err(refused)?;
     shown(&plane, &caller, &id)
 }
 
 async fn remove(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let caller = owner(&plane, &headers).await?;
-    let removed = plane.consents.remove(&who(&caller), Some(&caller.tenant), &id).await;
+    let removed = plane.consents.remove(&who(&caller), &Reach::of(&caller), &id).await;
     let (record, is_revoked) = removed.map_err(refused)?;
     Ok(success(&json!({"id": record.id, "deleted": true, "revoked": is_revoked})))
 }
@@ -189,7 +191,7 @@ async fn refresh(State(plane): State<Plane>, Segment(id): Segment, headers: Head
     let caller = owner(&plane, &headers).await?;
     // Another process may have just added it, or renewed it.
     plane.onboard.refresh().await.map_err(|error| refused(error.into()))?;
-    let Some(listed) = plane.onboard.one(Some(&caller.tenant), &id) else {
+    let Some(listed) = plane.onboard.one(&Reach::of(&caller), &id) else {
         return Err(refused(crate::gateway::onboard::OnboardError::NotFound));
     };
     if listed.record.consent.is_some() {
@@ -210,7 +212,7 @@ async fn refresh(State(plane): State<Plane>, Segment(id): Segment, headers: Head
             }
         };
     }
-    match plane.onboard.trade_anew(Some(&caller.tenant), &id).await.map_err(refused)? {
+    match plane.onboard.trade_anew(&Reach::of(&caller), &id).await.map_err(refused)? {
         Some(true) => shown(&plane, &caller, &id),
         Some(false) => {
             let why = "The platform gave no token for this account's credential.";

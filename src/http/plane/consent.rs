@@ -49,7 +49,7 @@ async fn initiate(
     if plane.onboard.ground().has_page(&ask.platform) {
         return super::relay::initiate(&plane, &caller, ask).await;
     }
-    let beginner = Beginner::caller(caller.tenant.clone(), who(&caller));
+    let beginner = Beginner::caller(&caller, who(&caller));
     let redirect_uri = plane.reached().map(|url| format!("{url}{}", plane.callback_of(&ask.platform)));
     let initiated = plane
         .consents
@@ -89,7 +89,7 @@ pub(super) fn begun(initiated: &Initiated) -> Value {
 
 async fn standing(State(plane): State<Plane>, uri: Uri, headers: HeaderMap) -> Result<Response, Enveloped> {
     let caller = owner(&plane, &headers).await?;
-    let asker = Beginner::caller(caller.tenant.clone(), who(&caller));
+    let asker = Beginner::caller(&caller, who(&caller));
     let state = read(&uri).map_err(refused)?.state.unwrap_or_default();
     let standing = plane.consents.standing(&asker, &state).await.map_err(refused)?;
     let mut response = success(&stands(&standing));
@@ -262,7 +262,7 @@ async fn land_at(
     let comer = Comer {
         // What is brought by hand says nothing of where a browser came to: then only whoever began may bring it.
         browser: plane.shown(headers).filter(|_| came_to.is_some()),
-        caller: caller.map(|caller| Beginner::caller(caller.tenant.clone(), who(&caller))),
+        caller: caller.map(|caller| Beginner::caller(&caller, who(&caller))),
     };
     plane.consents.finish(back, &comer, came_to).await
 }

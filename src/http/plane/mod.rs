@@ -35,13 +35,14 @@ use self::shape::{Segment, Shape};
 use super::reply::note;
 use crate::fault::{Fault, Kind};
 use crate::gateway::Gateway;
+use crate::gateway::departures::Departures;
 use crate::gateway::onboard::consent::Consents;
 use crate::gateway::onboard::renewal::Renewals;
 use crate::gateway::onboard::{Listed, Onboard, OnboardError};
 use crate::gateway::people::People;
 use crate::gateway::provider::Provider;
+use crate::gateway::reach::Reach;
 use crate::identity::Caller;
-use crate::ids::TenantId;
 use crate::keybook::Scope;
 use crate::secret::Secret;
 use crate::store::{Keys, Records, StoreError};
@@ -71,6 +72,7 @@ pub struct Plane {
     pub own_url: Arc<str>,
     pub people: Arc<People>,
     pub provider: Arc<Provider>,
+    pub departures: Arc<Departures>,
     /// What operators on this machine show (they can read it from the store's folder).
     pub operator: Arc<Secret>,
     /// Whether the metrics are for whoever reaches the operators' listener.
@@ -270,14 +272,10 @@ impl Page {
     }
 }
 
-/// A page of the accounts that `tenant` owns, or of all of them, and what the next page comes after.
-fn accounts_page(
-    plane: &Plane,
-    paged: Paged,
-    tenant: Option<&TenantId>,
-) -> Result<(Vec<Listed>, Option<String>), Fault> {
+/// A page of the accounts within `reach`, and what the next page comes after.
+fn accounts_page(plane: &Plane, paged: Paged, reach: &Reach) -> Result<(Vec<Listed>, Option<String>), Fault> {
     let page = paged.read()?;
-    Ok(page.cut(plane.onboard.list(tenant), |listed| listed.record.id.clone()))
+    Ok(page.cut(plane.onboard.list(reach), |listed| listed.record.id.clone()))
 }
 
 /// Reads a body. What is said of a wrong one never quotes it: a credential may stand in the wrong place.

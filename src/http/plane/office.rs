@@ -15,6 +15,7 @@ use super::shape::Segment;
 use super::{Paged, Plane, Refused, accounts_page, fault_of, operator, read_body, read_optional_body};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::{Listed, NewAccount, OnboardError};
+use crate::gateway::reach::Reach;
 use crate::keybook::NewKey;
 use crate::pool::AccountState;
 use crate::store::{Act, StoreError};
@@ -65,7 +66,7 @@ async fn tenants(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -
     for key in plane.keys.list().iter().filter(|key| key.is_live(now)) {
         tenants.entry(key.tenant.as_str().to_owned()).or_default().0 += 1;
     }
-    for listed in plane.onboard.list(None) {
+    for listed in plane.onboard.list(&Reach::Everything) {
         if let Some(owner) = &listed.record.owner {
             tenants.entry(owner.as_str().to_owned()).or_default().1 += 1;
         }
@@ -83,7 +84,7 @@ async fn tenants(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -
 
 async fn list_accounts(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
     operator(&plane, &headers).await?;
-    let (listed, next) = accounts_page(&plane, paged, None).map_err(Refused)?;
+    let (listed, next) = accounts_page(&plane, paged, &Reach::Everything).map_err(Refused)?;
     let accounts: Vec<Value> = listed.iter().map(account).collect();
     Ok(answer(&json!({"accounts": accounts, "next": next})))
 }
@@ -95,6 +96,7 @@ fn account(listed: &Listed) -> Value {
         "platform": record.platform,
         "name": record.name,
         "owner": record.owner,
+        "added_by": record.added_by,
         "tenants": record.tenants,
         "models": record.models.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         "limits": record.limits,
@@ -109,13 +111,16 @@ fn account(listed: &Listed) -> Value {
         "is_expired": false,
         "in_flight": 0,
         "consent": record.consent,
+        "is_owner_kept_out": listed.is_resting,
     });
     let has_ended = record.consent.as_ref().is_some_and(|consent| consent.needs_reauth.is_some());
     if let (Some(shown), Some(state)) = (shown.as_object_mut(), &listed.state) {
         shown.extend(standing(state));
-        if has_ended {
-            // Kept from being used for as long as nobody agrees again, which is not the switch.
+        if has_ended || listed.is_resting {
+            // Kept from being used for as long as nobody agrees again, or lets its owner in, which is not the switch.
             shown.insert("is_enabled".to_owned(), json!(record.enabled));
+        }
+        if has_ended {
             shown.insert("is_expired".to_owned(), json!(true));
         }
     }
@@ -164,13 +169,13 @@ async fn toggle_account(
     let who = operator(&plane, &headers).await?;
     let wanted: Option<Switch> = read_optional_body(&body).map_err(Refused)?;
     let on = wanted.map(|switch| switch.enabled);
-    let record = plane.onboard.switch(&who, None, &id, on).await.map_err(refused)?;
+    let record = plane.onboard.switch(&who, &Reach::Everything, &id, on).await.map_err(refused)?;
     Ok(answer(&json!({"record": record})))
 }
 
 async fn remove_account(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let who = operator(&plane, &headers).await?;
-    let (record, is_revoked) = plane.consents.remove(&who, None, &id).await.map_err(refused)?;
+    let (record, is_revoked) = plane.consents.remove(&who, &Reach::Everything, &id).await.map_err(refused)?;
     Ok(answer(&json!({"record": record, "revoked": is_revoked})))
 }
 
@@ -189,7 +194,7 @@ async fn test_account(
     operator(&plane, &headers).await?;
     let wanted: Option<Wanted> = read_optional_body(&body).map_err(Refused)?;
     let model = wanted.and_then(|wanted| wanted.model);
-    let trial = plane.onboard.test(None, &id, model.as_deref()).await.map_err(refused)?;
+    let trial = plane.onboard.test(&Reach::Everything, &id, model.as_deref()).await.map_err(refused)?;
     Ok(axum::Json(trial).into_response())
 }
 

@@ -88,13 +88,13 @@ impl Browsing {
     }
 
     /// Opens a browser on the login page of the platform that is asked for. Whoever begins another one gives up the one before: nobody
-    /// has two. `who` is the owner's name in the audit log.
+    /// has two.
     ///
     /// # Errors
     /// See [`BrowseError`].
     pub async fn begin(
         self: &Arc<Self>,
-        (owner, who): (Owner, String),
+        owner: Owner,
         mut ask: Initiate,
     ) -> Result<Arc<Sitting>, BrowseError> {
         let ground = self.onboard.ground();
@@ -107,15 +107,8 @@ impl Browsing {
         let on_desktop = ground.browser.is_on_desktop(&self.surroundings, only_here);
         let clock = &self.onboard.gateway.clock;
         let ends = clock.now() + ground.browser.time_limit;
-        let sitting = Arc::new(Sitting::new(
-            (owner, who),
-            Arc::clone(&site),
-            ask,
-            wings,
-            !on_desktop,
-            ends,
-            clock.clone(),
-        ));
+        let sitting =
+            Arc::new(Sitting::new(owner, Arc::clone(&site), ask, wings, !on_desktop, ends, clock.clone()));
         let runtime = self.runtime()?;
         self.seat(&sitting, ground.browser.at_once)?;
         let (opening, opened) = oneshot::channel();
@@ -316,13 +309,15 @@ fn check(ask: &mut Initiate, ground: &Ground) -> Result<(), BrowseError> {
 impl Onboard {
     /// Adds the account that somebody signed in to; where there is one of that name that came the same way, it gets the new credential.
     async fn signed_in(&self, sitting: &Sitting, haul: Haul) -> Result<AccountRecord, OnboardError> {
-        let (who, owner, name) = (&sitting.who, &sitting.owner.tenant, sitting.account_name.as_str());
+        let Owner { who, tenant: owner, by, reach, .. } = &sitting.owner;
+        let name = sitting.account_name.as_str();
         let consent = Consent { provider: sitting.provider(), expires: haul.expires, ..Consent::default() };
         // Checked as any key of that platform.
         let new = NewAccount {
             platform: sitting.site.platform.clone(),
             account_name: name.to_owned(),
             owner: Some(owner.clone()),
+            added_by: by.clone(),
             api_key: Some(haul.credential.clone()),
             ..NewAccount::default()
         };
@@ -332,11 +327,13 @@ impl Onboard {
             let is_it = |held: &&Held| {
                 let record = &held.record;
                 record.owner.as_ref() == Some(owner)
+                    && held.is_within(reach)
                     && record.platform.as_str() == sitting.site.platform
                     && record.name == name
                     && record.consent.as_ref().is_some_and(|known| known.provider == consent.provider)
             };
-            state.held.values().find(is_it).cloned()
+            // Their own before those of nobody in particular.
+            state.held.values().filter(is_it).min_by_key(|held| held.record.added_by != *by).cloned()
         };
         let (fresh, credential) = self.read(new)?;
         let (record, what, expect) = match known {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::browser::{Phase, Site, View, Wings};
 use crate::clock::{Clock, Moment};
 use crate::gateway::onboard::consent::Initiate;
+use crate::gateway::reach::{Adder, Reach};
 use crate::ids::{Subject, TenantId, random_name};
 use crate::secret::Secret;
 
@@ -51,11 +52,24 @@ impl Outcome {
     }
 }
 
-/// Whose sitting it is: the very caller, and not what a log calls them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Whose sitting it is.
+#[derive(Clone, Debug)]
 pub struct Owner {
     pub tenant: TenantId,
     pub subject: Subject,
+    /// Who in particular, for the account to be theirs.
+    pub by: Option<Adder>,
+    /// Which accounts are theirs to manage.
+    pub reach: Reach,
+    /// Their name in the audit log.
+    pub who: String,
+}
+
+impl Owner {
+    /// Whether it is the very caller, and not one whom a log calls the same; whatever else they may do by now.
+    fn is(&self, other: &Self) -> bool {
+        self.tenant == other.tenant && self.subject == other.subject && self.by == other.by
+    }
 }
 
 /// See the module.
@@ -70,8 +84,6 @@ pub struct Sitting {
     /// Whether its person sees the browser on a page of ours, and not in a window of its own.
     pub is_relayed: bool,
     pub(super) owner: Owner,
-    /// The owner's name in the audit log.
-    pub(super) who: String,
     pub(super) ends: Moment,
     clock: Clock,
     wings: Wings,
@@ -95,7 +107,7 @@ pub struct Viewer {
 
 impl Sitting {
     pub(super) fn new(
-        (owner, who): (Owner, String),
+        owner: Owner,
         site: Arc<Site>,
         ask: Initiate,
         wings: Wings,
@@ -110,7 +122,6 @@ impl Sitting {
             redirect_after: ask.redirect_after,
             is_relayed,
             owner,
-            who,
             ends,
             clock,
             wings,
@@ -125,7 +136,7 @@ impl Sitting {
 
     /// Whether this is who began it.
     pub fn is_of(&self, owner: &Owner) -> bool {
-        self.owner == *owner
+        self.owner.is(owner)
     }
 
     /// A seat for a browser of whoever began.

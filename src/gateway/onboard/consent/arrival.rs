@@ -119,20 +119,21 @@ impl Consents {
         grant: &Grant,
         person: Option<&Person>,
     ) -> Result<AccountRecord, OnboardError> {
-        let (who, owner) = (&login.beginner.who, login.beginner.tenant.as_ref());
+        let (beginner, who) = (&login.beginner, &login.beginner.who);
         let consent = consent_of(provider, grant, person, self.onboard.gateway.clock.wall_seconds());
         let kit = Kit::of_consent(Tokens::of(grant), login.api_key.as_deref().map(Secret::new));
         let new = NewAccount {
             platform: login.platform.clone(),
             account_name: login.account_name.clone(),
-            owner: owner.cloned(),
+            owner: beginner.tenant.clone(),
+            added_by: beginner.by.clone(),
             models: provider.account.as_ref().map_or_else(Vec::new, |row| row.models.clone()),
             ..NewAccount::default()
         };
         let (mut changed, mut away) = (0..CHANGES, 0..TRIES);
         loop {
             let known =
-                self.onboard.of_person(owner, &login.platform, &login.account_name, &consent, &kit).await;
+                self.onboard.of_person(beginner, &login.platform, &login.account_name, &consent, &kit).await;
             let added = match known {
                 Ok(Some(held)) => self.onboard.reconsent(who, &held, consent.clone(), &kit).await,
                 Ok(None) => self.onboard.add_with(who, new.clone(), consent.clone(), &kit).await,

@@ -231,7 +231,7 @@ impl Consents {
             Some(Outcome::Done(account)) => {
                 // Another process may have been the one that added it.
                 self.onboard.refresh().await.map_err(OnboardError::from)?;
-                let listed = self.onboard.one(beginner.tenant.as_ref(), account.as_str());
+                let listed = self.onboard.one(&beginner.reach(), account.as_str());
                 Standing::Done(listed.map(|listed| Box::new(listed.record)))
             }
             Some(Outcome::Denied) => Standing::Denied,

@@ -7,7 +7,7 @@ use super::Consents;
 use crate::gateway::onboard::kit::Tokens;
 use crate::gateway::onboard::record::Held;
 use crate::gateway::onboard::{AccountRecord, Consent, Onboard, OnboardError};
-use crate::ids::TenantId;
+use crate::gateway::reach::Reach;
 use crate::oauth::{Client, Engine, OAuthError, Provider, Quirk};
 
 /// For everything that is said to the provider.
@@ -32,10 +32,10 @@ impl Consents {
     pub async fn remove(
         &self,
         who: &str,
-        tenant: Option<&TenantId>,
+        reach: &Reach,
         id: &str,
     ) -> Result<(AccountRecord, Option<bool>), OnboardError> {
-        let held = self.onboard.find(tenant, id).await?;
+        let held = self.onboard.find(reach, id).await?;
         let farewell = match tokio::time::timeout(PATIENCE, self.revoke(&held)).await {
             Ok(farewell) => farewell,
             Err(_) => Farewell::Kept("the provider did not answer in time".to_owned()),
@@ -45,7 +45,7 @@ impl Consents {
             Farewell::Revoked => ("; its token was revoked".to_owned(), Some(true)),
             Farewell::Kept(why) => (format!("; its token was not revoked: {why}"), Some(false)),
         };
-        let record = self.onboard.remove(who, tenant, id, &said).await?;
+        let record = self.onboard.remove(who, reach, id, &said).await?;
         Ok((record, is_revoked))
     }
 

@@ -3,44 +3,50 @@
 use super::super::kit::Kit;
 use super::super::record::{Held, sealed_row};
 use super::super::{AccountRecord, Consent, NewAccount, Onboard, OnboardError, TABLE, act};
-use crate::ids::TenantId;
+use super::Beginner;
 use crate::store::{Expect, Write};
 
 impl Onboard {
-    /// Whether there is an account of that name that came by consent.
-    pub(super) fn has_consented(&self, owner: Option<&TenantId>, platform: &str, name: &str) -> bool {
+    /// Whether `beginner` may give new tokens to an account of that name that came by consent.
+    pub(super) fn has_consented(&self, beginner: &Beginner, platform: &str, name: &str) -> bool {
+        let reach = beginner.reach();
         let state = self.state.lock();
         state.held.values().any(|held| {
             let record = &held.record;
             record.consent.is_some()
-                && record.owner.as_ref() == owner
+                && record.owner == beginner.tenant
+                && held.is_within(&reach)
                 && record.platform.as_str() == platform
                 && record.name == name
         })
     }
 
-    /// This person's account of that name, at that platform, in that tenant; or the one that has these very tokens.
+    /// This person's account of that name, at that platform, in the tenant of whoever began; or the one that has these very tokens. Never
+    /// one that is beyond the beginner's reach: it would change hands with its tokens.
     pub(super) async fn of_person(
         &self,
-        owner: Option<&TenantId>,
+        beginner: &Beginner,
         platform: &str,
         name: &str,
         consent: &Consent,
         kit: &Kit,
     ) -> Result<Option<Held>, OnboardError> {
         self.refresh().await?;
-        let state = self.state.lock();
+        let (state, reach) = (self.state.lock(), beginner.reach());
         let is_it = |held: &&Held| {
             let record = &held.record;
             let same = record.consent.as_ref().is_some_and(|known| {
                 let is_theirs = known.subject == consent.subject && known.subject.is_some();
                 known.provider == consent.provider && (is_theirs || held.kit.has_tokens_of(kit))
             });
-            same && record.owner.as_ref() == owner
+            same && record.owner == beginner.tenant
+                && held.is_within(&reach)
                 && record.platform.as_str() == platform
                 && record.name == name
         };
-        Ok(state.held.values().find(is_it).cloned())
+        // Their own before those of nobody in particular.
+        let known = state.held.values().filter(is_it).min_by_key(|held| held.record.added_by != beginner.by);
+        Ok(known.cloned())
     }
 
     /// Adds an account that came by consent.

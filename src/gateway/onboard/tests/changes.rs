@@ -232,7 +232,8 @@ impl Mischief {
 
 /// What a replica knows and what its pool does with it, in words.
 fn shown(onboard: &Onboard, ids: &[String]) -> Vec<String> {
-    let listed = onboard.list(None).into_iter().filter(|listed| ids.contains(&listed.record.id));
+    let listed =
+        onboard.list(&Reach::Everything).into_iter().filter(|listed| ids.contains(&listed.record.id));
     let listed = listed.map(|listed| format!("{:?} {:?}", listed.record, listed.state));
     let carried = ids.iter().map(String::as_str).chain(["shared"]).map(|tenant| {
         let mut all = candidates(onboard, tenant);
@@ -327,7 +328,8 @@ async fn an_account_that_a_new_vault_can_read_is_read_then() {
     store.commit(vec![put(&(record, kit), &both), put(&of("acc_2"), &both)]).await.expect("written");
     store.commit(vec![put(&of("acc_3"), &old)]).await.expect("written");
     onboard.refresh().await.expect("read");
-    let names = || onboard.list(None).into_iter().map(|one| one.record.name).collect::<Vec<_>>();
+    let names =
+        || onboard.list(&Reach::Everything).into_iter().map(|one| one.record.name).collect::<Vec<_>>();
     assert_eq!(names(), ["acc_1", "acc_3"], "what is known stays, and what can be read comes");
     let world = World::clone(&onboard.gateway.world());
     onboard.put_in_force(world, ground(&both, &["quick"])).expect("in force");

@@ -7,8 +7,10 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::super::shape::Segment;
-use super::super::{Paged, Plane, Refused, operator, read_body};
+use super::super::{Paged, Plane, Refused, fault_of, operator, read_body};
 use super::{account, fault};
+use crate::fault::{Fault, Kind};
+use crate::gateway::departures::DepartureError;
 use crate::gateway::people::{Change, Loss, PeopleError, PersonRecord};
 use crate::gateway::provider::ProviderError;
 
@@ -57,17 +59,21 @@ pub(super) async fn change(
     end(&plane, &before, loss).await?;
     let (_, after) = plane.people.change(&who, &id, &change).await.map_err(refused)?;
     end(&plane, &before, loss).await?;
+    // What they own rests from now on, or serves again: here at once.
+    plane.provider.heed_owners().await.map_err(refused)?;
+    plane.onboard.refresh().await.map_err(refused)?;
     Ok(axum::Json(shown(&plane, &after)).into_response())
 }
 
 pub(super) async fn remove(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let who = operator(&plane, &headers).await?;
-    // The apps first: should that fail, the person is still there to be removed once more.
-    let person = plane.people.get(&id).await.map_err(refused)?;
-    end(&plane, &person, Loss::Everything).await?;
-    plane.people.remove(&who, &id).await.map_err(refused)?;
-    end(&plane, &person, Loss::Everything).await?;
-    Ok(axum::Json(json!({"id": id, "deleted": true})).into_response())
+    let is_done = plane.departures.remove(&who, &id).await.map_err(|error| match error {
+        DepartureError::People(error) => refused(error),
+        DepartureError::Store(error) => refused(error),
+        DepartureError::Onboard(error) => Refused(fault_of(error)),
+        DepartureError::Provider(error) => failed(error),
+    })?;
+    Ok(axum::Json(json!({"id": id, "deleted": true, "is_done": is_done})).into_response())
 }
 
 /// Takes back what somebody let in, as far as they have lost it.
@@ -80,10 +86,13 @@ async fn end(plane: &Plane, person: &PersonRecord, loss: Loss) -> Result<(), Ref
     };
     match ended {
         Ok(()) | Err(ProviderError::NotFound) => Ok(()),
-        Err(ProviderError::Store(error)) => Err(refused(error)),
-        Err(error) => {
-            use crate::fault::{Fault, Kind};
-            Err(Refused(Fault::gateway(Kind::Internal, "The store failed.").source(error)))
-        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn failed(error: ProviderError) -> Refused {
+    match error {
+        ProviderError::Store(error) => refused(error),
+        error => Refused(Fault::gateway(Kind::Internal, "The store failed.").source(error)),
     }
 }

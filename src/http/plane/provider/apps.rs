@@ -1,4 +1,4 @@
-//! `/api/oauth_apps`: a tenant's own apps. Answers are in the shape that apps of this kind of service know:
+//! `/api/oauth_apps`: one's own apps: those of the tenant that the caller, or nobody in particular, registered. Answers are in the shape that apps of this kind of service know:
 //! `{"success", "message", "data"}`.
 
 use axum::body::Bytes;
@@ -12,6 +12,7 @@ use super::super::{Paged, Plane, Refused, operator, read_body, verified, who};
 use super::{failed, fault_of, provider};
 use crate::fault::{Fault, Kind};
 use crate::gateway::provider::{AppRecord, NewApp, Provider};
+use crate::gateway::reach::{Adder, Reach};
 use crate::identity::Caller;
 use crate::keybook::Scope;
 
@@ -44,6 +45,7 @@ fn shown(app: &AppRecord) -> Value {
         "redirect_uri": app.redirect_uris.first(),
         "redirect_uris": app.redirect_uris,
         "is_public": app.is_public,
+        "added_by": app.added_by.as_ref().map(|by| &by.subject),
         "created_time": app.created,
         "updated_time": app.updated,
     })
@@ -73,7 +75,7 @@ async fn owner<'p>(
 pub(super) async fn register(State(plane): State<Plane>, headers: HeaderMap, body: Bytes) -> Answered {
     let (provider, caller) = owner(&plane, &headers).await?;
     let new: NewApp = read_body(&body).map_err(Wrapped)?;
-    let registered = provider.register(&who(&caller), &caller.tenant, new).await;
+    let registered = provider.register(&who(&caller), (&caller.tenant, Adder::of(&caller)), new).await;
     let (app, secret) = registered.map_err(|error| Wrapped(fault_of(error)))?;
     Ok(match secret {
         Some(secret) => success(&with_secret(&app, secret.expose()), None),
@@ -84,7 +86,7 @@ pub(super) async fn register(State(plane): State<Plane>, headers: HeaderMap, bod
 pub(super) async fn list(State(plane): State<Plane>, headers: HeaderMap, paged: Paged) -> Answered {
     let (provider, caller) = owner(&plane, &headers).await?;
     let paged = paged.read().map_err(Wrapped)?;
-    let apps = provider.apps(Some(&caller.tenant)).await.map_err(|error| Wrapped(failed(error)))?;
+    let apps = provider.apps(&Reach::of(&caller)).await.map_err(|error| Wrapped(failed(error)))?;
     let (apps, next) = paged.cut(apps, |app| app.client_id.clone());
     let data: Vec<Value> = apps.iter().map(shown).collect();
     Ok(success(&Value::from(data), next.as_deref()))
@@ -92,7 +94,7 @@ pub(super) async fn list(State(plane): State<Plane>, headers: HeaderMap, paged: 
 
 pub(super) async fn remove(State(plane): State<Plane>, Segment(id): Segment, headers: HeaderMap) -> Answered {
     let (provider, caller) = owner(&plane, &headers).await?;
-    let deleted = provider.delete_app(&who(&caller), Some(&caller.tenant), &id).await;
+    let deleted = provider.delete_app(&who(&caller), &Reach::of(&caller), &id).await;
     let app = deleted.map_err(|error| Wrapped(fault_of(error)))?;
     Ok(success(&json!({"id": app.client_id, "deleted": true}), None))
 }
@@ -103,7 +105,7 @@ pub(super) async fn rotate_secret(
     headers: HeaderMap,
 ) -> Answered {
     let (provider, caller) = owner(&plane, &headers).await?;
-    let rotated = provider.rotate_secret(&who(&caller), Some(&caller.tenant), &id).await;
+    let rotated = provider.rotate_secret(&who(&caller), &Reach::of(&caller), &id).await;
     let (app, secret) = rotated.map_err(|error| Wrapped(fault_of(error)))?;
     Ok(success(&with_secret(&app, secret.expose()), None))
 }
@@ -116,7 +118,7 @@ pub(super) async fn list_all(
 ) -> Result<Response, Refused> {
     operator(&plane, &headers).await?;
     let paged = paged.read().map_err(Refused)?;
-    let apps = plane.provider.apps(None).await.map_err(|error| Refused(failed(error)))?;
+    let apps = plane.provider.apps(&Reach::Everything).await.map_err(|error| Refused(failed(error)))?;
     let (apps, next) = paged.cut(apps, |app| app.client_id.clone());
     Ok(axum::Json(json!({"apps": apps, "next": next})).into_response())
 }
@@ -127,6 +129,10 @@ pub(super) async fn remove_any(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let who = operator(&plane, &headers).await?;
-    let app = plane.provider.delete_app(&who, None, &id).await.map_err(|error| Refused(fault_of(error)))?;
+    let app = plane
+        .provider
+        .delete_app(&who, &Reach::Everything, &id)
+        .await
+        .map_err(|error| Refused(fault_of(error)))?;
     Ok(axum::Json(json!({"record": app})).into_response())
 }

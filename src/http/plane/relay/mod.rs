@@ -26,6 +26,7 @@ use super::{Plane, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::browsing::{BrowseError, Outcome, Owner, Sitting};
 use crate::gateway::onboard::consent::{Initiate, NOWHERE};
+use crate::gateway::reach::{Adder, Reach};
 use crate::identity::Caller;
 use crate::keybook::Scope;
 use crate::secret::Secret;
@@ -44,7 +45,7 @@ pub(super) fn routes() -> Routes {
 pub(super) async fn initiate(plane: &Plane, caller: &Caller, ask: Initiate) -> Result<Response, Enveloped> {
     // What is typed on the page goes through here: never over a network in plain text.
     let base = plane.reached().ok_or(Enveloped(Fault::client(Kind::BadRequest, NOWHERE)))?;
-    let begun = plane.browsing.begin((name_of(caller), who(caller)), ask).await;
+    let begun = plane.browsing.begin(name_of(caller), ask).await;
     let sitting = begun.map_err(refused)?;
     let data = json!({
         "auth_url": format!("{base}/browser/{}", sitting.id),
@@ -71,7 +72,13 @@ fn refused(error: BrowseError) -> Enveloped {
 }
 
 fn name_of(caller: &Caller) -> Owner {
-    Owner { tenant: caller.tenant.clone(), subject: caller.subject.clone() }
+    Owner {
+        tenant: caller.tenant.clone(),
+        subject: caller.subject.clone(),
+        by: Adder::of(caller),
+        reach: Reach::of(caller),
+        who: who(caller),
+    }
 }
 
 /// The caller's own sitting; somebody else's is not there.
