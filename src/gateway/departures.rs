@@ -98,7 +98,9 @@ impl Departures {
             Err(error) => return Err(error.into()),
         }
         match kept_out::find(&*self.records, id).await? {
-            Some((KeptOut { gone: Some(Gone { is_done: false, .. }), .. }, _)) => self.give_up(id).await,
+            Some((KeptOut { gone: Some(Gone { is_done: false, .. }), .. }, _)) => {
+                self.give_up(id, None).await
+            }
             _ => Err(PeopleError::NotFound("person").into()),
         }
     }
@@ -110,11 +112,15 @@ impl Departures {
         }
     }
 
-    /// Says that somebody is at it, for one more step. What is to be done; `None`: nothing any more.
-    async fn hold(&self, id: &str) -> Result<Option<(KeptOut, Gone)>, StoreError> {
+    /// Says that somebody is at it, for one more step; with `seen`, only if nobody has said so since. What is to be done; `None`: nothing any
+    /// more, or somebody else does it.
+    async fn hold(&self, id: &str, seen: Option<u64>) -> Result<Option<(KeptOut, Gone)>, StoreError> {
         for _ in 0..TRIES {
             let Some((mut out, version)) = kept_out::find(&*self.records, id).await? else { return Ok(None) };
             let Some(gone) = &mut out.gone else { return Ok(None) };
+            if seen.is_some_and(|seen| seen != gone.busy) {
+                return Ok(None);
+            }
             gone.busy = self.clock.wall_millis() + STEP;
             let gone = gone.clone();
             match self.records.commit(vec![out.put(id, Expect::Version(version))?]).await {
@@ -125,9 +131,9 @@ impl Departures {
         Err(StoreError::Conflict)
     }
 
-    /// Gives up what somebody left who is gone.
-    async fn give_up(&self, id: &str) -> Result<(), DepartureError> {
-        let Some((out, gone)) = self.hold(id).await? else { return Ok(()) };
+    /// Gives up what somebody left who is gone; with `seen`, as in `hold`.
+    async fn give_up(&self, id: &str, seen: Option<u64>) -> Result<(), DepartureError> {
+        let Some((out, gone)) = self.hold(id, seen).await? else { return Ok(()) };
         let whom = Who { tenant: gone.tenant.clone(), subject: Subject::from(id) };
         self.forget_grants(&whom).await?;
         if out.is_alone {
@@ -140,7 +146,7 @@ impl Departures {
             }
             // One after the other: of two that live on one consent the last one's end is the consent's.
             for account in self.onboard.of_tenant(&tenant).await? {
-                if self.hold(id).await?.is_none() {
+                if self.hold(id, None).await?.is_none() {
                     return Ok(());
                 }
                 match self.consents.remove(&gone.who, &Reach::Everything, &account).await {
@@ -184,7 +190,7 @@ impl Departures {
             if self.is_busy(gone.busy) || !self.is_due(&id, &out, gone).await? {
                 continue;
             }
-            if let Err(error) = self.give_up(&id).await {
+            if let Err(error) = self.give_up(&id, Some(gone.busy)).await {
                 tracing::warn!(person = id, %error, "what somebody left who was removed is given up later");
             }
         }
