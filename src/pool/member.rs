@@ -2,6 +2,8 @@
 //! gates and a slot must change together or not at all; the lock is the account's own, is held for some fifty nanoseconds
 //! and never across anything that waits, so two requests meet in it only when they want the same account.
 
+mod state;
+
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,10 +15,10 @@ use smallvec::SmallVec;
 
 use super::bid::{Bid, Gauge, Line, Outcome, Rest};
 use super::dice::{Dice, hash_of};
-use super::facts::{platform_of, zone_of};
+use super::facts::zone_of;
 use super::gate::Event;
 use super::health::{Health, Probes, Sign};
-use super::ledger::{AtHand, Hold, Ledger, Left, Spent};
+use super::ledger::{AtHand, Hold, Ledger, Spent};
 use super::limit::Now;
 use super::purse::Purse;
 use super::refusal::{Refusal, Why};
@@ -25,8 +27,9 @@ use super::shown::{Board, Place, View};
 use super::till::Rhythm;
 use super::weather::Weather;
 use crate::clock::{Clock, Moment};
-use crate::ids::{AccountId, PlatformName, TenantId};
+use crate::ids::AccountId;
 use crate::platform::judge::Scope;
+pub use state::{AccountState, Breaker};
 
 /// What every account needs and none owns.
 #[derive(Debug)]
@@ -119,37 +122,6 @@ pub(super) struct Ending {
 pub(super) enum Ended {
     Sign(Sign),
     ExhaustedUntil { scope: Scope, hint: Option<Duration> },
-}
-
-/// One account, for metrics and for the admin's table. Never a credential.
-#[derive(Clone, Debug)]
-pub struct AccountState {
-    pub id: AccountId,
-    pub platform: PlatformName,
-    pub owner: Option<TenantId>,
-    /// Requests under way.
-    pub in_flight: u64,
-    pub is_enabled: bool,
-    /// Its credential is no longer accepted.
-    pub is_expired: bool,
-    /// No longer configured; gone once nothing is under way.
-    pub is_leaving: bool,
-    pub breaker: Breaker,
-    /// Why it rests as a whole, and how long until it is looked at again (zero: the next request is the probe).
-    pub rest: Option<(Why, Duration)>,
-    /// The same for single models.
-    pub models: Vec<(Arc<str>, Why, Duration)>,
-    /// What is left of each limit.
-    pub left: Vec<Left>,
-}
-
-/// State of an account's circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Breaker {
-    Closed,
-    Open,
-    /// Waiting for its probe, or for the probe's answer.
-    HalfOpen,
 }
 
 impl Member {
@@ -461,33 +433,6 @@ impl State {
 
     fn check(&self, model: &str, now: &Now<'_>) -> Result<Probes, Refusal> {
         if self.is_on { self.health.check(model, now.moment) } else { Err(Refusal::never(Why::Disabled)) }
-    }
-}
-
-impl Seat {
-    /// What there is to tell about it.
-    pub(super) fn state(&self, is_leaving: bool, now: &Now<'_>) -> AccountState {
-        let account = self.account.load();
-        let mut state = self.member.look();
-        let rest = state.health.closed(now.moment);
-        let breaker = match rest {
-            Some((Why::Broken, wait)) if wait.is_zero() => Breaker::HalfOpen,
-            Some((Why::Broken, _)) => Breaker::Open,
-            _ => Breaker::Closed,
-        };
-        AccountState {
-            id: account.id.clone(),
-            platform: platform_of(&account).clone(),
-            owner: account.owner.clone(),
-            in_flight: state.ledger.in_flight(),
-            is_enabled: state.is_on,
-            is_expired: state.health.is_expired(),
-            is_leaving,
-            breaker,
-            rest,
-            models: state.health.closed_models(now.moment),
-            left: state.ledger.left(now),
-        }
     }
 }
 
