@@ -91,6 +91,13 @@ pub struct Mark {
     pub(super) token: String,
 }
 
+impl Mark {
+    /// Whether it is no earlier than the other one, as far as the table's generations tell.
+    pub fn is_as_late_as(&self, other: &Self) -> bool {
+        self.generation >= other.generation
+    }
+}
+
 /// What has changed in a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {

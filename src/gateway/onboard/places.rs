@@ -74,10 +74,17 @@ impl Onboard {
                 }
             };
             let mut state = self.state.lock();
-            // Somebody else was quicker, and may have read what is newer; or there is another vault by now.
-            if state.mark == since && Arc::ptr_eq(&state.ground, &ground) {
+            if !Arc::ptr_eq(&state.ground, &ground) {
+                // There may be another vault by now.
+                continue;
+            }
+            if state.mark == since {
                 state.mark = Some(news.mark);
                 self.take_over(&mut state, read);
+                return Ok(());
+            }
+            // Somebody else was quicker, and may have read what is newer.
+            if state.mark.as_ref().is_some_and(|mark| mark.is_as_late_as(&news.mark)) {
                 return Ok(());
             }
         }

@@ -1,10 +1,11 @@
 //! What a change of one account costs, and that it comes to the same as if all of them were read again.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::gateway::onboard::renewal::{Renewals, Renewed};
@@ -19,11 +20,19 @@ use crate::store::{News, Redis, Row, Store};
 struct Counted {
     store: Arc<dyn Records>,
     rows: AtomicUsize,
+    /// The next row that is asked for is read, and comes when it is let go.
+    is_slow: AtomicBool,
+    go: Notify,
 }
 
 impl Counted {
     fn over(store: &Arc<dyn Records>) -> Arc<Self> {
-        Arc::new(Self { store: Arc::clone(store), rows: AtomicUsize::new(0) })
+        Arc::new(Self {
+            store: Arc::clone(store),
+            rows: AtomicUsize::new(0),
+            is_slow: AtomicBool::new(false),
+            go: Notify::new(),
+        })
     }
 
     /// The rows that were read since this was last asked.
@@ -46,7 +55,11 @@ impl Records for Counted {
 
     async fn get(&self, table: Name, id: &str) -> Result<Option<Row>, StoreError> {
         self.rows.fetch_add(1, Ordering::SeqCst);
-        self.store.get(table, id).await
+        let row = self.store.get(table, id).await;
+        if self.is_slow.swap(false, Ordering::SeqCst) {
+            self.go.notified().await;
+        }
+        row
     }
 
     async fn generation(&self, table: Name) -> Result<u64, StoreError> {
@@ -336,4 +349,40 @@ async fn an_account_that_a_new_vault_can_read_is_read_then() {
     onboard.refresh().await.expect("read");
     assert_eq!(names(), ["new", "acc_2", "acc_3"]);
     assert!(sent(&onboard, "acc_2").is_some());
+}
+
+#[tokio::test]
+async fn whoever_reads_slowly_brings_nothing_old_back() {
+    let (clock, _hand) = clock();
+    let vault = vault();
+    let store: Arc<dyn Records> = Arc::new(Store::in_memory().expect("a store"));
+    let slow = Counted::over(&store);
+    let records: Arc<dyn Records> = slow.clone();
+    let onboard = replica(&clock, &records, ground(&vault, &["quick"])).await;
+    let write = async |name: &str| {
+        let (record, kit) = consented("acc_1", "quick", 2000);
+        let record = AccountRecord { name: name.to_owned(), ..record };
+        store.commit(vec![put(&(record, kit), &vault)]).await.expect("written");
+    };
+    let name = || onboard.list(None)[0].record.name.clone();
+    write("none").await;
+    onboard.refresh().await.expect("read");
+    write("first").await;
+    slow.is_slow.store(true, Ordering::SeqCst);
+    let behind = tokio::spawn({
+        let onboard = Arc::clone(&onboard);
+        async move { onboard.refresh().await }
+    });
+    while slow.is_slow.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    write("second").await;
+    onboard.refresh().await.expect("read");
+    assert_eq!(name(), "second");
+    slow.go.notify_one();
+    behind.await.expect("no panic").expect("read");
+    assert_eq!(name(), "second");
+    write("third").await;
+    onboard.refresh().await.expect("read");
+    assert_eq!(name(), "third");
 }
