@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -55,6 +55,21 @@ pub struct Sealed {
     wrapped: String,
     /// The secret, encrypted by the record's own key; base64.
     data: String,
+}
+
+impl Sealed {
+    /// As it stands in a cookie, or wherever else a word without spaces, commas and quotes must do.
+    pub fn to_text(&self) -> String {
+        format!("{}.{}.{}", URL_SAFE_NO_PAD.encode(&self.key), self.wrapped, self.data)
+    }
+
+    /// The same back; `None` where it is none.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let (key, wrapped, data) = (parts.next()?, parts.next()?.to_owned(), parts.next()?.to_owned());
+        let key = String::from_utf8(URL_SAFE_NO_PAD.decode(key).ok()?).ok()?;
+        parts.next().is_none().then_some(Self { key, wrapped, data })
+    }
 }
 
 /// What cannot be encrypted or decrypted, and why. Never what it is.

@@ -11,6 +11,7 @@
 
 mod built_in;
 mod careful;
+mod carried;
 mod discovery;
 mod engine;
 mod error;
@@ -28,6 +29,7 @@ mod who;
 mod wire;
 
 pub use careful::Careful;
+pub use carried::{CARRIED, Carried, Carrier, Cookie, Packed};
 pub use engine::{Authorization, DeviceCode, Engine, Polled};
 pub use error::{OAuthError, Refusal};
 pub use grant::Grant;

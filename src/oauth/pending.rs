@@ -1,15 +1,13 @@
-//! Sign-ins that have begun and not ended: what must be kept until somebody comes back from a provider. In the store, so that they may
-//! come back to any replica; encrypted, since a PKCE verifier is among it; under the hash of `state`, so that whoever
-//! reads the store cannot come back in somebody's place. Each is taken once.
+//! Accounts' sign-ins that have begun and not ended: what must be kept until somebody comes back from a provider. In the store, so that
+//! they may come back to any replica; encrypted, since a PKCE verifier is among it; under the hash of `state`, so that
+//! whoever reads the store cannot come back in somebody's place. Each is taken once.
 //!
 //! Whoever begins very many pushes out their own oldest, and nobody else's: rows are sorted by who began them. Those who come to
-//! sign in are nobody yet: each begins as one of many by chance, so that all of them together are bounded, and it takes ten
-//! thousand in one sign-in's time to push that one out.
+//! sign in are nobody yet, and nothing is kept of them here: see [`Carrier`](super::Carrier).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -19,12 +17,7 @@ use crate::secret::Secret;
 use crate::store::{self, Expect, Name, Records, StoreError, Write};
 use crate::vault::{Sealed, Vault, VaultError};
 
-/// Of those who add accounts, and of those who come in: what is begun as one is not finished as the other.
-const ACCOUNTS: Name = "pending_sign_ins";
-const PEOPLE: Name = "pending_people";
-
-/// Among so many those are spread who say nobody of themselves.
-const SHARDS: u32 = 512;
+const TABLE: Name = "pending_sign_ins";
 
 /// What the vault binds them to.
 const KIND: &str = "sign-in";
@@ -84,20 +77,14 @@ impl<T> Found<T> {
 /// All of them.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    table: Name,
     records: Arc<dyn Records>,
     clock: Clock,
 }
 
 impl Pending {
-    /// Of those who add accounts, in this store.
+    /// In this store.
     pub fn new(records: Arc<dyn Records>, clock: Clock) -> Self {
-        Self { table: ACCOUNTS, records, clock }
-    }
-
-    /// Of those who come in, in this store.
-    pub fn of_people(records: Arc<dyn Records>, clock: Clock) -> Self {
-        Self { table: PEOPLE, records, clock }
+        Self { records, clock }
     }
 
     /// What rows of one who begins have in front.
@@ -116,7 +103,7 @@ impl Pending {
     /// The store's.
     pub async fn waiting(&self, who: &str) -> Result<(usize, u64), StoreError> {
         let (owner, now) = (Self::owner_of(who), self.clock.wall_seconds());
-        let rows = self.records.list(self.table, Some(&owner), MAX_EACH + 1).await?;
+        let rows = self.records.list(TABLE, Some(&owner), MAX_EACH + 1).await?;
         let own = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}.")));
         let ends = own.filter_map(|row| Some(row.read::<Kept>().ok()?.ends));
         let ends: Vec<u64> = ends.filter(|ends| *ends > now).collect();
@@ -129,11 +116,6 @@ impl Pending {
         let state = Secret::new(format!("{}.{}", Self::owner_of(who), random().expose()));
         let known = shown.filter(|shown| is_opaque(shown.expose())).cloned();
         Begun { state, browser: known.unwrap_or_else(random) }
-    }
-
-    /// The same for somebody of whom nothing is known.
-    pub fn fresh_of_nobody(shown: Option<&Secret>) -> Begun {
-        Self::fresh(&format!("nobody {}", rand::rng().random_range(0..SHARDS)), shown)
     }
 
     /// Keeps `what` until somebody comes back with the state, for `life` at most.
@@ -157,13 +139,13 @@ impl Pending {
             ends: self.clock.wall_seconds().saturating_add(life.as_secs()),
             what: vault.seal(KIND, &id, &Secret::new(plain))?,
         };
-        self.records.commit(vec![Write::put(self.table, id, &kept, Expect::Absent)?]).await?;
+        self.records.commit(vec![Write::put(TABLE, id, &kept, Expect::Absent)?]).await?;
         Ok(())
     }
 
     /// Leaves room for one more of this owner's.
     async fn make_room(&self, owner: &str) -> Result<(), StoreError> {
-        let rows = self.records.list(self.table, Some(owner), MAX_EACH + 1).await?;
+        let rows = self.records.list(TABLE, Some(owner), MAX_EACH + 1).await?;
         let mut own: Vec<_> = rows.iter().filter(|row| row.id.starts_with(&format!("{owner}."))).collect();
         if own.len() < MAX_EACH {
             return Ok(());
@@ -187,7 +169,7 @@ impl Pending {
             return Ok(None);
         }
         let id = id_of(state);
-        let Some(row) = self.records.get(self.table, &id).await? else { return Ok(None) };
+        let Some(row) = self.records.get(TABLE, &id).await? else { return Ok(None) };
         let kept: Kept = row.read()?;
         if kept.ends <= self.clock.wall_seconds() {
             return Ok(None);
@@ -217,7 +199,7 @@ impl Pending {
     }
 
     fn delete(&self, id: String, expect: Expect) -> Write {
-        Write::Delete { table: self.table, id, expect }
+        Write::Delete { table: TABLE, id, expect }
     }
 
     /// Forgets those whose time is over.
@@ -227,7 +209,7 @@ impl Pending {
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let now = self.clock.wall_seconds();
         let is_over = |row: &store::Row| row.read::<Kept>().map_or(true, |kept| kept.ends <= now);
-        store::sweep(&*self.records, self.table, is_over).await
+        store::sweep(&*self.records, TABLE, is_over).await
     }
 }
 

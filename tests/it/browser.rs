@@ -126,6 +126,13 @@ impl Browser {
         self.cookies.lock().get(name).cloned()
     }
 
+    /// Names and values of the cookies whose names begin so.
+    pub fn cookies_of(&self, start: &str) -> Vec<(String, String)> {
+        let cookies = self.cookies.lock();
+        let found = cookies.iter().filter(|(name, _)| name.starts_with(start));
+        found.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     pub fn put_cookie(&self, name: &str, value: &str) {
         self.cookies.lock().insert(name.to_owned(), value.to_owned());
     }

@@ -1,13 +1,13 @@
 //! People: who signs in, by which providers, and the sessions that come of it.
 //!
 //! ```text
-//! sign_in   to a provider and back: one pending sign-in per state and browser, finished once      knock   who it is, by userinfo and ID token
+//! sign_in   to a provider and back: carried by the browser that began, finished once              knock   who it is, by userinfo and ID token
 //! links     ways in: found by source and subject, added, taken away                               record  what is kept
 //! session   who is signed in, in which browser; tokens of a session                               office  what operators change
 //! visitors  the same for Weir as a provider                                                       settings
 //! ```
 //! A person is an id of ours. What a provider calls them (`source` and `sid`) leads to it and nothing else does: not an address,
-//! which changes hands, and not a name. Everything is in the store and nothing in memory, so that any replica goes on with
+//! which changes hands, and not a name. Everything is in the store, or with the browser, and nothing in memory, so that any replica goes on with
 //! what another began; a session that ends is dead on all of them within a second, with its tokens.
 
 mod knock;
@@ -32,7 +32,7 @@ use crate::identity::MintError;
 use crate::identity::limits::Turnstile;
 use crate::ids::TenantId;
 use crate::keybook::Scope;
-use crate::oauth::{self, Careful, Engine, Hearsay, OAuthError, Pending, PendingError, Provider};
+use crate::oauth::{self, Careful, Carrier, Engine, Hearsay, OAuthError, PendingError, Provider};
 use crate::store::{Act, Audit, Name, Records, StoreError, Write};
 use crate::vault::Vault;
 
@@ -72,14 +72,11 @@ pub enum PeopleError {
     NoSuchDoor,
     #[error("There is no {0} of that id.")]
     NotFound(&'static str),
-    /// No such sign-in is pending: it is over, was never begun, or was begun elsewhere.
+    /// It is over, was never begun, or not in this browser.
     #[error(
-        "This sign-in is not pending: it took too long, was finished already, or was begun elsewhere. Sign in again."
+        "This sign-in is not pending in this browser: it took too long, was finished already, or was begun elsewhere. Sign in again."
     )]
     NotPending,
-    /// The right state, and not the browser that began.
-    #[error("This browser did not begin the sign-in. Sign in again.")]
-    OtherBrowser,
     /// The person said no, or the provider did.
     #[error("The provider did not agree: {0}")]
     Denied(String),
@@ -154,7 +151,7 @@ pub struct People {
     engine: Engine,
     /// For issuers' keys, too.
     web: Arc<Careful>,
-    pending: Pending,
+    carrier: Carrier,
     ground: ArcSwap<Ground>,
     clock: Clock,
     /// Providers with what their issuers say of themselves, by name.
@@ -177,7 +174,7 @@ impl People {
             audit: Audit::new(Arc::clone(&records)),
             engine: Engine::new(web.clone()),
             web,
-            pending: Pending::of_people(Arc::clone(&records), clock.clone()),
+            carrier: Carrier::new(Arc::clone(&records), clock.clone()),
             records,
             ground: ArcSwap::from_pointee(ground),
             turnstile: Turnstile::new(clock.clone()),

@@ -61,11 +61,15 @@ fn ticket_of(secret: &str) -> Secret {
     Secret::new(hash(&format!("a page of {secret}")))
 }
 
+/// Names and values of all cookies.
+pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
 /// The value of a cookie.
 pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    cookies(headers).find(|(known, _)| *known == name).map(|(_, value)| value)
 }
 
 impl People {
@@ -260,12 +264,12 @@ impl People {
         Ok(self.keeper.own().mint(&claims, ground.settings.token_ttl.min(left))?)
     }
 
-    /// Forgets sessions that are over, and sign-ins that nobody finished.
+    /// Forgets sessions that are over, and sign-ins that nobody can come back to any more.
     ///
     /// # Errors
     /// The store's.
     pub async fn sweep(&self) -> Result<(), StoreError> {
-        self.pending.sweep().await?;
+        self.carrier.sweep().await?;
         let now = self.now();
         let is_over = |row: &Row| row.read::<SessionRecord>().is_ok_and(|session| session.expires <= now);
         store::sweep(&*self.records, SESSIONS, is_over).await

@@ -102,6 +102,23 @@ impl Town {
         test(&town(is_redis).await).await;
     }
 
+    /// Begins with `a`, in a browser that shows these cookies: the state, and the browser afterwards.
+    async fn begin(&self, browser: &HeaderMap) -> (String, HeaderMap) {
+        let started = self.one.start("a", Some("/x"), browser, None).await.expect("sent");
+        let url = url::Url::parse(started.url.expose()).expect("a URL");
+        let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+        let mut browser = browser.clone();
+        for cookie in &started.cookies {
+            let cookie = cookie.to_str().expect("text");
+            assert!(cookie.starts_with("__Host-weir-sign-in."), "{cookie}");
+            assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=600; Secure"), "{cookie}");
+            assert!(cookie.len() < 1000, "{} bytes", cookie.len());
+            let pair = cookie.split(';').next().expect("a pair");
+            browser.append(COOKIE, pair.parse().expect("a header"));
+        }
+        (state, browser)
+    }
+
     fn put_in_force(&self, ground: &Ground) {
         for people in [&self.one, &self.other] {
             people.put_in_force(ground.clone());
@@ -122,6 +139,7 @@ macro_rules! on_both {
 }
 
 on_both! {
+    whoever_begins_is_not_written_down
     a_person_is_a_source_and_what_it_calls_them
     many_who_come_at_once_are_one
     ways_in_are_added_and_taken_away
@@ -401,4 +419,65 @@ async fn however_many_sessions_are_over_all_are_forgotten(town: &Town) {
     }
     town.one.sweep().await.expect("swept");
     assert!(town.one.records.list("person_sessions", None, 10).await.expect("read").is_empty());
+}
+
+/// What comes back where the person said no: nobody has to be asked.
+fn no(state: &str) -> crate::gateway::onboard::consent::Back {
+    let error = Some("access_denied".to_owned());
+    crate::gateway::onboard::consent::Back { state: Some(state.to_owned()), error, ..Default::default() }
+}
+
+async fn whoever_begins_is_not_written_down(town: &Town) {
+    let nobody = HeaderMap::new();
+    let (state, browser) = town.begin(&nobody).await;
+    for _ in 0..20_000 {
+        town.one.start("a", None, &nobody, None).await.expect("sent");
+    }
+    for table in ["used_sign_ins", "pending_people", "pending_sign_ins", "people"] {
+        assert_eq!(town.one.records.generation(table).await.expect("read"), 0, "{table}");
+    }
+    // Other windows of this browser, on whichever replica.
+    let (second, browser) = town.begin(&browser).await;
+    let (third, browser) = town.begin(&browser).await;
+    let refused = async |people: &People, provider: &str, state: &str, browser: &HeaderMap| {
+        people.finish(provider, no(state), browser, None).await.expect_err("nobody comes in by that")
+    };
+    // Strays change nothing: another provider's callback, another browser, a made-up state, a cookie that is another's.
+    let (foreign, stranger) = town.begin(&nobody).await;
+    let swapped: HeaderMap = browser
+        .iter()
+        .zip(stranger.get_all(COOKIE))
+        .map(|((name, ours), theirs)| {
+            let (ours, theirs) = (ours.to_str().expect("text"), theirs.to_str().expect("text"));
+            let (key, value) =
+                (ours.split_once('=').expect("a pair").0, theirs.split_once('=').expect("a pair").1);
+            (name.clone(), format!("{key}={value}").parse().expect("a header"))
+        })
+        .collect();
+    for (provider, state, browser) in [
+        ("b", state.as_str(), &browser),
+        ("a", state.as_str(), &stranger),
+        ("a", foreign.as_str(), &browser),
+        ("a", "made-up", &browser),
+        ("a", state.as_str(), &nobody),
+        ("a", state.as_str(), &swapped),
+    ] {
+        let told = refused(&town.other, provider, state, browser).await;
+        assert!(matches!(told, PeopleError::NotPending), "{told}");
+    }
+    assert_eq!(town.one.records.generation("used_sign_ins").await.expect("read"), 0);
+    // The first of all is still expected, and so are the others: each once, on whichever replica.
+    for state in [&state, &third] {
+        let told = refused(&town.other, "a", state, &browser).await;
+        assert!(matches!(told, PeopleError::Denied(_)), "{told}");
+        for people in [&town.one, &town.other] {
+            let told = refused(people, "a", state, &browser).await;
+            assert!(matches!(told, PeopleError::NotPending), "{told}");
+        }
+    }
+    town.one.sweep().await.expect("swept");
+    assert!(matches!(refused(&town.one, "a", &state, &browser).await, PeopleError::NotPending));
+    // Late, though the browser shows it.
+    town.hand.advance(Duration::from_secs(600));
+    assert!(matches!(refused(&town.one, "a", &second, &browser).await, PeopleError::NotPending));
 }

@@ -12,7 +12,7 @@ use super::accounts::owner;
 use super::browser::{closing, escaped, guarded, wants_page};
 use super::envelope::{Enveloped, success};
 use super::listed::{Routes, get, post};
-use super::shape::{Segment, Shape};
+use super::shape::{CALLBACK, HUGGING_FACE, Segment, Shape};
 use super::{Plane, fault_of, read_body, verified, who};
 use crate::fault::{Fault, Kind};
 use crate::gateway::onboard::AccountRecord;
@@ -23,10 +23,6 @@ use crate::keybook::Scope;
 use crate::oauth::{OAuthError, PendingError};
 use crate::secret::Secret;
 use crate::web_url::is_loopback;
-
-/// Where providers send browsers back to.
-pub(super) const CALLBACK: &str = "/api/v1/oauth/callback";
-pub(super) const HUGGING_FACE: &str = "/huggingface-callback";
 
 pub(super) fn routes() -> Routes {
     Routes::new()

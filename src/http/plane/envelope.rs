@@ -1,7 +1,6 @@
 //! The envelope of `/api/v1/oauth`: `{"code", "message", "data"}`, of answers and of errors alike.
 
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::shape::Shape;
@@ -14,11 +13,6 @@ impl IntoResponse for Enveloped {
     fn into_response(self) -> Response {
         Shape::Envelope.answer(&self.0)
     }
-}
-
-/// A fault's body in the envelope.
-pub(super) fn error_text(status: StatusCode, fault: &Fault) -> String {
-    json!({"code": status.as_u16(), "message": fault.public(), "data": null}).to_string()
 }
 
 /// A whole answer, which is JSON, in the envelope.

@@ -9,11 +9,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
 
+use super::Plane;
 use super::browser::guarded;
-use super::consent::{CALLBACK, HUGGING_FACE};
-use super::{Plane, envelope};
 use crate::fault::{Fault, Kind};
 use crate::http::reply::{Refusal, allow_any, note, refusal};
+
+/// Where providers send browsers back to.
+pub(super) const CALLBACK: &str = "/api/v1/oauth/callback";
+pub(super) const HUGGING_FACE: &str = "/huggingface-callback";
 
 /// How an error looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +64,9 @@ impl Shape {
         let why = fault.public();
         refusal.body = match self {
             Self::OpenAi => return refusal,
-            Self::Envelope | Self::Guarded => Bytes::from(envelope::error_text(refusal.status, fault)),
+            Self::Envelope | Self::Guarded => Bytes::from(
+                json!({"code": refusal.status.as_u16(), "message": why, "data": null}).to_string(),
+            ),
             Self::Apps => Bytes::from(json!({"success": false, "message": why, "data": null}).to_string()),
             Self::OAuth => {
                 let word = word_of(refusal.status.as_u16());

@@ -364,7 +364,7 @@ async fn whoever_reads_slowly_brings_nothing_old_back() {
         let record = AccountRecord { name: name.to_owned(), ..record };
         store.commit(vec![put(&(record, kit), &vault)]).await.expect("written");
     };
-    let name = || onboard.list(None)[0].record.name.clone();
+    let name = || onboard.list(&Reach::Everything)[0].record.name.clone();
     write("none").await;
     onboard.refresh().await.expect("read");
     write("first").await;

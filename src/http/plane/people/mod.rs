@@ -10,7 +10,7 @@ use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, USER_AGENT};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::{Value, json};
 
@@ -70,7 +70,6 @@ fn fault(error: PeopleError) -> Fault {
         PeopleError::TooMany { wait } => Fault::client(Kind::RateLimited, text).retry_after(wait),
         PeopleError::Invalid(_)
         | PeopleError::NotPending
-        | PeopleError::OtherBrowser
         | PeopleError::Denied(_)
         | PeopleError::Taken
         | PeopleError::LastDoor
@@ -279,14 +278,10 @@ async fn send(
     is_open(plane)?;
     let after = params.one("redirect_after");
     let after = after.map_err(|_| Fault::client(Kind::BadRequest, "A parameter comes twice."))?;
-    let shown = plane.shown(headers);
-    let started = plane.people.start(provider, after, shown.as_ref(), guest).await;
+    let started = plane.people.start(provider, after, headers, guest).await;
     let started = started.map_err(|error| noted(provider, error))?;
     let mut response = if guest.is_some() { onward(headers, &started.url) } else { go(&started.url) };
-    if let Ok(mut cookie) = HeaderValue::try_from(plane.cookie(started.browser.expose())) {
-        cookie.set_sensitive(true);
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
+    carry(&mut response, started.cookies);
     Ok(response)
 }
 
@@ -306,10 +301,9 @@ async fn callback(
 async fn land(plane: &Plane, provider: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Fault> {
     is_open(plane)?;
     let back = read(uri).map_err(|error| Fault::client(Kind::BadRequest, error.to_string()))?;
-    let (shown, guest) = (plane.shown(headers), guest(plane, headers).await?);
-    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let landed = plane.people.finish(provider, back, shown.as_ref(), guest.as_ref(), agent).await;
-    let landed = landed.map_err(|error| noted(provider, error))?;
+    let guest = guest(plane, headers).await?;
+    let landed = plane.people.finish(provider, back, headers, guest.as_ref()).await;
+    let mut landed = landed.map_err(|error| noted(provider, error))?;
     let mut response = match wants_page(headers) {
         true => go(&Secret::new(landed.redirect_after.as_deref().unwrap_or(HOME))),
         false => as_json(plane, &landed).await?,
@@ -317,6 +311,7 @@ async fn land(plane: &Plane, provider: &str, uri: &Uri, headers: &HeaderMap) -> 
     if let Some((_, secret)) = &landed.session {
         keep(plane, &mut response, Some(secret));
     }
+    carry(&mut response, std::mem::take(&mut landed.cookies));
     Ok(response)
 }
 
@@ -335,6 +330,13 @@ fn noted(provider: &str, error: PeopleError) -> Fault {
 /// Has the browser keep a session, or forget it.
 fn keep(plane: &Plane, response: &mut Response, session: Option<&Secret>) {
     if let Some(cookie) = plane.people.ground().keep_cookie(session) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+}
+
+/// Has the browser carry a sign-in, or no more.
+fn carry(response: &mut Response, cookies: Vec<HeaderValue>) {
+    for cookie in cookies {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
 }
