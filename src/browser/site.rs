@@ -117,15 +117,20 @@ impl Site {
             port: login_url.port(),
         });
         let hosts = row.hosts.iter().map(|host| HostPattern::read(host)).collect::<Result<Vec<_>, _>>()?;
+        let hosts: Vec<HostPattern> = own.into_iter().chain(hosts).collect();
+        let wait_for = wanted(row.wait_for)?;
+        if wait_for.url.as_deref().is_some_and(|pattern| !may_come_to(&hosts, pattern)) {
+            return Err(wrong("wait_for.url", "is at none of the row's hosts: nobody would come there"));
+        }
         let selector = row.expect.filter(|selector| !selector.trim().is_empty());
         Ok(Self {
             name: name.to_owned(),
             title: row.title.unwrap_or_else(|| name.to_owned()),
             platform: row.platform.unwrap_or_else(|| name.to_owned()),
             login_url,
-            hosts: own.into_iter().chain(hosts).collect(),
+            hosts,
             expect: selector,
-            wait_for: wanted(row.wait_for)?,
+            wait_for,
             credential: source(row.credential)?,
         })
     }
@@ -141,6 +146,19 @@ impl Site {
         let name =
             |host: &HostPattern| if host.is_below { format!("*.{}", host.name) } else { host.name.clone() };
         self.hosts.iter().map(move |host| (name(host), host.port))
+    }
+
+    /// Its origins, as far as the row names them.
+    pub fn origins(&self) -> impl Iterator<Item = String> {
+        let origin = |host: &HostPattern| {
+            Url::parse(&format!("https://{}", host.name)).ok().map(|mut url| {
+                // An https URL has a host, and takes any port.
+                let _ = url.set_port(host.port);
+                url.origin().ascii_serialization()
+            })
+        };
+        let named = self.hosts.iter().filter(|host| !host.is_below).filter_map(origin);
+        named.chain(std::iter::once(self.login_url.origin().ascii_serialization()))
     }
 
     /// Whether a cookie of this domain belongs to the site: to one of its hosts, or to a domain above one.
@@ -194,6 +212,14 @@ impl HostPattern {
         };
         is_named && port == self.port
     }
+}
+
+/// Whether an address may fit the pattern. Where its host is a pattern, too, nobody knows.
+fn may_come_to(hosts: &[HostPattern], pattern: &str) -> bool {
+    let origin = pattern.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    let Ok(url) = Url::parse(&origin) else { return origin.contains('*') };
+    let Some(host) = url.host_str() else { return false };
+    origin.contains('*') || (is_safe(&url) && hosts.iter().any(|known| known.fits(host, url.port())))
 }
 
 fn wanted(row: WaitRow) -> Result<Wanted, RowError> {
@@ -330,6 +356,16 @@ mod tests {
         for bad in ["home", "https://x/?a", "https://x/#a"] {
             let wait_for = WaitRow { url: Some(bad.to_owned()), ..WaitRow::default() };
             assert_eq!(of(Row { wait_for, ..row() }), "wait_for.url", "{bad}");
+        }
+        for bad in
+            ["https://chat.exmaple.com/home*", "https://chat.example.com:8443/", "http://chat.example.com/"]
+        {
+            let wait_for = WaitRow { url: Some(bad.to_owned()), ..WaitRow::default() };
+            assert_eq!(of(Row { wait_for, ..row() }), "wait_for.url", "{bad}");
+        }
+        for good in ["https://a.id.example.com/*", "https://*.id.example.com/", "https://chat.example.com*"] {
+            let wait_for = WaitRow { url: Some(good.to_owned()), ..WaitRow::default() };
+            assert!(Site::compile("example", Row { wait_for, ..row() }).is_ok(), "{good}");
         }
         let credentials = [
             SourceRow::default(),

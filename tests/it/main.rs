@@ -52,6 +52,8 @@ mod refusals;
 mod relay;
 #[cfg(feature = "browser")]
 mod relay_page;
+#[cfg(feature = "browser")]
+mod relay_strange;
 mod resting;
 mod revocation;
 mod secure_gate;

@@ -212,6 +212,14 @@ impl<'a> Person<'a> {
         }
     }
 
+    /// A key that writes nothing, with what is held beside it.
+    pub async fn presses(&mut self, key: &str, number: u16, modifiers: u8) {
+        for down in [true, false] {
+            self.say(json!({"t": "key", "down": down, "key": key, "number": number, "modifiers": modifiers}))
+                .await;
+        }
+    }
+
     pub async fn paste(&mut self, text: &str) {
         self.say(json!({"t": "text", "text": text})).await;
     }

@@ -330,7 +330,13 @@ async fn a_site_that_has_changed_is_told_in_words() {
     for (row, state, words) in [
         (STORAGE.replace("#username", "#user-name"), "failed", "has no `#user-name`"),
         (STORAGE.replace("/site/login", "/nowhere/at/all"), "failed", "has no `#username`"),
-        (STORAGE.replace("http://$FAKE/site/login", "http://127.0.0.1:1/"), "failed", "ERR_"),
+        (
+            STORAGE
+                .replace("http://$FAKE/site/login", "http://127.0.0.1:1/")
+                .replace("wait_for", "hosts: [\"$FAKE\"], wait_for"),
+            "failed",
+            "ERR_",
+        ),
         (
             STORAGE.replace("/site/login", "/site/away?to=http://localhost:1/secret"),
             "failed",

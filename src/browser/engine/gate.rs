@@ -3,7 +3,8 @@
 //!
 //! A page may be opened from hosts of the site's row only. What it embeds (captchas are frames of somebody else's) and whatever its
 //! scripts ask for may come from any named host over HTTPS, which nothing inside can pass for. What is no request that the protocol
-//! shows (WebSockets, calls) is kept from this machine and from private addresses by names that are not found: see [`not_found`].
+//! shows (WebSockets, calls) is kept from this machine and from bare addresses by names that are not found: see [`not_found`]. A public name
+//! may still lead inside: Chromium itself (from 142 on) then asks for a permission that nobody gives.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,24 +19,25 @@ use crate::browser::site::Site;
 /// Endings of names that are of a network's own.
 const INSIDE: [&str; 4] = [".localhost", ".local", ".internal", ".home.arpa"];
 
-/// This machine, where clouds tell machines about themselves, and the addresses of private networks, as Chromium's rules for names spell
-/// them (`?`: one character or none).
-const HERE: [&str; 15] = [
+/// Names of this machine and of a network's own, and every bare address (they end in a digit, or have a `:`), as Chromium's rules for names
+/// spell them.
+const HERE: [&str; 16] = [
     "localhost",
     "*.localhost",
+    "*.local",
     "*.internal",
-    "127.*.*.*",
-    "0.0.0.0",
-    "169.254.*.*",
-    "10.*.*.*",
-    "172.1?.*.*",
-    "172.2?.*.*",
-    "172.3?.*.*",
-    "192.168.*.*",
-    "::*",
-    "fc??:*",
-    "fd??:*",
-    "fe80:*",
+    "*.home.arpa",
+    "*:*",
+    "*0",
+    "*1",
+    "*2",
+    "*3",
+    "*4",
+    "*5",
+    "*6",
+    "*7",
+    "*8",
+    "*9",
 ];
 
 /// A document that was not fetched.
@@ -78,6 +80,12 @@ pub(super) async fn keep(
                     let page = is_page.then(|| text("/frameId").to_owned());
                     drop(turned_away.try_send(TurnedAway { host: host.to_owned(), page }));
                 }
+            }
+            // In a box that nobody elsewhere sees. A page that was asked for without shows what it has to say.
+            "Fetch.authRequired" => {
+                let answer = json!({"response": "CancelAuth"});
+                let answer = json!({"requestId": text("/requestId"), "authChallengeResponse": answer});
+                line.tell(None, "Fetch.continueWithAuth", answer);
             }
             _ => {}
         }
@@ -164,7 +172,8 @@ mod tests {
             let (own, rest) =
                 rules.split_once("MAP localhost ~NOTFOUND,MAP *.localhost ~NOTFOUND,").expect("always there");
             assert!(
-                rest.contains("MAP 127.*.*.* ~NOTFOUND,") && rest.contains("MAP 10.*.*.* ~NOTFOUND,"),
+                rest.contains("MAP *.local ~NOTFOUND,")
+                    && rest.contains("MAP *:* ~NOTFOUND,MAP *0 ~NOTFOUND,"),
                 "{rest}"
             );
             own.to_owned()

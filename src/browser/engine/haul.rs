@@ -64,8 +64,8 @@ async fn entries(line: &Line, session: &str, page: &Url) -> Result<Vec<(String, 
             let entries = items.get("entries").cloned().unwrap_or_default();
             Ok(serde_json::from_value(entries).unwrap_or_default())
         }
-        // The page is just going elsewhere.
-        Err(LineError::Refused(_)) => Ok(Vec::new()),
+        // The page is just going elsewhere, or stands still: what it asks is for its person to answer.
+        Err(LineError::Refused(_) | LineError::Late) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

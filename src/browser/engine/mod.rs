@@ -2,6 +2,7 @@
 
 mod gate;
 mod haul;
+mod keys;
 mod line;
 mod pages;
 mod process;
@@ -47,6 +48,8 @@ pub enum BrowserError {
     /// The login page cannot be had.
     #[error("the login page could not be opened: {0}")]
     Unreachable(String),
+    #[error("`{0}` is no selector: it is what the site's row says under `expect`")]
+    NoSelector(String),
     #[error("the login page has no `{0}`: the site has changed, or its row's `expect` does not fit it")]
     Unexpected(String),
     #[error("you are signed in, but the site left no {0}: it has changed, or its row does not fit it")]

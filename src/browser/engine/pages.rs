@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
+use super::keys;
 use super::line::{Event, Line};
 use super::stage::{Button, Dialog, Frame, Input, KeyPress, Mouse, MouseKind, Stage};
 
@@ -56,8 +57,8 @@ pub(super) struct Pages {
     pictured: Instant,
     /// Windows that were opened for what they were not let to, and are not here yet.
     unwelcome: Vec<String>,
-    /// Whose question is open.
-    asking: Option<String>,
+    /// Questions that are open, and whose: the first is shown.
+    asking: Vec<(String, Dialog)>,
 }
 
 impl Pages {
@@ -73,7 +74,7 @@ impl Pages {
             unseen: Vec::new(),
             pictured: Instant::now(),
             unwelcome: Vec::new(),
-            asking: None,
+            asking: Vec::new(),
         }
     }
 
@@ -93,6 +94,11 @@ impl Pages {
             self.show(stage);
         }
         self.viewers > 0 || !self.is_relayed
+    }
+
+    /// Whether a page waits for somebody's answer: such a one does nothing else, and answers nothing.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.asking.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -118,12 +124,19 @@ impl Pages {
                 let target = json!({"targetId": text("/targetInfo/targetId"), "flatten": true});
                 self.line.tell(None, "Target.attachToTarget", target);
             }
+            // A window of the browser's own, beside its person's.
+            "Target.targetCreated" if self.is_relayed && text("/targetInfo/type") == "page" => {
+                self.line.tell(None, "Target.closeTarget", json!({"targetId": text("/targetInfo/targetId")}));
+            }
             "Target.attachedToTarget" if text("/targetInfo/type") == "page" => {
                 self.opened(text("/sessionId"), text("/targetInfo/targetId"), text("/targetInfo/url"), stage);
             }
             "Target.detachedFromTarget" => self.closed(text("/sessionId"), stage),
             "Target.targetInfoChanged" => {
                 let target = text("/targetInfo/targetId");
+                if self.is_relayed && is_browsers_own(text("/targetInfo/url")) {
+                    self.line.tell(None, "Target.closeTarget", json!({"targetId": target}));
+                }
                 if let Some(page) = self.open.iter_mut().find(|page| page.target == target) {
                     page.url = Url::parse(text("/targetInfo/url")).ok();
                     self.tell_where(stage);
@@ -140,8 +153,7 @@ impl Pages {
             "Page.screencastFrame" => self.picture(event, stage),
             "Page.javascriptDialogOpening" => self.asked(event, text("/type"), text("/message"), stage),
             "Page.javascriptDialogClosed" => {
-                self.asking = None;
-                stage.view.send_if_modified(|view| view.dialog.take().is_some());
+                self.answered(event.session.as_deref().unwrap_or_default(), stage);
             }
             _ => {}
         }
@@ -185,11 +197,23 @@ impl Pages {
     fn closed(&mut self, session: &str, stage: &Stage) {
         self.open.retain(|page| page.session != session);
         self.unseen.retain(|(of, _)| of != session);
-        if self.asking.as_deref() == Some(session) {
-            self.asking = None;
-            stage.view.send_modify(|view| view.dialog = None);
-        }
+        self.answered(session, stage);
         self.show(stage);
+    }
+
+    /// A page's question is gone; another page's may be there still.
+    fn answered(&mut self, session: &str, stage: &Stage) {
+        self.asking.retain(|(of, _)| of != session);
+        self.tell_question(stage);
+    }
+
+    fn tell_question(&self, stage: &Stage) {
+        let dialog = self.asking.first().map(|(_, dialog)| dialog.clone());
+        stage.view.send_if_modified(|view| {
+            let is_news = view.dialog != dialog;
+            view.dialog = dialog;
+            is_news
+        });
     }
 
     /// Has the newest page drawn, from now on, for whoever looks.
@@ -262,9 +286,9 @@ impl Pages {
             self.line.tell(Some(session), "Page.handleJavaScriptDialog", json!({"accept": true}));
             return;
         }
-        self.asking = Some(session.clone());
         let message = message.chars().take(500).collect();
-        stage.view.send_modify(|view| view.dialog = Some(Dialog { kind: kind.to_owned(), message }));
+        self.asking.push((session.clone(), Dialog { kind: kind.to_owned(), message }));
+        self.tell_question(stage);
     }
 
     /// Does what a person does.
@@ -289,7 +313,7 @@ impl Pages {
             }
             Input::Text(_) => {}
             Input::Answer { ok, text } => {
-                if let Some(session) = &self.asking {
+                if let Some((session, _)) = self.asking.first() {
                     let text = text.as_ref().map_or("", |text| text.expose());
                     let answer = json!({"accept": ok, "promptText": text});
                     self.line.tell(Some(session), "Page.handleJavaScriptDialog", answer);
@@ -342,6 +366,7 @@ impl Pages {
         {
             return;
         }
+        let Some(number) = keys::number_of(key) else { return };
         let kind = match (key.down, &key.text) {
             (false, _) => "keyUp",
             (true, Some(_)) => "keyDown",
@@ -351,8 +376,8 @@ impl Pages {
             "type": kind,
             "key": key.key,
             "code": key.code,
-            "windowsVirtualKeyCode": key.number,
-            "nativeVirtualKeyCode": key.number,
+            "windowsVirtualKeyCode": number,
+            "nativeVirtualKeyCode": number,
             "modifiers": key.modifiers & 0xF,
         });
         if let (true, Some(text), Some(members)) = (key.down, &key.text, event.as_object_mut()) {
@@ -365,6 +390,12 @@ impl Pages {
 /// What is believed of a view.
 fn bounded(width: u16, height: u16) -> (u16, u16) {
     (width.clamp(WIDTHS.0, WIDTHS.1), height.clamp(HEIGHTS.0, HEIGHTS.1))
+}
+
+/// Whether a page is the browser's and no site's: whoever signs in has no business there.
+fn is_browsers_own(url: &str) -> bool {
+    let schemes = ["chrome:", "chrome-untrusted:", "chrome-extension:", "devtools:", "view-source:", "file:"];
+    schemes.iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// A side of a picture.

@@ -23,7 +23,8 @@ const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable"
 
 /// Becomes the program that it is given, which reads 3 and writes 4.
 const SHELL: &str = "/bin/sh";
-const BECOME: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
+/// What it remembers when it crashes, passwords among it, is left to nobody.
+const BECOME: &str = r#"ulimit -c 0; exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
 
 /// What is kept of what the browser complains about, in bytes.
 const MAX_COMPLAINT: usize = 4096;
@@ -32,7 +33,7 @@ const MAX_COMPLAINT: usize = 4096;
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// Always: nothing that a person did not ask for, nothing kept, nothing reported to anybody.
-const FLAGS: [&str; 19] = [
+const FLAGS: [&str; 20] = [
     "--remote-debugging-pipe",
     // Pages are opened by us alone.
     "--no-startup-window",
@@ -53,6 +54,8 @@ const FLAGS: [&str; 19] = [
     "--disable-dev-shm-usage",
     // A page that is opened ahead would be opened behind the gate's back.
     "--disable-features=Prerender2,Translate,MediaRouter",
+    // Whatever a name leads to: an address inside wants a permission, also by the ways that no gate sees.
+    "--enable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets,LocalNetworkAccessChecksWebRTC,LocalNetworkAccessChecksWebTransport",
     // Calls go by what is asked for by name, or nowhere: datagrams would pass the gate.
     "--webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
@@ -109,6 +112,13 @@ impl Process {
             command.arg("--no-sandbox");
         }
         command.env_clear().envs(surroundings.variables.iter().map(|(name, value)| (name, value)));
+        if !on_desktop {
+            // A link to a program (`mailto:`) starts none here.
+            let origins = settings.sites.iter().flat_map(|site| site.origins());
+            let folder = profile.start_no_programs(origins)?;
+            let path = surroundings.variable("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", folder.display()));
+        }
         command
             .env("HOME", profile.folder())
             .env("TMPDIR", profile.temporary())
@@ -166,6 +176,14 @@ async fn listen(mut from: ChildStderr) -> VecDeque<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_browser_that_crashes_leaves_no_image_of_its_memory() {
+        let script = format!("ulimit -S -c \"$(ulimit -H -c)\"; {BECOME}");
+        let asks = ["-c", &script, "sh", SHELL, "-c", "ulimit -c >&4"];
+        let output = std::process::Command::new(SHELL).args(asks).output().expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0", "{output:?}");
+    }
 
     #[test]
     fn a_browser_is_found_by_name_and_a_missing_one_is_named() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 use crate::ids::random_name;
 
@@ -19,8 +20,42 @@ use crate::ids::random_name;
 const PREFIX: &str = "weir-browser-";
 const LOCK: &str = ".lock";
 
+/// What opens a link with the program that is for it.
+const OPENERS: [&str; 5] = ["xdg-open", "xdg-email", "xdg-settings", "xdg-mime", "gio"];
+
+/// Programs that login pages are known to call, by the schemes of their links.
+const SCHEMES: [&str; 24] = [
+    "weixin",
+    "wechat",
+    "wxwork",
+    "alipay",
+    "alipays",
+    "dingtalk",
+    "feishu",
+    "lark",
+    "mqq",
+    "mqqapi",
+    "mqqopensdkapi",
+    "tencent",
+    "tim",
+    "wtloginmqq",
+    "baiduboxapp",
+    "taobao",
+    "tbopen",
+    "snssdk1128",
+    "intent",
+    "market",
+    "slack",
+    "msteams",
+    "tg",
+    "whatsapp",
+];
+
 /// No connections ahead of what is asked for: they would be made past the gate.
-const PREFERENCES: &str = r#"{"net":{"network_prediction_options":2}}"#;
+const NO_PREDICTIONS: u8 = 2;
+
+/// Where a browser reads what its person prefers.
+const PREFERENCES: &str = "Default/Preferences";
 
 /// A browser that is killed may still be writing for a moment.
 const TRIES: u32 = 40;
@@ -62,11 +97,11 @@ impl Profile {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let profile = Self { folder, lock, _held: held };
-        let settings = profile.folder.join("Default");
-        for folder in [&profile.folder, &profile.temporary(), &settings] {
+        for folder in [&profile.folder, &profile.temporary(), &profile.folder.join("Default")] {
             DirBuilder::new().mode(0o700).create(folder)?;
         }
-        std::fs::write(settings.join("Preferences"), PREFERENCES)?;
+        let preferences = json!({"net": {"network_prediction_options": NO_PREDICTIONS}});
+        std::fs::write(profile.folder.join(PREFERENCES), preferences.to_string())?;
         Ok(profile)
     }
 
@@ -78,6 +113,26 @@ impl Profile {
     /// Where the browser puts what is temporary.
     pub fn temporary(&self) -> PathBuf {
         self.folder.join("tmp")
+    }
+
+    /// Has links to programs start none. Pages of these origins are not asked about before: nobody would see the question, and a page that
+    /// waits for its answer takes nothing else. Gives the folder with the programs that do nothing, to be looked into first. They are links
+    /// themselves: where the profile is, programs may not be allowed.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn start_no_programs(&self, origins: impl Iterator<Item = String>) -> io::Result<PathBuf> {
+        let folder = self.folder.join("bin");
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        for name in OPENERS {
+            std::os::unix::fs::symlink("/bin/false", folder.join(name))?;
+        }
+        let schemes: serde_json::Map<_, _> =
+            SCHEMES.iter().map(|scheme| ((*scheme).to_owned(), true.into())).collect();
+        let pairs: serde_json::Map<_, _> = origins.map(|origin| (origin, schemes.clone().into())).collect();
+        let preferences = json!({"net": {"network_prediction_options": NO_PREDICTIONS}, "protocol_handler": {"allowed_origin_protocol_pairs": pairs}});
+        std::fs::write(self.folder.join(PREFERENCES), preferences.to_string())?;
+        Ok(folder)
     }
 
     /// Wipes it. Not again where nothing is left.

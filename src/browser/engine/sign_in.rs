@@ -52,7 +52,7 @@ pub async fn sign_in(
     // They end with the set, whatever ends this.
     let mut tasks = JoinSet::new();
     tasks.spawn(gate::keep(line.clone(), Arc::clone(&site), events.gate, turned_away));
-    let context = prepare(line).await?;
+    let context = prepare(line, is_relayed).await?;
     let watch = Watch {
         pages: Pages::new(line.clone(), context.clone(), is_relayed),
         line: line.clone(),
@@ -63,6 +63,8 @@ pub async fn sign_in(
         opened: None,
         landed: None,
         is_expected: false,
+        has_gone_on: false,
+        is_looking: false,
         arrived: None,
         lonely_since: Instant::now(),
         turned_away: None,
@@ -72,14 +74,14 @@ pub async fn sign_in(
 }
 
 /// A context of its own, which is kept in memory only; nothing to be downloaded; the gate before every request; word of every page.
-async fn prepare(line: &Line) -> Result<String, BrowserError> {
+async fn prepare(line: &Line, is_relayed: bool) -> Result<String, BrowserError> {
     let pages = json!([{"type": "page"}, {"exclude": true}]);
     line.ask(None, "Target.setDiscoverTargets", json!({"discover": true, "filter": pages})).await?;
     let made = line.ask(None, "Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
     let context = made.get("browserContextId").and_then(Value::as_str).ok_or(BrowserError::Died)?.to_owned();
     let no_downloads = json!({"behavior": "deny", "browserContextId": context});
     line.ask(None, "Browser.setDownloadBehavior", no_downloads).await?;
-    let everything = json!({"patterns": [{"urlPattern": "*"}]});
+    let everything = json!({"patterns": [{"urlPattern": "*"}], "handleAuthRequests": is_relayed});
     line.ask(None, "Fetch.enable", everything).await?;
     line.tell(None, "Target.createTarget", json!({"url": "about:blank", "browserContextId": context}));
     Ok(context)
@@ -98,6 +100,10 @@ struct Watch {
     landed: Option<String>,
     /// Whether what the row expects of it has been seen.
     is_expected: bool,
+    /// Whether the person has been anywhere else.
+    has_gone_on: bool,
+    /// Whether somebody looks at the pages just now.
+    is_looking: bool,
     /// Since when the person has been where the site should have left what is waited for.
     arrived: Option<Instant>,
     lonely_since: Instant,
@@ -116,6 +122,7 @@ impl Watch {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (opening, mut opened) = mpsc::channel(1);
+        let (sight, mut sights) = mpsc::channel(1);
         let mut has_begun = false;
         loop {
             tokio::select! {
@@ -137,11 +144,12 @@ impl Watch {
                 // What the person does while nothing is done with it here is nothing to anybody.
                 Some(input) = stage.inputs.recv() => self.pages.act(input, stage),
                 Some(away) = news.recv() => self.tell_turned_away(away, stage),
-                _ = ticks.tick() => {
-                    if let Some(haul) = self.look(stage).await? {
+                Some(sight) = sights.recv() => {
+                    if let Some(haul) = self.learn(sight?, stage)? {
                         return Ok(haul);
                     }
                 }
+                _ = ticks.tick() => self.look(&sight, stage)?,
             }
         }
     }
@@ -199,7 +207,11 @@ impl Watch {
     }
 
     /// What is due now and then: is the page what it should be, is the person signed in, is anybody there?
-    async fn look(&mut self, stage: &Stage) -> Result<Option<Haul>, BrowserError> {
+    fn look(
+        &mut self,
+        sight: &mpsc::Sender<Result<Sight, BrowserError>>,
+        stage: &Stage,
+    ) -> Result<(), BrowserError> {
         if self.pages.is_watched(stage) {
             self.lonely_since = Instant::now();
         } else if self.lonely_since.elapsed() > UNATTENDED.min(self.time_limit / 2) {
@@ -208,32 +220,30 @@ impl Watch {
         if self.noticed.is_some_and(|since| since.elapsed() > NOTICED) {
             self.note(None, stage);
         }
-        let Some(opened) = self.opened else { return Ok(None) };
-        self.expect(opened, stage).await?;
-        self.take(stage).await
+        let Some(opened) = self.opened else { return Ok(()) };
+        if self.pages.is_asking() {
+            // It stands still until its person has answered: its time begins anew.
+            self.opened = Some(Instant::now());
+            self.arrived = self.arrived.map(|_| Instant::now());
+            return Ok(());
+        }
+        self.expect(opened, stage)?;
+        if !self.is_looking {
+            self.is_looking = true;
+            let (look, sight) = (self.gaze(), sight.clone());
+            self.tasks.spawn(async move { drop(sight.send(look.run().await).await) });
+        }
+        Ok(())
     }
 
-    /// Looks for what the row expects of the login page, until it has been seen once, or the person has gone on from there.
-    async fn expect(&mut self, opened: Instant, stage: &Stage) -> Result<(), BrowserError> {
+    /// Waits for what the row expects of the login page, until it has been seen once, or the person has gone on from there.
+    fn expect(&mut self, opened: Instant, stage: &Stage) -> Result<(), BrowserError> {
         let bare = |url: &Url| format!("{}{}", url.origin().ascii_serialization(), url.path());
         let here = self.pages.addresses().map(|(_, url)| url).find(|url| url.has_host()).map(bare);
         if let Some(here) = here {
-            self.is_expected |= *self.landed.get_or_insert_with(|| here.clone()) != here;
+            self.has_gone_on |= *self.landed.get_or_insert_with(|| here.clone()) != here;
         }
-        let Some(selector) = self.site.expect.clone().filter(|_| !self.is_expected) else { return Ok(()) };
-        let quoted = Value::from(selector.as_str()).to_string();
-        let question = json!({"expression": format!("!!document.querySelector({quoted})"), "returnByValue": true, "timeout": 2000});
-        for session in self.pages.sessions() {
-            let asked = self.line.ask(Some(&session), "Runtime.evaluate", question.clone()).await;
-            let is_there = asked.is_ok_and(|answer| answer.pointer("/result/value") == Some(&true.into()));
-            if is_there {
-                self.is_expected = true;
-                stage.view.send_if_modified(|view| {
-                    view.notice.take_if(|notice| *notice == Notice::LooksOdd).is_some()
-                });
-                return Ok(());
-            }
-        }
+        let Some(selector) = self.expected() else { return Ok(()) };
         let limit = EXPECTED_WITHIN.min(self.time_limit / 3);
         if opened.elapsed() > limit {
             return Err(BrowserError::Unexpected(selector));
@@ -244,30 +254,47 @@ impl Watch {
         Ok(())
     }
 
-    /// Takes what the site left, once all of it is there.
-    async fn take(&mut self, stage: &Stage) -> Result<Option<Haul>, BrowserError> {
-        let mut there = None;
-        for (session, url) in self.pages.addresses() {
-            if self.site.is_waited_for(url) {
-                there = Some((session.to_owned(), url.clone()));
-                break;
-            }
+    /// What the row expects of the login page, where that is still to be seen.
+    fn expected(&self) -> Option<String> {
+        self.site.expect.clone().filter(|_| !self.is_expected && !self.has_gone_on)
+    }
+
+    fn gaze(&self) -> Gaze {
+        let there = self.pages.addresses().find(|(_, url)| self.site.is_waited_for(url));
+        Gaze {
+            line: self.line.clone(),
+            context: self.context.clone(),
+            site: Arc::clone(&self.site),
+            expected: self.expected(),
+            sessions: self.pages.sessions(),
+            there: there.map(|(session, url)| (session.to_owned(), url.clone())),
         }
-        let Some((session, url)) = there else {
-            self.arrived = None;
-            return Ok(None);
-        };
-        let lacks = match look(&self.line, &self.context, &session, &url, &self.site).await? {
-            Found::All(haul) => {
+    }
+
+    /// Takes what was seen; what the site left, once all of it is there.
+    fn learn(&mut self, sight: Sight, stage: &Stage) -> Result<Option<Haul>, BrowserError> {
+        self.is_looking = false;
+        if sight.is_expected {
+            self.is_expected = true;
+            stage
+                .view
+                .send_if_modified(|view| view.notice.take_if(|notice| *notice == Notice::LooksOdd).is_some());
+        }
+        let lacks = match sight.found {
+            Some(Found::All(haul)) => {
                 stage.view.send_modify(|view| view.phase = Phase::Taking);
                 return Ok(Some(haul));
             }
-            Found::Lacks(what) => what,
-            Found::Unusable if self.site.wait_for.url.is_some() => return Err(BrowserError::Unusable),
-            Found::Unusable => return Ok(None),
+            Some(Found::Lacks(what)) => what,
+            Some(Found::Unusable) if self.site.wait_for.url.is_some() => return Err(BrowserError::Unusable),
+            Some(Found::Unusable) => return Ok(None),
+            None => {
+                self.arrived = None;
+                return Ok(None);
+            }
         };
-        // Without an address to come to, nobody knows when it should have been there.
-        if self.site.wait_for.url.is_none() {
+        // Without an address to come to, nobody knows when it should have been there; nor where the login page is at such a one itself.
+        if self.site.wait_for.url.is_none() || !self.has_gone_on {
             return Ok(None);
         }
         let since = *self.arrived.get_or_insert_with(Instant::now);
@@ -275,5 +302,55 @@ impl Watch {
             return Err(BrowserError::NothingLeft(lacks));
         }
         Ok(None)
+    }
+}
+
+/// One look at the pages. Apart from the watch: a page that asks its person something answers nobody else until it has been answered, and
+/// that must be seen meanwhile.
+struct Gaze {
+    line: Line,
+    context: String,
+    site: Arc<Site>,
+    expected: Option<String>,
+    sessions: Vec<String>,
+    /// A page where somebody may be signed in.
+    there: Option<(String, Url)>,
+}
+
+/// What it shows.
+struct Sight {
+    is_expected: bool,
+    /// What the site has left, where somebody may be signed in.
+    found: Option<Found>,
+}
+
+impl Gaze {
+    async fn run(self) -> Result<Sight, BrowserError> {
+        let is_expected = match &self.expected {
+            Some(selector) => self.has(selector).await?,
+            None => false,
+        };
+        let found = match &self.there {
+            Some((session, url)) => Some(look(&self.line, &self.context, session, url, &self.site).await?),
+            None => None,
+        };
+        Ok(Sight { is_expected, found })
+    }
+
+    async fn has(&self, selector: &str) -> Result<bool, BrowserError> {
+        let quoted = Value::from(selector).to_string();
+        let question = json!({"expression": format!("!!document.querySelector({quoted})"), "returnByValue": true, "timeout": 2000});
+        for session in &self.sessions {
+            let asked = self.line.ask(Some(session), "Runtime.evaluate", question.clone()).await;
+            let Ok(answer) = asked else { continue };
+            if answer.pointer("/result/value") == Some(&true.into()) {
+                return Ok(true);
+            }
+            let wrong = answer.pointer("/exceptionDetails/exception/description").and_then(Value::as_str);
+            if wrong.is_some_and(|words| words.contains("is not a valid selector")) {
+                return Err(BrowserError::NoSelector(selector.to_owned()));
+            }
+        }
+        Ok(false)
     }
 }

@@ -163,6 +163,14 @@ pub struct Stage {
     pub inputs: mpsc::Receiver<Input>,
 }
 
+impl Drop for Stage {
+    /// Who asks later how it went holds the other side: the last picture, and what the page asked, are not kept for them.
+    fn drop(&mut self) {
+        self.frames.send_replace(None);
+        self.view.send_modify(|view| view.dialog = None);
+    }
+}
+
 impl Stage {
     /// How many look on, beside whoever keeps the other side.
     pub(super) fn viewers(&self) -> usize {
@@ -189,6 +197,15 @@ pub fn stage() -> (Stage, Wings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pictures_end_with_the_sign_in() {
+        let (stage, wings) = stage();
+        stage.frames.send_replace(Some(Frame { width: 1, height: 1, jpeg: Bytes::from_static(b"canary") }));
+        assert!(wings.frames.borrow().is_some());
+        drop(stage);
+        assert!(wings.frames.borrow().is_none());
+    }
 
     #[test]
     fn what_is_typed_does_not_show() {

@@ -16,8 +16,7 @@
     navigator.sendBeacon(to + "/beacon", "x");
     new EventSource(to + "/events");
   }
-  // Elsewhere inside, a page that is secure gets none.
-  for (const to of here.slice(0, 2)) {
+  for (const to of here) {
     new WebSocket(to.replace("http", "ws") + "/socket");
   }
   new Worker(URL.createObjectURL(new Blob([worker], { type: "text/javascript" })));
