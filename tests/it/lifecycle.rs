@@ -185,7 +185,8 @@ impl Hammer {
                     match request.try_clone().expect("a copy").send().await {
                         Err(error) => wrong.push(format!("{error:?}")),
                         Ok(answer) if !answer.status().is_success() => {
-                            wrong.push(answer.status().to_string())
+                            let status = answer.status();
+                            wrong.push(format!("{status}: {}", answer.text().await.unwrap_or_default()));
                         }
                         Ok(answer) => match answer.text().await {
                             Err(error) => wrong.push(format!("{error:?}")),
