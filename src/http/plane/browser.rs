@@ -13,7 +13,7 @@ use crate::secret::Secret;
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1c1e21}\
 main{max-width:30rem;margin:10vh auto;padding:2rem;background:#fff;border-radius:12px;box-shadow:0 2px 12px #0002}\
 h1{font-size:1.3rem;margin-top:0}h2{font-size:1.05rem;margin:1.5rem 0 .3rem}.quiet{color:#5a6068;font-size:.9rem}\
-button{font:inherit;padding:.5rem 1.2rem;border-radius:8px;border:1px solid #8a9099;background:#fff;cursor:pointer}\
+button{font:inherit;padding:.5rem 1.2rem;border-radius:8px;border:1px solid #8a9099;background:#fff;cursor:pointer;margin:.15rem 0}\
 button.yes{background:#1a56db;border-color:#1a56db;color:#fff}form{display:inline}li{margin:.4rem 0}\
 @media(prefers-color-scheme:dark){body{background:#16181b;color:#e8eaed}main{background:#22252a}button{background:#22252a;color:inherit}a{color:#8ab4f8}.quiet{color:#a3a9b1}}";
 
