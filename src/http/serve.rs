@@ -348,6 +348,10 @@ impl Signals {
     }
 }
 
+/// So long nobody must be connected before that counts as all of them having gone: a connection that a listener took in its last moment is
+/// counted only once its task runs, and its request is not to find the doors shut.
+const QUIET: Duration = Duration::from_millis(250);
+
 /// Runs the server until it is told to stop and has finished what ran.
 pub fn run(server: Server, desk: &Arc<Desk>, connections: &Connections, ending: Ending, told: Told) {
     let mut phases = server.watch_execution_phase();
@@ -364,10 +368,14 @@ pub fn run(server: Server, desk: &Arc<Desk>, connections: &Connections, ending: 
     let clock = &desk.gateway.clock;
     let wait = |limit: Duration| {
         let since = clock.now();
-        while connections.count() > 0
+        let mut busy = since;
+        while clock.now().since(busy) < QUIET
             && clock.now().since(since) < limit
             && !hurry.load(Ordering::SeqCst).eq(&1)
         {
+            if connections.count() > 0 {
+                busy = clock.now();
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
     };
